@@ -1,0 +1,13 @@
+"""Memory-efficient training of neural transducers (RNN-T) as plain array functions."""
+
+from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
+from .transducer import transducer_loss, transducer_loss_and_grad
+
+__all__ = [
+    "JointGradients",
+    "joint_transducer_loss",
+    "joint_transducer_loss_and_grad",
+    "joint_transducer_loss_vjp",
+    "transducer_loss",
+    "transducer_loss_and_grad",
+]

@@ -1,0 +1,309 @@
+"""Every check and every error text of the doors; what comes out is a frozen Problem that the stages can trust."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import arrays
+from .kernels.hidden import ACTIVATIONS
+
+TOPOLOGIES = ("rnnt", "monotonic")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels and lengths of N lattices.
+
+    Attributes
+    ----------
+    positions : (N, U) int32
+        Positions of the labels in the vocabulary in use; 0 beyond a target's length.
+    blank : (N,) int64
+        Position of the blank in the vocabulary in use.
+    frame_lengths, target_lengths : (N,) int64
+    monotonic : bool
+    bounds : pair of (N, T) integer arrays, or None
+    """
+
+    positions: np.ndarray
+    blank: np.ndarray
+    frame_lengths: np.ndarray
+    target_lengths: np.ndarray
+    monotonic: bool
+    bounds: tuple[np.ndarray, np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class LogitsProblem:
+    """A loss from given logits: `logits` is (rows, V), cell (t, u) of example b lies in row `base[b] + t * step[b] + u`."""
+
+    logits: np.ndarray
+    base: np.ndarray
+    step: np.ndarray
+    targets: Targets
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class JointProblem:
+    """A loss from encoder, predictor and output layer; `vocabulary` is a list of N id arrays, or None."""
+
+    encoder: np.ndarray
+    predictor: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    targets: Targets
+    activation: int
+    vocabulary: list[np.ndarray] | None
+    encoder_index: np.ndarray | None
+    memory_limit: int
+    posterior_floor: float
+
+
+def refuse(mask, text: str) -> None:
+    """Raise a ValueError for the first True of a mask; `text` is a format of its index `at`."""
+    if mask.any():
+        at = tuple(int(i) for i in np.argwhere(mask)[0])
+        raise ValueError(text(at))
+
+
+def index(at) -> str:
+    return "[" + ", ".join(map(str, at)) + "]"
+
+
+def read_real(x, name: str, ndims: tuple[int, ...]) -> np.ndarray:
+    """A C-contiguous array of a real dtype; other layouts are copied."""
+    array = arrays.read(x, name)
+    if array.dtype.name not in arrays.REAL_NAMES or not array.dtype.isnative:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected one of {', '.join(arrays.REAL_NAMES)}")
+    if array.ndim not in ndims:
+        raise ValueError(f"{name} has {array.ndim} dimensions (shape {array.shape}), expected {' or '.join(map(str, ndims))}")
+    return np.ascontiguousarray(array)
+
+
+def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
+    """An int32 or int64 array whose axes have the sizes in `shape`; None stands for any size."""
+    array = arrays.read(x, name)
+    if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected int32 or int64")
+    if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape)):
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} has shape {array.shape}, expected ({expected}), that is {names}")
+    return array
+
+
+def read_choice(value, name: str, choices):
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def read_number(value, name: str, low: float, *, bound: str) -> float:
+    """A finite real number not below `low`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected a number")
+    if not (np.isfinite(value) and value >= low):
+        raise ValueError(f"{name} is {value}, expected {bound}")
+    return float(value)
+
+
+def read_integer(value, name: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected an integer")
+    return int(value)
+
+
+def read_blank(blank, size: int) -> int:
+    """The blank's id; negative ones count from the end."""
+    blank = read_integer(blank, "blank")
+    if not -size <= blank < size:
+        raise ValueError(f"blank is {blank}, expected -{size} <= blank < {size}, the size of the vocabulary")
+    return blank % size
+
+
+def read_lengths(x, name: str, count: int, low: int, high: int, source: str) -> np.ndarray:
+    lengths = read_integers(x, name, (count,), "one for each example").astype(np.int64)
+    refuse((lengths < low) | (lengths > high),
+           lambda at: f"{name}{index(at)} is {lengths[at]}, expected {low} to {high}, {source}")  # fmt: skip
+    return lengths
+
+
+def read_bounds(bounds, count: int, T: int):
+    if bounds is None:
+        return None
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(f"bounds is {type(bounds).__name__}, expected a pair (first, last)")
+    first, last = (read_integers(x, f"bounds[{i}]", (count, None), "(B, T)") for i, x in enumerate(bounds))
+    for i, array in enumerate((first, last)):
+        if array.shape[1] < T:
+            raise ValueError(f"bounds[{i}] has shape {array.shape}, expected at least {T} frames, the longest example")
+    return first, last
+
+
+def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size: int, label_axis: int, label_source: str):
+    """Check labels and map them to positions in the vocabulary in use.
+
+    Returns
+    -------
+    positions : (count, U) int32
+    blank_positions : (count,) int64
+    target_lengths : (count,) int64
+    """
+    targets = read_integers(targets, "targets", (count, None), "(B, U)")
+    U = min(targets.shape[1], label_axis)
+    source = f"the size of targets {targets.shape}" if targets.shape[1] <= label_axis else label_source
+    lengths = read_lengths(target_lengths, "target_lengths", count, 0, U, source)
+    real = np.arange(targets.shape[1]) < lengths[:, None]
+    refuse(real & ((targets < 0) | (targets >= size)),
+           lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, the ids of the vocabulary")  # fmt: skip
+    refuse(real & (targets == blank), lambda at: f"targets{index(at)} is {targets[at]}, the blank")
+    positions = np.zeros((count, max(1, targets.shape[1])), np.int32)
+    blank_positions = np.full(count, blank, np.int64)
+    if vocabulary is None:
+        np.copyto(positions[:, : targets.shape[1]], targets, casting="same_kind", where=real)
+        return positions, blank_positions, lengths
+    for n, ids in enumerate(vocabulary):
+        order = np.argsort(ids)
+        wanted = np.append(targets[n, : lengths[n]], blank)
+        found = np.searchsorted(ids, wanted, sorter=order)
+        found = order[np.minimum(found, len(ids) - 1)]
+        missing = ids[found] != wanted
+        if missing.any():
+            u = int(np.argmax(missing))
+            what = f"targets[{n}, {u}] = {wanted[u]}" if u < lengths[n] else f"the blank {blank}"
+            raise ValueError(f"vocabulary[{n}] lacks {what}: it must hold the blank and every target of its example")
+        positions[n, : lengths[n]] = found[:-1]
+        blank_positions[n] = found[-1]
+    return positions, blank_positions, lengths
+
+
+def read_vocabulary(vocabulary, lengths, count: int, size: int) -> list[np.ndarray] | None:
+    """The ids of every example's vocabulary, without their ending."""
+    if vocabulary is None:
+        if lengths is not None:
+            raise ValueError("vocabulary_lengths is given without vocabulary")
+        return None
+    ids = read_integers(vocabulary, "vocabulary", (count, None), "(B, S)")
+    S = ids.shape[1]
+    if lengths is None:
+        ended = ids == -1
+        lengths = np.where(ended.any(axis=1), ended.argmax(axis=1), S)
+        refuse(lengths < 1, lambda at: f"vocabulary{index(at)} is empty, expected at least the blank")
+    else:
+        lengths = read_lengths(lengths, "vocabulary_lengths", count, 1, S, f"the size of vocabulary {ids.shape}")
+    real = np.arange(S) < lengths[:, None]
+    refuse(real & ((ids < 0) | (ids >= size)),
+           lambda at: f"vocabulary{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")  # fmt: skip
+    rows = [np.ascontiguousarray(ids[n, : lengths[n]], np.int64) for n in range(count)]
+    for n, row in enumerate(rows):
+        sorted_row = np.sort(row)
+        twice = sorted_row[1:][sorted_row[1:] == sorted_row[:-1]]
+        if len(twice):
+            raise ValueError(f"vocabulary[{n}] holds id {twice[0]} more than once")
+    return rows
+
+
+def read_grad_loss(grad_loss, count: int, dtype) -> np.ndarray:
+    """Upstream gradients in the dtype that is computed in; ones by default."""
+    if grad_loss is None:
+        return np.ones(count, dtype)
+    array = read_real(grad_loss, "grad_loss", (1,))
+    if array.shape != (count,):
+        raise ValueError(f"grad_loss has shape {array.shape}, expected ({count},), one for each example")
+    return array.astype(dtype)
+
+
+def read_writable(x, name: str) -> np.ndarray:
+    """An array that may be written to where it lies."""
+    array = arrays.read(x, name)
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only and cannot be overwritten")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} with strides {array.strides} is not C-contiguous and cannot be overwritten")
+    return array
+
+
+def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds) -> LogitsProblem:
+    """Check the arguments of `transducer_loss`."""
+    array = read_real(logits, "logits", (2, 4))
+    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    V = array.shape[-1]
+    blank = read_blank(blank, V)
+    packed = array.ndim == 2
+    count = arrays.read(logit_lengths, "logit_lengths").size if packed else array.shape[0]
+    label_axis = array.shape[0] if packed else array.shape[2] - 1
+    positions, blanks, U = read_targets(targets, target_lengths, blank, None, count=count, size=V, label_axis=label_axis,
+                                        label_source=f"axis 2 of logits {array.shape} less one")  # fmt: skip
+    T_max, source = (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
+    T = read_lengths(logit_lengths, "logit_lengths", count, 1, T_max, source)
+    if packed:
+        step = U + 1
+        base = np.append(0, np.cumsum(T * step))
+        if base[-1] != array.shape[0]:
+            raise ValueError(f"logits has {array.shape[0]} rows, but logit_lengths and target_lengths make {base[-1]} cells")
+        base = base[:-1]
+    else:
+        step = np.full(count, array.shape[2], np.int64)
+        base = np.arange(count) * (array.shape[1] * array.shape[2])
+    bounds = read_bounds(bounds, count, int(T.max(initial=0)))
+    return LogitsProblem(array.reshape(-1, V), base, step, Targets(positions, blanks, T, U, monotonic, bounds), array.shape)
+
+
+def read_out(out, problem: LogitsProblem) -> np.ndarray:
+    """Check `out`; the array it is, as (rows, V)."""
+    array = read_writable(out, "out")
+    if array.shape != problem.shape or array.dtype != problem.logits.dtype:
+        raise ValueError(f"out is {array.dtype}{array.shape}, expected {problem.logits.dtype}{problem.shape} as logits")
+    return array.reshape(problem.logits.shape)
+
+
+def read_joint(
+    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation, topology, vocabulary,
+    vocabulary_lengths, bounds, encoder_index, memory_limit, posterior_floor,
+) -> JointProblem:  # fmt: skip
+    """Check the arguments of `joint_transducer_loss`."""
+    encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
+    weight = read_real(weight, "weight", (2,))
+    bias = None if bias is None else read_real(bias, "bias", (1,))
+    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
+    _check_dtypes(encoder, predictor, weight, bias)
+    (B, T_max, H), (N, U1, _), V = encoder.shape, predictor.shape, weight.shape[0]
+    for name, array in (("predictor", predictor), ("weight", weight)):
+        if array.shape[-1] != H:
+            raise ValueError(f"{name} {array.shape} and encoder {encoder.shape} disagree about H, their last axis")
+    if bias is not None and bias.shape != (V,):
+        raise ValueError(f"bias has shape {bias.shape}, expected ({V},) as the rows of weight {weight.shape}")
+    if encoder_index is not None:
+        encoder_index = read_integers(encoder_index, "encoder_index", (N,), "one for each row of predictor").astype(np.int64)
+        refuse((encoder_index < 0) | (encoder_index >= B),
+               lambda at: f"encoder_index{index(at)} is {encoder_index[at]}, expected 0 to {B - 1}, the rows of encoder")  # fmt: skip
+    elif N != B:
+        raise ValueError(f"predictor {predictor.shape} and encoder {encoder.shape} disagree about B, their first axis")
+    if U1 < 1:
+        raise ValueError(f"predictor has shape {predictor.shape}, expected (B, U+1, H) with U+1 at least 1")
+    blank = read_blank(blank, V)
+    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, N, V)
+    positions, blanks, U = read_targets(targets, target_lengths, blank, vocabulary, count=N, size=V, label_axis=U1 - 1,
+                                        label_source=f"axis 1 of predictor {predictor.shape} less one")  # fmt: skip
+    T = read_lengths(encoder_lengths, "encoder_lengths", N, 1, T_max, f"axis 1 of encoder {encoder.shape}")
+    bounds = read_bounds(bounds, N, int(T.max(initial=0)))
+    limit = read_integer(memory_limit, "memory_limit")
+    if limit < 1:
+        raise ValueError(f"memory_limit is {limit}, expected at least 1 byte")
+    floor = read_number(posterior_floor, "posterior_floor", 0.0, bound="a number from 0 up to 1")
+    if floor >= 1.0:
+        raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
+    return JointProblem(encoder, predictor, weight, bias, Targets(positions, blanks, T, U, monotonic, bounds), activation,
+                        vocabulary, encoder_index, limit, floor)  # fmt: skip
+
+
+def _check_dtypes(encoder, predictor, weight, bias) -> None:
+    """One real dtype throughout, or half-precision encoder and predictor with float32 weight and bias."""
+    for name, array, like_name, like in (("predictor", predictor, "encoder", encoder), ("bias", bias, "weight", weight)):
+        if array is not None and array.dtype != like.dtype:
+            raise TypeError(f"{name} is {array.dtype} and {like_name} is {like.dtype}, expected one dtype")
+    mixed = encoder.dtype.itemsize == 2 and weight.dtype == np.float32
+    if weight.dtype != encoder.dtype and not mixed:
+        raise TypeError(f"weight is {weight.dtype} and encoder is {encoder.dtype}: expected one dtype, "
+                        "or float32 weight and bias with half-precision encoder and predictor")  # fmt: skip

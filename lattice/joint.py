@@ -1,0 +1,265 @@
+"""Transducer loss and gradients from encoder, predictor and output layer, in a workspace of a given size."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import arrays, inputs
+from .inputs import JointProblem
+from .tiles import JointTiles, Outputs, Visited
+
+DEFAULT_MEMORY_LIMIT = 256 << 20
+DEFAULT_POSTERIOR_FLOOR = 2.0**-24
+
+
+class JointGradients(NamedTuple):
+    """Gradients of a fused joint loss, each in its input's shape and dtype; `bias` is None if the bias was."""
+
+    encoder: object
+    predictor: object
+    weight: object
+    bias: object
+
+
+def joint_transducer_loss(
+    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, activation="tanh", topology="rnnt",
+    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=DEFAULT_MEMORY_LIMIT,
+    posterior_floor=DEFAULT_POSTERIOR_FLOOR,
+):  # fmt: skip
+    """Transducer loss of `logits[b, t, u] = activation(encoder[b, t] + predictor[b, u]) @ weight.T + bias`, without the logits.
+
+    Parameters
+    ----------
+    encoder : (B, T, H) float32, float64, float16 or bfloat16
+    predictor : (B, U+1, H)
+    weight : (V, H)
+    bias : (V,) or None
+        One dtype for all four; half-precision encoder and predictor may also meet float32 weight and bias. Half precision is
+        computed in float32. Layouts that are not C-contiguous are copied, outside `memory_limit`.
+    targets : (B, U) int32 or int64
+        Label ids, never `blank`.
+    encoder_lengths, target_lengths : (B,) int32 or int64
+        1 <= T_b <= T, 0 <= U_b <= U. Padding is never read.
+    blank : int
+    activation : {"tanh", "relu", "identity"}
+    topology : {"rnnt", "monotonic"}
+        A label arc stays on its frame, or consumes it.
+    vocabulary : (B, S) int32 or int64, optional
+        The ids each example's softmax runs over, in any order, blank and targets among them (Lee et al. 2022).
+    vocabulary_lengths : (B,), optional
+        How many of them are real; without it, -1 ends a row.
+    bounds : pair of (B, T) integer arrays, optional
+        First and last label position that exist at each frame.
+    encoder_index : (N,) int32 or int64, optional
+        Several targets share encoder rows: all arguments but `encoder` have N rows, row n belongs to encoder[encoder_index[n]].
+    memory_limit : int
+        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are.
+    posterior_floor : float
+        Cells with a smaller posterior are left out of the backward pass: the l1 error of the logits' gradient is at most twice
+        the posterior left out. 0 visits every cell.
+
+    Returns
+    -------
+    loss : (B,) float64 for float64 inputs, else float32
+        In nats, unreduced; inf where no alignment exists.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, the index, the value and the bound; a `memory_limit` too small names the bytes needed.
+    """
+    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
+                                posterior_floor)  # fmt: skip
+    tiles = JointTiles(problem, gradients=False, keep_logits=False, limit=problem.memory_limit)
+    loss = np.empty(len(problem.targets.blank))
+    with np.errstate(all="ignore"):
+        tiles.open()
+        for index in range(len(tiles.plan.groups)):
+            tiles.forward(tiles.group(index), loss, keep=False, posteriors=False)
+    return arrays.give_back(_as_output(loss, tiles.dtype), encoder)
+
+
+def joint_transducer_loss_and_grad(
+    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, activation="tanh", topology="rnnt",
+    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=DEFAULT_MEMORY_LIMIT,
+    posterior_floor=DEFAULT_POSTERIOR_FLOOR, fastemit_lambda=0.0, grad_loss=None, overwrite=False,
+):  # fmt: skip
+    """`joint_transducer_loss` and the gradients of encoder, predictor, weight and bias.
+
+    Parameters
+    ----------
+    encoder, ..., posterior_floor
+        As in `joint_transducer_loss`.
+    fastemit_lambda : float
+        At least 0: label arcs count 1 + fastemit_lambda times in the gradient (FastEmit, Yu et al. 2021).
+    grad_loss : (B,) real, optional
+        Upstream gradient; ones by default.
+    overwrite : bool
+        The gradients of encoder and predictor are written where those lie. Refused for read-only arrays and `encoder_index`.
+
+    Returns
+    -------
+    loss : (B,)
+    gradients : JointGradients
+        Sums are accumulated in float32 (float64 for float64) and rounded once; 0 on padding.
+    """
+    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
+                                posterior_floor)  # fmt: skip
+    pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
+    tiles = JointTiles(problem, gradients=True, keep_logits=True, limit=problem.memory_limit)
+    grad_loss = inputs.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
+    loss = np.empty(len(problem.targets.blank))
+    with np.errstate(all="ignore"):
+        tiles.open()
+        gradients = pullback.run(tiles, grad_loss, loss)
+    return arrays.give_back(_as_output(loss, tiles.dtype), encoder), gradients
+
+
+def joint_transducer_loss_vjp(
+    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, activation="tanh", topology="rnnt",
+    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=DEFAULT_MEMORY_LIMIT,
+    posterior_floor=DEFAULT_POSTERIOR_FLOOR, fastemit_lambda=0.0, overwrite=False,
+):  # fmt: skip
+    """`joint_transducer_loss` and a function that gives its gradients for an upstream gradient, for autograd hosts.
+
+    Parameters
+    ----------
+    encoder, ..., overwrite
+        As in `joint_transducer_loss_and_grad`.
+
+    Returns
+    -------
+    loss : (B,)
+    vjp : callable
+        `vjp(grad_loss) -> JointGradients`, as often as wanted while the inputs are unchanged; once with `overwrite`. Between the
+        calls the posteriors of the occupied cells are held, up to `memory_limit`; what did not fit is computed again.
+    """
+    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
+                                posterior_floor)  # fmt: skip
+    pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
+    try:
+        tiles = JointTiles(problem, gradients=True, keep_logits=False, limit=problem.memory_limit // 2)
+    except ValueError:
+        tiles = JointTiles(problem, gradients=True, keep_logits=False, limit=problem.memory_limit)
+    loss = np.empty(len(problem.targets.blank))
+    left = problem.memory_limit - tiles.plan.size
+    held: dict[int, Visited] = {}
+    with np.errstate(all="ignore"):
+        tiles.open()
+        for index in range(len(tiles.plan.groups)):
+            visited, _ = tiles.forward(tiles.group(index), loss, keep=False, posteriors=True)
+            cost = sum(array.nbytes for array in visited)
+            if cost <= left:
+                held[index] = Visited(*(array.copy() for array in visited))
+                left -= cost
+        tiles.close()
+
+    def vjp(grad_loss=None):
+        upstream = inputs.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
+        pullback.check_unused()
+        with np.errstate(all="ignore"):
+            tiles.open()
+            gradients = pullback.run(tiles, upstream, np.empty_like(loss), held)
+            tiles.close()
+        return gradients
+
+    return arrays.give_back(_as_output(loss, tiles.dtype), encoder), vjp
+
+
+def _as_output(loss: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    output = arrays.empty(loss.shape, dtype)
+    output[:] = loss
+    return output
+
+
+class _Pullback:
+    """Runs the backward pass of every group and puts the gradients where they belong."""
+
+    def __init__(self, problem: JointProblem, encoder, predictor, fastemit_lambda, overwrite):
+        self.problem, self.encoder, self.predictor, self.overwrite = problem, encoder, predictor, overwrite
+        self.fastemit_lambda = inputs.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
+        self.used = False
+        if overwrite:
+            if problem.encoder_index is not None:
+                raise ValueError("overwrite=True and encoder_index cannot be combined: several targets share an encoder row")
+            inputs.read_writable(encoder, "encoder")
+            inputs.read_writable(predictor, "predictor")
+
+    def check_unused(self) -> None:
+        if self.used:
+            raise RuntimeError("vjp was called a second time, but with overwrite=True the first call overwrote the inputs")
+        self.used = self.overwrite
+
+    def run(self, tiles: JointTiles, grad_loss: np.ndarray, loss: np.ndarray, held: dict[int, Visited] | None = None):
+        problem = self.problem
+        outputs = self._outputs(tiles)
+        shared, self.shared_row = None, -1
+        if problem.encoder_index is not None:
+            shared = tiles.hold((problem.encoder.shape[1], problem.encoder.shape[2]))
+        for index, keep in enumerate(tiles.plan.kept):
+            group = tiles.group(index)
+            if held is not None and index in held:
+                visited, logits = held[index], None
+            else:
+                visited, logits = tiles.forward(group, loss, keep=keep, posteriors=True)
+            grad_encoder, grad_predictor = tiles.backward(group, visited, logits, self.fastemit_lambda, grad_loss, outputs)
+            self._deliver(group, grad_encoder, grad_predictor, outputs, shared)
+        return self._give_back(outputs)
+
+    def _outputs(self, tiles: JointTiles) -> Outputs:
+        problem = self.problem
+        if self.overwrite:
+            encoder, predictor = problem.encoder, problem.predictor
+        else:
+            encoder = arrays.empty(problem.encoder.shape, problem.encoder.dtype)
+            predictor = arrays.empty(problem.predictor.shape, problem.predictor.dtype)
+        if problem.encoder_index is not None:
+            encoder[:] = 0
+        if problem.weight.dtype == tiles.dtype:
+            weight = arrays.empty(problem.weight.shape, tiles.dtype)
+        else:
+            weight = tiles.hold(problem.weight.shape)
+        weight[:] = 0
+        bias = np.zeros(len(weight), tiles.dtype)
+        return Outputs(encoder, predictor, weight, bias)
+
+    def _deliver(self, group, grad_encoder, grad_predictor, outputs: Outputs, shared) -> None:
+        """Round the gradients of a group's examples into the outputs; `shared` collects rows that several examples use."""
+        problem, starts = self.problem, group.frames.starts
+        slots = np.append(group.label_base, len(grad_predictor))
+        for i, n in enumerate(group.examples):
+            T, U1 = starts[i + 1] - starts[i], slots[i + 1] - slots[i]
+            outputs.predictor[n, :U1] = grad_predictor[slots[i] : slots[i + 1]]
+            outputs.predictor[n, U1:] = 0
+            grad_rows = grad_encoder[starts[i] : starts[i + 1]]
+            if shared is None:
+                outputs.encoder[n, :T] = grad_rows
+                outputs.encoder[n, T:] = 0
+                continue
+            row = problem.encoder_index[n]
+            if row != self.shared_row:
+                self.shared_row = row
+                shared[:] = 0
+            shared[:T] += grad_rows
+            outputs.encoder[row] = shared
+
+    def _give_back(self, outputs: Outputs) -> JointGradients:
+        """Each gradient in its input's dtype and in the kind of the encoder; overwritten arguments as they were passed."""
+        problem = self.problem
+        if self.overwrite:
+            encoder, predictor = self.encoder, self.predictor
+        else:
+            encoder, predictor = (arrays.give_back(array, self.encoder) for array in (outputs.encoder, outputs.predictor))
+        weight = outputs.weight
+        if weight.dtype != problem.weight.dtype:
+            weight = arrays.empty(problem.weight.shape, problem.weight.dtype)
+            weight[:] = outputs.weight
+        bias = None
+        if problem.bias is not None:
+            bias = arrays.empty(problem.bias.shape, problem.bias.dtype)
+            bias[:] = outputs.bias
+            bias = arrays.give_back(bias, self.encoder)
+        return JointGradients(encoder, predictor, arrays.give_back(weight, self.encoder), bias)

@@ -1,0 +1,125 @@
+"""Scalar maths of one lattice cell, shared by every kernel and by both targets.
+
+Everything here is plain Python that numba compiles for whichever target calls it. `exp` is a polynomial, because the inner loop
+over the vocabulary must vectorise and a call of libm does not; its constants are typed so that float32 stays float32.
+"""
+
+import math
+
+import numpy as np
+from numba import types
+from numba.extending import overload, register_jitable
+
+CLOSED = -math.inf
+"""Score of an arc that does not exist."""
+
+_F4 = np.float32
+_LN2_HIGH_F4, _LN2_LOW_F4 = _F4(0.693359375), _F4(-2.12194440e-4)
+_LN2_HIGH_F8, _LN2_LOW_F8 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+_SHIFT_F4, _SHIFT_F8 = _F4(1.5 * 2**23), 1.5 * 2**52
+_LOG2E = 1.4426950408889634
+
+
+def typed(value, like):
+    """`value` in the type of the scalar `like`: a bare constant would turn float32 arithmetic into float64."""
+    return type(like)(value)
+
+
+@overload(typed)
+def _typed_overload(value, like):
+    if like == types.float32:
+        return lambda value, like: np.float32(value)
+    return lambda value, like: np.float64(value)
+
+
+@register_jitable
+def _exp_float32(x):
+    # Adding 1.5 * 2**23 rounds to an integer and leaves it in the low bits, ready to be moved into the exponent.
+    shifted = x * _F4(_LOG2E) + _SHIFT_F4
+    n = shifted - _SHIFT_F4
+    r = x - n * _LN2_HIGH_F4
+    r = r - n * _LN2_LOW_F4
+    p = _F4(1.9875691500e-4)
+    p = p * r + _F4(1.3981999507e-3)
+    p = p * r + _F4(8.3334519073e-3)
+    p = p * r + _F4(4.1665795894e-2)
+    p = p * r + _F4(1.6666665459e-1)
+    p = p * r + _F4(5.0000001201e-1)
+    p = p * r * r + r + _F4(1.0)
+    power = np.int32((np.float32(shifted).view(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return _F4(0.0) if x < _F4(-87.0) else p * power
+
+
+@register_jitable
+def _exp_float64(x):
+    shifted = x * _LOG2E + _SHIFT_F8
+    n = shifted - _SHIFT_F8
+    r = x - n * _LN2_HIGH_F8
+    r = r - n * _LN2_LOW_F8
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r * r + r + 1.0
+    power = np.int64((np.float64(shifted).view(np.int64) + np.int64(1023)) << np.int64(52)).view(np.float64)
+    return 0.0 if x < -708.0 else p * power
+
+
+def exp(x):
+    """exp(x) for x <= 0, within 2 ulp; 0 where it would be subnormal; NaN for NaN and for +inf.
+
+    Parameters
+    ----------
+    x : float32 or float64
+        At most 0, -inf included.
+    """
+    return _exp_float32(x) if isinstance(x, np.float32) else _exp_float64(x)
+
+
+@overload(exp)
+def _exp_overload(x):
+    if x == types.float32:
+        return lambda x: _exp_float32(x)
+    return lambda x: _exp_float64(x)
+
+
+@register_jitable
+def log_add(a, b):
+    """log(exp(a) + exp(b)) in float64; -inf is neutral, NaN stays NaN."""
+    if a == CLOSED:
+        return b
+    if b == CLOSED:
+        return a
+    high = max(a, b)
+    gap = high - min(a, b)
+    if gap > 40.0:
+        return high
+    return high + math.log1p(math.exp(-gap))
+
+
+@register_jitable
+def posterior(log_probability, lowest):
+    """exp of a log-probability, 0 below `lowest` (the logarithm of the smallest normal number of the result's dtype)."""
+    if log_probability < lowest:
+        return 0.0
+    return math.exp(log_probability)
+
+
+@register_jitable
+def flush(x, tiny):
+    """x, or 0 where |x| is below the smallest normal number: subnormals slow every matrix product that follows."""
+    return x - x if abs(x) < tiny else x
+
+
+@register_jitable
+def score(logit, maximum, log_total):
+    """Log-probability of one entry of a row: the maximum is taken off first, so an offset of the whole row costs no digits."""
+    return (logit - maximum) - log_total

@@ -1,0 +1,112 @@
+"""A row of logits -> its maximum and total, the blank score and the label score. The V axis ends here.
+
+The normaliser is kept in two parts, the row's maximum and the sum of exp(logit - maximum), because a float32
+`logit - log_norm` loses the loss when all logits carry a large offset. A row that is -inf throughout has no distribution: its
+arcs are closed. NaN and +inf anywhere in a row make its scores NaN.
+"""
+
+import math
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload, register_jitable
+
+from .cells import CLOSED, exp, score, typed
+from .launch import cpu_sweep, sweep
+
+
+def _order(logit):
+    """Map a float's bits to an integer that sorts alike, NaN beyond +inf: an integer maximum vectorises and keeps NaN."""
+
+
+@overload(_order)
+def _order_overload(logit):
+    if logit == types.float32:
+        return lambda logit: _fold32(np.float32(logit).view(np.int32))
+    return lambda logit: _fold64(np.float64(logit).view(np.int64))
+
+
+@register_jitable
+def _fold32(bits):
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@register_jitable
+def _fold64(bits):
+    return np.int64(bits ^ ((bits >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF)))
+
+
+def _unorder(key):
+    """The float whose `_order` is `key`."""
+
+
+@overload(_unorder)
+def _unorder_overload(key):
+    if key == types.int32:
+        return lambda key: np.int32(_fold32(key)).view(np.float32)
+    return lambda key: np.int64(_fold64(key)).view(np.float64)
+
+
+@register_jitable
+def _maximum(row):
+    highest = _order(row[0])
+    for v in range(1, row.shape[0]):
+        highest = max(highest, _order(row[v]))
+    return _unorder(highest)
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "nsz"}, error_model="numpy")
+def _sum(row):
+    total = row[0]
+    for v in range(1, row.shape[0]):
+        total += row[v]
+    return total
+
+
+@register_jitable
+def emit_scores(blank_logit, label_logit, maximum, total):
+    """Scores of the two arcs of a cell; `label_logit` is -inf where no label is left."""
+    if maximum == CLOSED:
+        return maximum, maximum
+    log_total = math.log(total)
+    return score(blank_logit, maximum, log_total), score(label_logit, maximum, log_total)
+
+
+@register_jitable
+def emit_row(row, bias, blank, label, scratch):
+    """Add the bias to a row in place and reduce it: (blank score, label score, maximum, total)."""
+    if bias.shape[0]:
+        for v in range(row.shape[0]):
+            row[v] += bias[v]
+    maximum = _maximum(row)
+    for v in range(row.shape[0]):
+        scratch[v] = exp(row[v] - maximum)
+    total = _sum(scratch)
+    blank_score, label_score = emit_scores(row[blank], row[label] if label >= 0 else typed(CLOSED, maximum), maximum, total)
+    return blank_score, label_score, maximum, total
+
+
+@cpu_sweep
+def emit_cpu(begin, end, logits, bias, row, label, blank, blank_score, label_score, maximum, total):
+    scratch = np.empty(logits.shape[1], logits.dtype)
+    for i in range(begin, end):
+        blank_score[i], label_score[i], maximum[i], total[i] = emit_row(logits[row[i]], bias, blank, label[i], scratch)
+
+
+def emit(logits, bias, row, label, blank, blank_score, label_score, maximum, total):
+    """Reduce rows of logits to the scores of their arcs.
+
+    Parameters
+    ----------
+    logits : (rows, V) float32 or float64
+        Logits; where a bias is given it is added to them in place.
+    bias : (V,) or (0,)
+    row, label : (n,) int64, (n,) int32
+        The row of each cell, and the position of its label in the row or -1.
+    blank : int
+    blank_score, label_score, maximum, total : (n,), dtype of the logits
+        Filled here: log-probabilities in nats, and the two parts of the normaliser.
+    """
+    work = len(row) * logits.shape[1]
+    sweep(emit_cpu, len(row), logits, bias, row, label, blank, blank_score, label_score, maximum, total, work=work)

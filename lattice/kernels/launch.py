@@ -1,0 +1,76 @@
+"""How a sweep runs: the compile options of the CPU target and the only place that knows about threads.
+
+The CPU sweeps are plain `nogil` functions over a range of rows; a small pool of Python threads runs the ranges. Numba's own
+parallel layers were left aside on purpose: the work-queue layer aborts the process when two Python threads enter it, the GNU
+OpenMP layer aborts a child made by `fork`, and both spin or hold threads that the BLAS wants. See docs/writing-a-kernel.md.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+
+import numba
+
+cpu_sweep = partial(numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+"""Decorator of a CPU sweep. `contract` allows fused multiply-add; nothing is reassociated, so -inf and NaN keep their meaning."""
+
+SERIAL_WORK = 1 << 15
+"""Elements of work below which handing a range to another thread costs more than it saves (about 30 us)."""
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def thread_count() -> int:
+    """Threads a sweep is spread over: `NUMBA_NUM_THREADS`, by default the processors this process may use."""
+    return numba.config.NUMBA_NUM_THREADS
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _submit(*call):
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="lattice")
+    return _pool.submit(*call)
+
+
+def sweep(kernel, count: int, *arguments, work: int = 0, pieces: int = 1) -> None:
+    """Run `kernel(begin, end, *arguments)` over `range(count)`, split among the threads, the calling one included.
+
+    Parameters
+    ----------
+    kernel : callable
+        A CPU sweep. Ranges must be independent, so that the result does not depend on how they are split.
+    count : int
+        Number of rows, columns or examples.
+    work : int
+        Elements touched in all; little work runs on the calling thread.
+    pieces : int
+        Pieces for each thread: more than 1 evens out rows of unequal cost.
+    """
+    threads = thread_count()
+    if threads == 1 or work < SERIAL_WORK or count < 2:
+        if count:
+            kernel(0, count, *arguments)
+        return
+    parts = min(count, threads * pieces)
+    edges = [count * part // parts for part in range(parts + 1)]
+    todo = iter(range(parts))
+
+    def drain():
+        for part in todo:
+            kernel(edges[part], edges[part + 1], *arguments)
+
+    futures = [_submit(drain) for _ in range(min(threads, parts) - 1)]
+    try:
+        drain()
+    finally:
+        wait(futures)
+    for future in futures:
+        future.result()

@@ -1,0 +1,172 @@
+"""Cells of the lattice and their numbering; groups of examples and tiles of cells under a byte limit. Integers only."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Frames(NamedTuple):
+    """The frames of a run of examples; cells are numbered frame by frame, example by example.
+
+    Attributes
+    ----------
+    starts : (examples + 1,) int64
+        First frame of each example.
+    labels : (examples,) int32
+        U of each example.
+    example : (frames,) int32
+    first : (frames,) int32
+        First label position u that exists at the frame.
+    offset : (frames + 1,) int64
+        First cell of each frame.
+    """
+
+    starts: np.ndarray
+    labels: np.ndarray
+    example: np.ndarray
+    first: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def cells(self) -> int:
+        return int(self.offset[-1])
+
+    def cells_of(self, begin: int, end: int) -> tuple[int, int]:
+        """The range of cells of examples `begin` to `end`."""
+        return int(self.offset[self.starts[begin]]), int(self.offset[self.starts[end]])
+
+
+FRAME_BYTES = 4 + 4 + 8
+
+
+def existing_cells(example, t, T, U, monotonic, bounds):
+    """First and last label position of frames that an alignment can visit, both inclusive.
+
+    Parameters
+    ----------
+    example, t : (n,) int64
+        Rows of `bounds`, and frames.
+    T, U : (n,) int64
+        Lengths of the frames' examples.
+    monotonic : bool
+        Every arc consumes a frame, so a cell with u > t, or with more labels left than frames, is on no alignment.
+    bounds : pair of (B, T) integer arrays, or None
+        A further restriction; what reaches beyond the lattice is cut off.
+
+    Returns
+    -------
+    first, last : (n,) int64
+        last < first where no cell exists.
+    """
+    first = np.maximum(0, U - (T - t)) if monotonic else np.zeros_like(t)
+    last = np.minimum(U, t) if monotonic else U
+    if bounds is not None:
+        first = np.maximum(first, bounds[0][example, t])
+        last = np.minimum(last, bounds[1][example, t])
+    return first, last
+
+
+def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Frames:
+    """Number the cells of a run of examples.
+
+    Parameters
+    ----------
+    examples : (n,) int64
+        Rows of the batch, in the order of the run.
+    frame_lengths, target_lengths : (N,) int64
+        T_b and U_b of the whole batch.
+    """
+    T, U = frame_lengths[examples], target_lengths[examples]
+    starts = np.zeros(len(examples) + 1, np.int64)
+    np.cumsum(T, out=starts[1:])
+    example = np.repeat(np.arange(len(examples), dtype=np.int32), T)
+    t = np.arange(starts[-1]) - starts[example]
+    first, last = existing_cells(examples[example], t, T[example], U[example], monotonic, bounds)
+    offset = np.zeros(len(t) + 1, np.int64)
+    np.cumsum(np.maximum(0, last - first + 1), out=offset[1:])
+    return Frames(starts, U.astype(np.int32), example, first.astype(np.int32), offset)
+
+
+def count_cells(examples, frame_lengths, target_lengths, monotonic, bounds) -> np.ndarray:
+    """Cells of each example of a run."""
+    if not monotonic and bounds is None:
+        return (frame_lengths * (target_lengths + 1))[examples]
+    one_by_one = (examples[n : n + 1] for n in range(len(examples)))
+    return np.array([frames_of(n, frame_lengths, target_lengths, monotonic, bounds).cells for n in one_by_one], np.int64)
+
+
+class Plan(NamedTuple):
+    """How a batch is worked off in a limited workspace.
+
+    Attributes
+    ----------
+    groups : list of (begin, end)
+        Runs of examples whose lattices are held at once.
+    kept : list of bool
+        Whether a group's logits are held as well, so that its backward pass does not compute them again.
+    tile : int
+        Cells worked on at once.
+    block : int
+        Rows of the weight gradient worked on at once.
+    size : int
+        Bytes of the workspace.
+    """
+
+    groups: list[tuple[int, int]]
+    kept: list[bool]
+    tile: int
+    block: int
+    size: int
+
+
+MIN_TILE, MIN_BLOCK = 16, 16
+TILE_BYTES = 24 << 20
+"""A tile fills about this much: matrix products want long tiles, the sweeps between them want tiles that stay in the cache."""
+
+
+def plan(cells, state_bytes, *, kept_cell_bytes, tile_cell_bytes, block_row_bytes, block_rows, fixed_bytes, limit) -> Plan:
+    """Share out the workspace between lattices of examples, a tile, and a block of the weight gradient.
+
+    Parameters
+    ----------
+    cells, state_bytes : (n,) int64
+        Cells of each example, and the bytes its lattice takes.
+    kept_cell_bytes : int
+        Bytes of one cell's logits, 0 if they are never kept.
+    tile_cell_bytes, block_row_bytes : int
+    block_rows : int
+        Rows of the weight gradient; 0 without gradients.
+    fixed_bytes : int
+        What is held throughout.
+    limit : int
+        Bytes in all.
+
+    Raises
+    ------
+    ValueError
+        Naming the bytes that the smallest workspace needs.
+    """
+    most_cells, largest = int(cells.max(initial=0)), int(state_bytes.max(initial=0))
+    tile, block = min(MIN_TILE, most_cells), min(MIN_BLOCK, block_rows)
+    needed = fixed_bytes + largest + tile * tile_cell_bytes + block * block_row_bytes
+    spare = limit - needed
+    if spare < 0:
+        raise ValueError(f"memory_limit is {limit} bytes, expected at least {needed}: {largest} for the lattice of the largest "
+                         f"example, the rest for a tile of {tile} cells and the output layer")  # fmt: skip
+    more = min(block_rows - block, spare // 4 // max(1, block_row_bytes))
+    block, spare = block + more, spare - more * block_row_bytes
+    wanted = min(int(cells.sum()), max(1024, TILE_BYTES // tile_cell_bytes))
+    more = max(0, min(wanted - tile, spare * 3 // 4 // tile_cell_bytes))
+    tile, spare = tile + more, spare - more * tile_cell_bytes
+    capacity = largest + spare
+    groups, kept, size = [], [], 0
+    begin = 0
+    while begin < len(cells):
+        keep = kept_cell_bytes > 0 and int(state_bytes[begin] + cells[begin] * kept_cell_bytes) <= capacity
+        costs = np.cumsum(state_bytes[begin:] + (cells[begin:] * kept_cell_bytes if keep else 0))
+        count = max(1, int(np.searchsorted(costs, capacity, side="right")))
+        groups.append((begin, begin + count))
+        kept.append(keep)
+        size = max(size, int(costs[count - 1]))
+        begin += count
+    return Plan(groups, kept, tile, block, fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes + size)

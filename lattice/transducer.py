@@ -1,0 +1,157 @@
+"""Transducer loss and gradient from given logits."""
+
+import numpy as np
+
+from . import arrays, inputs, layout
+from .inputs import LogitsProblem
+from .kernels.emissions import emit
+from .kernels.forward_backward import forward_backward
+from .kernels.gradient import clear_rows, gradient
+from .kernels.locate import locate
+
+STAGING_BYTES = 4 << 20
+"""Half-precision logits are widened to float32 this many bytes at a time."""
+
+NO_BIAS = {dtype: np.zeros(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+NO_CELLS = np.zeros(0, np.int64)
+
+
+def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
+    """Negative log-probability of targets summed over all alignments (Graves 2012).
+
+    Parameters
+    ----------
+    logits : (B, T, U+1, V) or (sum_b T_b * (U_b + 1), V), float32, float64, float16 or bfloat16
+        Unnormalised scores, padded or packed. Rows of padding are never read. A layout that is not C-contiguous is copied.
+    targets : (B, U) int32 or int64
+        Label ids, never `blank`; entries beyond a target's length may hold anything.
+    logit_lengths, target_lengths : (B,) int32 or int64
+        1 <= T_b <= T and 0 <= U_b <= U.
+    blank : int
+        -V <= blank < V; negative ids count from the end.
+    topology : {"rnnt", "monotonic"}
+        A label arc stays on its frame, or consumes it (then U_b <= T_b is needed).
+    bounds : pair of (B, T) integer arrays, optional
+        First and last label position, inclusive, that exist at each frame. A cell outside has no outgoing arcs.
+
+    Returns
+    -------
+    loss : (B,) float64 for float64 logits, else float32
+        In nats; inf where no alignment exists, NaN where a cell that alignments can visit holds NaN or +inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, the index, the value and the bound.
+
+    Notes
+    -----
+    Allocates about 50 bytes a cell beside the logits (90 in float64); alpha and the total are float64.
+    """
+    problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
+    return arrays.give_back(_Lattices(problem).forward(posteriors=False), logits)
+
+
+def transducer_loss_and_grad(
+    logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None, fastemit_lambda=0.0,
+    grad_loss=None, out=None,
+):  # fmt: skip
+    """`transducer_loss` and its gradient with respect to the logits.
+
+    Parameters
+    ----------
+    logits, targets, logit_lengths, target_lengths, blank, topology, bounds
+        As in `transducer_loss`.
+    fastemit_lambda : float
+        At least 0. The posterior of label arcs counts 1 + fastemit_lambda times in the gradient; the loss is unchanged
+        (FastEmit, Yu et al. 2021).
+    grad_loss : (B,) real, optional
+        Upstream gradient; ones by default.
+    out : array like `logits`, optional
+        Where the gradient goes. `out=logits` overwrites the logits, and no second array of their size exists.
+
+    Returns
+    -------
+    loss : (B,)
+    grad_logits : like logits
+        0 on padding and in examples without an alignment. float32 and float64 gradients hold no subnormal numbers.
+    """
+    problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
+    fastemit_lambda = inputs.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
+    grad_loss = inputs.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype))
+    if out is None:
+        target = arrays.empty(problem.logits.shape, problem.logits.dtype)
+    else:
+        target = inputs.read_out(out, problem)
+    lattices = _Lattices(problem)
+    loss = lattices.forward(posteriors=True)
+    lattices.backward(target, fastemit_lambda, grad_loss)
+    grad_logits = arrays.give_back(target.reshape(problem.shape), logits) if out is None else out
+    return arrays.give_back(loss, logits), grad_logits
+
+
+class _Lattices:
+    """The cells of a batch of logits and what is known of each: two scores, later two posteriors, and the normaliser."""
+
+    def __init__(self, problem: LogitsProblem):
+        self.problem = problem
+        targets = problem.targets
+        examples = np.arange(len(problem.base))
+        self.frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
+        count = self.frames.cells
+        self.row, slot = np.empty(count, np.int64), np.empty(count, np.int64)
+        self.label, self.owner = np.empty(count, np.int32), np.empty(count, np.int32)
+        example = self.frames.example
+        t = np.arange(len(example)) - self.frames.starts[example]
+        frame_base = problem.base[example] + t * problem.step[example]
+        locate(0, NO_CELLS, self.frames, targets.positions, frame_base, np.zeros(len(examples), np.int64), self.row, slot,
+               self.label, self.owner)  # fmt: skip
+        self.row += slot
+        self.dtype = arrays.computing_dtype(problem.logits.dtype)
+        self.blank, self.label_score, self.maximum, self.total = (np.empty(count, self.dtype) for _ in range(4))
+
+    def _staged(self):
+        """(cells, logits, rows): float32 and float64 logits as they are, narrower ones widened a few rows at a time."""
+        logits, count = self.problem.logits, len(self.row)
+        if logits.dtype == self.dtype:
+            yield slice(0, count), logits, self.row
+            return
+        size = max(1, STAGING_BYTES // (logits.shape[1] * self.dtype.itemsize))
+        stage, rows = np.empty((min(size, count), logits.shape[1]), self.dtype), np.arange(min(size, count))
+        for begin in range(0, count, size):
+            cells = slice(begin, min(begin + size, count))
+            n = cells.stop - begin
+            stage[:n] = logits[self.row[cells]]
+            yield cells, stage, rows[:n]
+
+    def forward(self, *, posteriors: bool) -> np.ndarray:
+        targets = self.problem.targets
+        blank = int(targets.blank[0]) if len(targets.blank) else 0
+        for cells, logits, row in self._staged():
+            emit(logits, NO_BIAS[self.dtype], row, self.label[cells], blank, self.blank[cells], self.label_score[cells],
+                 self.maximum[cells], self.total[cells])  # fmt: skip
+        log_z = np.empty(len(targets.blank))
+        forward_backward(self.frames, targets.monotonic, self.blank, self.label_score, np.empty(len(self.row)), log_z,
+                         posteriors=posteriors)  # fmt: skip
+        return loss_of(log_z, self.dtype)
+
+    def backward(self, target: np.ndarray, fastemit_lambda: float, grad_loss: np.ndarray) -> None:
+        targets = self.problem.targets
+        blank = int(targets.blank[0]) if len(targets.blank) else 0
+        for cells, logits, row in self._staged():
+            in_place = logits is not self.problem.logits
+            gradient(logits, row, NO_BIAS[self.dtype], logits if in_place else target, row if in_place else self.row,
+                     self.label[cells], self.owner[cells], blank, self.blank[cells], self.label_score[cells],
+                     self.maximum[cells], self.total[cells], fastemit_lambda, grad_loss)  # fmt: skip
+            if in_place:
+                target[self.row[cells]] = logits[: len(row)]
+        visited = np.zeros(len(target), np.uint8)
+        visited[self.row] = 1
+        clear_rows(visited, target if target.dtype == self.dtype else target.view(np.uint16))
+
+
+def loss_of(log_z: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """-log_z as an output; inf where no alignment exists."""
+    loss = arrays.empty(log_z.shape, dtype)
+    np.negative(log_z, out=loss, casting="same_kind")
+    return loss
