@@ -2,6 +2,7 @@
 
 from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
 from .transducer import transducer_loss, transducer_loss_and_grad
+from .warm import warm_up
 
 __all__ = [
     "JointGradients",
@@ -10,4 +11,5 @@ __all__ = [
     "joint_transducer_loss_vjp",
     "transducer_loss",
     "transducer_loss_and_grad",
+    "warm_up",
 ]

@@ -1,10 +1,13 @@
-"""Every check and every error text of the doors; what comes out is a frozen Problem that the stages can trust."""
+"""What the doors are given -> a frozen Problem that the stages can trust. Checks of single arguments are in checks.py."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import arrays
+from .checks import (
+    index, read_blank, read_choice, read_integer, read_integers, read_lengths, read_number, read_real, read_writable, refuse,
+)  # fmt: skip
 from .kernels.hidden import ACTIVATIONS
 
 TOPOLOGIES = ("rnnt", "monotonic")
@@ -58,74 +61,6 @@ class JointProblem:
     encoder_index: np.ndarray | None
     memory_limit: int
     posterior_floor: float
-
-
-def refuse(mask, text: str) -> None:
-    """Raise a ValueError for the first True of a mask; `text` is a format of its index `at`."""
-    if mask.any():
-        at = tuple(int(i) for i in np.argwhere(mask)[0])
-        raise ValueError(text(at))
-
-
-def index(at) -> str:
-    return "[" + ", ".join(map(str, at)) + "]"
-
-
-def read_real(x, name: str, ndims: tuple[int, ...]) -> np.ndarray:
-    """A C-contiguous array of a real dtype; other layouts are copied."""
-    array = arrays.read(x, name)
-    if array.dtype.name not in arrays.REAL_NAMES or not array.dtype.isnative:
-        raise TypeError(f"{name} has dtype {array.dtype}, expected one of {', '.join(arrays.REAL_NAMES)}")
-    if array.ndim not in ndims:
-        raise ValueError(f"{name} has {array.ndim} dimensions (shape {array.shape}), expected {' or '.join(map(str, ndims))}")
-    return np.ascontiguousarray(array)
-
-
-def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
-    """An int32 or int64 array whose axes have the sizes in `shape`; None stands for any size."""
-    array = arrays.read(x, name)
-    if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
-        raise TypeError(f"{name} has dtype {array.dtype}, expected int32 or int64")
-    if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape)):
-        expected = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} has shape {array.shape}, expected ({expected}), that is {names}")
-    return array
-
-
-def read_choice(value, name: str, choices):
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
-    return value
-
-
-def read_number(value, name: str, low: float, *, bound: str) -> float:
-    """A finite real number not below `low`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected a number")
-    if not (np.isfinite(value) and value >= low):
-        raise ValueError(f"{name} is {value}, expected {bound}")
-    return float(value)
-
-
-def read_integer(value, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected an integer")
-    return int(value)
-
-
-def read_blank(blank, size: int) -> int:
-    """The blank's id; negative ones count from the end."""
-    blank = read_integer(blank, "blank")
-    if not -size <= blank < size:
-        raise ValueError(f"blank is {blank}, expected -{size} <= blank < {size}, the size of the vocabulary")
-    return blank % size
-
-
-def read_lengths(x, name: str, count: int, low: int, high: int, source: str) -> np.ndarray:
-    lengths = read_integers(x, name, (count,), "one for each example").astype(np.int64)
-    refuse((lengths < low) | (lengths > high),
-           lambda at: f"{name}{index(at)} is {lengths[at]}, expected {low} to {high}, {source}")  # fmt: skip
-    return lengths
 
 
 def read_bounds(bounds, count: int, T: int):
@@ -201,26 +136,6 @@ def read_vocabulary(vocabulary, lengths, count: int, size: int) -> list[np.ndarr
         if len(twice):
             raise ValueError(f"vocabulary[{n}] holds id {twice[0]} more than once")
     return rows
-
-
-def read_grad_loss(grad_loss, count: int, dtype) -> np.ndarray:
-    """Upstream gradients in the dtype that is computed in; ones by default."""
-    if grad_loss is None:
-        return np.ones(count, dtype)
-    array = read_real(grad_loss, "grad_loss", (1,))
-    if array.shape != (count,):
-        raise ValueError(f"grad_loss has shape {array.shape}, expected ({count},), one for each example")
-    return array.astype(dtype)
-
-
-def read_writable(x, name: str) -> np.ndarray:
-    """An array that may be written to where it lies."""
-    array = arrays.read(x, name)
-    if not array.flags.writeable:
-        raise ValueError(f"{name} is read-only and cannot be overwritten")
-    if not array.flags.c_contiguous:
-        raise ValueError(f"{name} with strides {array.strides} is not C-contiguous and cannot be overwritten")
-    return array
 
 
 def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds) -> LogitsProblem:

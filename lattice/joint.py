@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import arrays, inputs
+from . import arrays, checks, inputs
 from .inputs import JointProblem
 from .tiles import JointTiles, Outputs, Visited
 
@@ -71,12 +71,12 @@ def joint_transducer_loss(
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
-    tiles = JointTiles(problem, gradients=False, keep_logits=False, limit=problem.memory_limit)
+    tiles = JointTiles(problem, gradients=False, limit=problem.memory_limit)
     loss = np.empty(len(problem.targets.blank))
     with np.errstate(all="ignore"):
         tiles.open()
         for index in range(len(tiles.plan.groups)):
-            tiles.forward(tiles.group(index), loss, keep=False, posteriors=False)
+            tiles.forward(tiles.group(index), loss, posteriors=False)
     return arrays.give_back(_as_output(loss, tiles.dtype), encoder)
 
 
@@ -108,8 +108,8 @@ def joint_transducer_loss_and_grad(
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
     pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
-    tiles = JointTiles(problem, gradients=True, keep_logits=True, limit=problem.memory_limit)
-    grad_loss = inputs.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
+    tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
+    grad_loss = checks.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
     loss = np.empty(len(problem.targets.blank))
     with np.errstate(all="ignore"):
         tiles.open()
@@ -141,16 +141,16 @@ def joint_transducer_loss_vjp(
                                 posterior_floor)  # fmt: skip
     pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
     try:
-        tiles = JointTiles(problem, gradients=True, keep_logits=False, limit=problem.memory_limit // 2)
+        tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit // 2)
     except ValueError:
-        tiles = JointTiles(problem, gradients=True, keep_logits=False, limit=problem.memory_limit)
+        tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
     loss = np.empty(len(problem.targets.blank))
     left = problem.memory_limit - tiles.plan.size
     held: dict[int, Visited] = {}
     with np.errstate(all="ignore"):
         tiles.open()
         for index in range(len(tiles.plan.groups)):
-            visited, _ = tiles.forward(tiles.group(index), loss, keep=False, posteriors=True)
+            visited = tiles.forward(tiles.group(index), loss, posteriors=True)
             cost = sum(array.nbytes for array in visited)
             if cost <= left:
                 held[index] = Visited(*(array.copy() for array in visited))
@@ -158,7 +158,7 @@ def joint_transducer_loss_vjp(
         tiles.close()
 
     def vjp(grad_loss=None):
-        upstream = inputs.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
+        upstream = checks.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
         pullback.check_unused()
         with np.errstate(all="ignore"):
             tiles.open()
@@ -180,13 +180,13 @@ class _Pullback:
 
     def __init__(self, problem: JointProblem, encoder, predictor, fastemit_lambda, overwrite):
         self.problem, self.encoder, self.predictor, self.overwrite = problem, encoder, predictor, overwrite
-        self.fastemit_lambda = inputs.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
+        self.fastemit_lambda = checks.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
         self.used = False
         if overwrite:
             if problem.encoder_index is not None:
                 raise ValueError("overwrite=True and encoder_index cannot be combined: several targets share an encoder row")
-            inputs.read_writable(encoder, "encoder")
-            inputs.read_writable(predictor, "predictor")
+            checks.read_writable(encoder, "encoder")
+            checks.read_writable(predictor, "predictor")
 
     def check_unused(self) -> None:
         if self.used:
@@ -199,13 +199,13 @@ class _Pullback:
         shared, self.shared_row = None, -1
         if problem.encoder_index is not None:
             shared = tiles.hold((problem.encoder.shape[1], problem.encoder.shape[2]))
-        for index, keep in enumerate(tiles.plan.kept):
+        for index in range(len(tiles.plan.groups)):
             group = tiles.group(index)
             if held is not None and index in held:
-                visited, logits = held[index], None
+                visited = held[index]
             else:
-                visited, logits = tiles.forward(group, loss, keep=keep, posteriors=True)
-            grad_encoder, grad_predictor = tiles.backward(group, visited, logits, self.fastemit_lambda, grad_loss, outputs)
+                visited = tiles.forward(group, loss, posteriors=True)
+            grad_encoder, grad_predictor = tiles.backward(group, visited, self.fastemit_lambda, grad_loss, outputs)
             self._deliver(group, grad_encoder, grad_predictor, outputs, shared)
         return self._give_back(outputs)
 

@@ -102,8 +102,6 @@ class Plan(NamedTuple):
     ----------
     groups : list of (begin, end)
         Runs of examples whose lattices are held at once.
-    kept : list of bool
-        Whether a group's logits are held as well, so that its backward pass does not compute them again.
     tile : int
         Cells worked on at once.
     block : int
@@ -113,7 +111,6 @@ class Plan(NamedTuple):
     """
 
     groups: list[tuple[int, int]]
-    kept: list[bool]
     tile: int
     block: int
     size: int
@@ -124,15 +121,13 @@ TILE_BYTES = 24 << 20
 """A tile fills about this much: matrix products want long tiles, the sweeps between them want tiles that stay in the cache."""
 
 
-def plan(cells, state_bytes, *, kept_cell_bytes, tile_cell_bytes, block_row_bytes, block_rows, fixed_bytes, limit) -> Plan:
+def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fixed_bytes, limit) -> Plan:
     """Share out the workspace between lattices of examples, a tile, and a block of the weight gradient.
 
     Parameters
     ----------
     cells, state_bytes : (n,) int64
         Cells of each example, and the bytes its lattice takes.
-    kept_cell_bytes : int
-        Bytes of one cell's logits, 0 if they are never kept.
     tile_cell_bytes, block_row_bytes : int
     block_rows : int
         Rows of the weight gradient; 0 without gradients.
@@ -159,14 +154,11 @@ def plan(cells, state_bytes, *, kept_cell_bytes, tile_cell_bytes, block_row_byte
     more = max(0, min(wanted - tile, spare * 3 // 4 // tile_cell_bytes))
     tile, spare = tile + more, spare - more * tile_cell_bytes
     capacity = largest + spare
-    groups, kept, size = [], [], 0
-    begin = 0
+    groups, size, begin = [], 0, 0
     while begin < len(cells):
-        keep = kept_cell_bytes > 0 and int(state_bytes[begin] + cells[begin] * kept_cell_bytes) <= capacity
-        costs = np.cumsum(state_bytes[begin:] + (cells[begin:] * kept_cell_bytes if keep else 0))
+        costs = np.cumsum(state_bytes[begin:])
         count = max(1, int(np.searchsorted(costs, capacity, side="right")))
         groups.append((begin, begin + count))
-        kept.append(keep)
         size = max(size, int(costs[count - 1]))
         begin += count
-    return Plan(groups, kept, tile, block, fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes + size)
+    return Plan(groups, tile, block, fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes + size)

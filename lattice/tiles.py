@@ -79,13 +79,11 @@ class JointTiles:
     problem : JointProblem
     gradients : bool
         Whether a backward pass will follow.
-    keep_logits : bool
-        Whether logits may be held from the forward to the backward pass of a group where they fit.
     limit : int
         Bytes of the workspace.
     """
 
-    def __init__(self, problem: JointProblem, *, gradients: bool, keep_logits: bool, limit: int):
+    def __init__(self, problem: JointProblem, *, gradients: bool, limit: int):
         self.problem = problem
         self.dtype = dtype = computing_dtype(problem.weight.dtype)
         targets = problem.targets
@@ -104,8 +102,7 @@ class JointTiles:
         if gradients and problem.encoder_index is not None:
             fixed += problem.encoder.shape[1] * row
         self.plan = layout.plan(
-            cells, state, kept_cell_bytes=S * dtype.itemsize if keep_logits and problem.vocabulary is None else 0,
-            tile_cell_bytes=32 + S * dtype.itemsize + (1 + gradients) * row + 2 * dtype.itemsize, block_row_bytes=row,
+            cells, state, tile_cell_bytes=32 + S * dtype.itemsize + (1 + gradients) * row + 2 * dtype.itemsize, block_row_bytes=row,
             block_rows=S if gradients else 0, fixed_bytes=fixed, limit=limit,
         )  # fmt: skip
 
@@ -197,22 +194,11 @@ class JointTiles:
                        slot, hidden)  # fmt: skip
         return frame, slot, label, owner, hidden
 
-    def forward(self, group: Group, loss: np.ndarray, *, keep: bool, posteriors: bool):
-        """Fill in the losses of a group.
-
-        Returns
-        -------
-        visited : Visited or None
-            The occupied cells, in the workspace.
-        logits : (cells, S) or None
-            The logits of all cells, if they are kept.
-        """
+    def forward(self, group: Group, loss: np.ndarray, *, posteriors: bool) -> Visited | None:
+        """Fill in the losses of a group and return its occupied cells, which lie in the workspace."""
         space, frames = self.space, group.frames
         cells = space.take(frames.cells, np.int64)
         state = Visited(cells, *(space.take(frames.cells, self.dtype) for _ in range(4)))
-        logits = None
-        if keep:
-            logits = space.take((frames.cells, len(self.weight)), self.dtype)
         for segment in self.segments(group):
             first, last = frames.cells_of(segment.begin, segment.end)
             for begin in range(first, last, self.plan.tile):
@@ -220,9 +206,9 @@ class JointTiles:
                 tile = slice(begin, min(begin + self.plan.tile, last))
                 count = tile.stop - begin
                 _, _, label, _, hidden = self._hidden(group, begin, NO_CELLS, count)
-                here = space.take((count, len(segment.weight)), self.dtype) if logits is None else logits[tile]
-                np.matmul(hidden, segment.weight.T, out=here)
-                emit(here, segment.bias, self.count_up[:count], label, segment.blank, state.blank[tile], state.label[tile],
+                logits = space.take((count, len(segment.weight)), self.dtype)
+                np.matmul(hidden, segment.weight.T, out=logits)
+                emit(logits, segment.bias, self.count_up[:count], label, segment.blank, state.blank[tile], state.label[tile],
                      state.maximum[tile], state.total[tile])  # fmt: skip
                 space.release(mark)
         log_z = np.empty(len(group.examples))
@@ -230,11 +216,11 @@ class JointTiles:
                          posteriors=posteriors)  # fmt: skip
         loss[group.examples] = -log_z
         if not posteriors:
-            return None, None
+            return None
         count = compact(frames, log_z, self.problem.posterior_floor, *state[1:], cells)
-        return Visited(*(array[:count] for array in state)), logits
+        return Visited(*(array[:count] for array in state))
 
-    def backward(self, group: Group, visited: Visited, logits, fastemit_lambda: float, grad_loss: np.ndarray, outputs: Outputs):
+    def backward(self, group: Group, visited: Visited, fastemit_lambda: float, grad_loss: np.ndarray, outputs: Outputs):
         """Add a group's gradients to those of weight and bias; return those of its frames and of its label positions."""
         space, H = self.space, self.weight.shape[1]
         grad_encoder = space.take((len(group.encoder_row), H), self.dtype)
@@ -253,17 +239,13 @@ class JointTiles:
                 tile = Visited(*(array[begin : min(begin + self.plan.tile, last)] for array in visited))
                 count = len(tile.cells)
                 frame, slot, label, owner, hidden = self._hidden(group, 0, tile.cells, count)
-                target = space.take((count, len(segment.weight)), self.dtype)
-                if logits is None:
-                    source, rows, bias = target, self.count_up[:count], segment.bias
-                    np.matmul(hidden, segment.weight.T, out=target)
-                else:
-                    source, rows, bias = logits, tile.cells, segment.bias[:0]
-                gradient(source, rows, bias, target, self.count_up[:count], label, owner, segment.blank, *tile[1:],
-                         fastemit_lambda, upstream)  # fmt: skip
+                logits = space.take((count, len(segment.weight)), self.dtype)
+                np.matmul(hidden, segment.weight.T, out=logits)
+                gradient(logits, self.count_up[:count], segment.bias, logits, self.count_up[:count], label, owner, segment.blank,
+                         *tile[1:], fastemit_lambda, upstream)  # fmt: skip
                 grad_hidden = space.take((count, H), self.dtype)
-                np.matmul(target, segment.weight, out=grad_hidden)
-                self._add_weight(target, hidden, grad_weight, grad_bias)
+                np.matmul(logits, segment.weight, out=grad_hidden)
+                self._add_weight(logits, hidden, grad_weight, grad_bias)
                 hidden_transpose(self.problem.activation, hidden, grad_hidden, frame, slot, grad_encoder, grad_predictor)
                 space.release(inner)
             if segment.ids is not None:
@@ -272,11 +254,11 @@ class JointTiles:
             space.release(mark)
         return grad_encoder, grad_predictor
 
-    def _add_weight(self, target, hidden, grad_weight, grad_bias) -> None:
-        part = self.space.take((min(self.plan.block, target.shape[1]), hidden.shape[1]), self.dtype)
-        for begin in range(0, target.shape[1], self.plan.block):
+    def _add_weight(self, grad_logits, hidden, grad_weight, grad_bias) -> None:
+        part = self.space.take((min(self.plan.block, grad_logits.shape[1]), hidden.shape[1]), self.dtype)
+        for begin in range(0, grad_logits.shape[1], self.plan.block):
             rows = slice(begin, begin + self.plan.block)
             here = part[: len(grad_weight[rows])]
-            np.matmul(target[:, rows].T, hidden, out=here)
+            np.matmul(grad_logits[:, rows].T, hidden, out=here)
             grad_weight[rows] += here
-        grad_bias += np.matmul(self.ones[: len(target)], target)
+        grad_bias += np.matmul(self.ones[: len(grad_logits)], grad_logits)

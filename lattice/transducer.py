@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import arrays, inputs, layout
+from . import arrays, checks, inputs, layout
 from .inputs import LogitsProblem
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
@@ -77,8 +77,8 @@ def transducer_loss_and_grad(
         0 on padding and in examples without an alignment. float32 and float64 gradients hold no subnormal numbers.
     """
     problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
-    fastemit_lambda = inputs.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
-    grad_loss = inputs.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype))
+    fastemit_lambda = checks.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
+    grad_loss = checks.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype))
     if out is None:
         target = arrays.empty(problem.logits.shape, problem.logits.dtype)
     else:

@@ -98,8 +98,9 @@ def log_add(a, b):
         return b
     if b == CLOSED:
         return a
-    high = max(a, b)
-    gap = high - min(a, b)
+    # max() of the compiled target may drop a NaN; a difference cannot.
+    high = a if a > b else b
+    gap = abs(a - b)
     if gap > 40.0:
         return high
     return high + math.log1p(math.exp(-gap))

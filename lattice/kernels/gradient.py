@@ -14,26 +14,28 @@ def arc_weights(blank_posterior, label_posterior, label_factor, grad_loss):
 
 
 @register_jitable
-def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, total, tiny):
-    """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target."""
+def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, total, tiny, scratch):
+    """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
+
+    Entries that would be subnormal are dropped before they are made. `scratch` is apart from both rows, so the loops vectorise.
+    """
     weight = blank_weight + label_weight
     if abs(weight) < tiny:
         target[:] = 0
         return
-    scale = weight / total
-    blank_logit = source[blank] + (bias[blank] if bias.shape[0] else typed(0, total))
-    label_logit = blank_logit
-    if label >= 0:
-        label_logit = source[label] + (bias[label] if bias.shape[0] else typed(0, total))
     if bias.shape[0]:
-        for v in range(target.shape[0]):
-            target[v] = flush(exp(source[v] + bias[v] - maximum) * scale, tiny)
+        for v in range(source.shape[0]):
+            scratch[v] = exp(source[v] + bias[v] - maximum)
     else:
-        for v in range(target.shape[0]):
-            target[v] = flush(exp(source[v] - maximum) * scale, tiny)
-    target[blank] = flush(exp(blank_logit - maximum) * scale - blank_weight, tiny)
+        for v in range(source.shape[0]):
+            scratch[v] = exp(source[v] - maximum)
+    scale = weight / total
+    smallest = tiny / abs(scale)
+    for v in range(target.shape[0]):
+        target[v] = (typed(0, total) if scratch[v] < smallest else scratch[v]) * scale
+    target[blank] = flush(scratch[blank] * scale - blank_weight, tiny)
     if label >= 0:
-        target[label] = flush(exp(label_logit - maximum) * scale - label_weight, tiny)
+        target[label] = flush(scratch[label] * scale - label_weight, tiny)
 
 
 @cpu_sweep
@@ -41,11 +43,12 @@ def gradient_cpu(
     begin, end, source, source_row, bias, target, target_row, label, owner, blank, blank_posterior, label_posterior, maximum,
     total, label_factor, grad_loss, tiny,
 ):  # fmt: skip
+    scratch = np.empty(source.shape[1], source.dtype)
     for i in range(begin, end):
         blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
         gradient_row(
             source[source_row[i]], bias, target[target_row[i]], blank, label[i], blank_weight, label_weight, maximum[i], total[i],
-            tiny,
+            tiny, scratch,
         )  # fmt: skip
 
 

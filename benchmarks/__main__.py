@@ -1,0 +1,28 @@
+"""Command line of the benchmarks."""
+
+import argparse
+
+from . import joint, logits, memory, startup
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, module in (("joint", joint), ("logits", logits)):
+        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command.add_argument("--shape", choices=module.SHAPES, default="default")
+        command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
+        command.add_argument("--no-peers", action="store_true", help="leave other libraries out")
+        command.set_defaults(run=module.main)
+    command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])
+    command.add_argument("--case", choices=memory.CASES, help="one case; by default limit-64MiB and headline")
+    command.set_defaults(run=memory.main)
+    command = commands.add_parser("startup", help=startup.__doc__.splitlines()[0])
+    command.set_defaults(run=startup.main)
+    for command in commands.choices.values():
+        command.add_argument("--json", help="file for the record")
+    options = parser.parse_args()
+    options.run(options)
+
+
+main()

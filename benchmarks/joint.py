@@ -1,0 +1,81 @@
+"""Time of the fused joint, loss and all gradients, against the three matrix products no dense implementation can avoid."""
+
+import numpy as np
+
+import lattice
+
+from . import peers, record, shapes
+
+SHAPES = {
+    "default": (2, 500, 100, 1024, 512),
+    "librispeech-100": (4, 343, 71, 500, 512),
+    "long": (1, 1000, 100, 1024, 512),
+    "mandarin": (16, 115, 14, 4233, 512),
+    "smoke": (2, 20, 5, 32, 16),
+}
+LIMITS = {"256 MiB": 256 << 20, "64 MiB": 64 << 20}
+
+
+def check() -> float:
+    """Largest deviation of the gradients from the float64 oracle on a small problem, relative to the largest entry."""
+    from tests import oracle
+
+    problem = shapes.untrained(2, 12, 5, 20, 16)
+    _, ours = lattice.joint_transducer_loss_and_grad(*problem)
+    wide = [array.astype(np.float64) for array in problem[:4]]
+    _, truth = oracle.joint_loss_and_grad(*wide, *problem[4:])
+    worst = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(ours, truth))
+    if worst > 1e-5:
+        raise RuntimeError(f"gradients are {worst:.1e} from the oracle: not worth timing")
+    return float(worst)
+
+
+def three_gemms(B: int, T: int, U: int, V: int, H: int):
+    """hidden @ weight.T, dlogits @ weight and dlogits.T @ hidden over all cells, into warm memory."""
+    rng = np.random.default_rng(0)
+    cells = B * T * (U + 1)
+    hidden, weight = rng.standard_normal((cells, H), np.float32), rng.standard_normal((V, H), np.float32)
+    logits, grad_hidden, grad_weight = np.empty((cells, V), np.float32), np.empty_like(hidden), np.empty_like(weight)
+
+    def run():
+        np.matmul(hidden, weight.T, out=logits)
+        np.matmul(logits, weight, out=grad_hidden)
+        np.matmul(logits.T, hidden, out=grad_weight)
+
+    return run
+
+
+def measure(shape: str, rounds: int, with_peers: bool) -> dict:
+    """Rows of the table for one shape."""
+    sizes = SHAPES[shape]
+    problems = {"untrained": shapes.untrained(*sizes), "trained-like": shapes.trained_like(*sizes)}
+    calls = {"three GEMMs": three_gemms(*sizes)}
+    for kind, problem in problems.items():
+        for name, limit in LIMITS.items():
+            calls[f"lattice, {kind}, {name}"] = lambda p=problem, m=limit: lattice.joint_transducer_loss_and_grad(*p, memory_limit=m)
+    calls["lattice, untrained, every cell"] = lambda: lattice.joint_transducer_loss_and_grad(
+        *problems["untrained"], posterior_floor=0, memory_limit=LIMITS["64 MiB"]
+    )
+    if with_peers:
+        for peer in peers.available():
+            for kind, problem in problems.items():
+                calls[f"{peer.name}, {kind}"] = peer.joint(*problem)
+    table = record.ratios(record.interleaved(calls, rounds), "three GEMMs")
+    for kind, problem in problems.items():
+        share = shapes.occupied_share(problem)
+        for name in table:
+            if name.startswith("lattice") and kind in name:
+                table[name]["occupied"] = 1.0 if "every cell" in name else share
+    return table
+
+
+def main(options) -> None:
+    worst = check()
+    table = measure(options.shape, options.rounds, not options.no_peers)
+    B, T, U, V, H = SHAPES[options.shape]
+    record.show(f"fused joint, B={B} T={T} U={U} V={V} H={H} float32 (gradients within {worst:.0e} of the oracle)", table,
+                ("seconds", "ratio", "ratio_min", "ratio_max", "occupied"))  # fmt: skip
+    missing = {} if options.no_peers else peers.missing()
+    for name, reason in missing.items():
+        print(f"not measured: {name}: {reason}")
+    record.write(options.json, {"benchmark": "joint", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing})

@@ -1,0 +1,73 @@
+"""The problems that are measured, in float32: random ones, and ones that look like a trained model's."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lattice import inputs
+from lattice.tiles import JointTiles
+
+
+class Joint(NamedTuple):
+    """Arguments of `joint_transducer_loss_and_grad`, in its order."""
+
+    encoder: np.ndarray
+    predictor: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    targets: np.ndarray
+    encoder_lengths: np.ndarray
+    target_lengths: np.ndarray
+
+
+def untrained(B: int, T: int, U: int, V: int, H: int, seed: int = 0) -> Joint:
+    """Random vectors and weights: logits of unit variance, blank id 0, no padding."""
+    rng = np.random.default_rng(seed)
+    encoder = rng.standard_normal((B, T, H), np.float32)
+    predictor = rng.standard_normal((B, U + 1, H), np.float32)
+    weight = rng.standard_normal((V, H), np.float32)
+    weight *= np.float32(1 / (0.75 * np.sqrt(H)))
+    targets = rng.integers(1, V, (B, U), dtype=np.int32)
+    return Joint(encoder, predictor, weight, np.zeros(V, np.float32), targets, np.full(B, T), np.full(B, U))
+
+
+def trained_like(B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0) -> Joint:
+    """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
+
+    The first hidden value is tanh of how many due labels cell (t, u) still lacks; it moves the blank down and all labels up. The
+    others carry the identity of the next label, which picks one of the labels.
+    """
+    rng = np.random.default_rng(seed)
+    problem = untrained(B, T, U, V, H, seed)
+    codes = rng.standard_normal((V, H - 1), np.float32)
+    encoder, predictor, weight = problem.encoder, problem.predictor, problem.weight
+    encoder *= np.float32(0.1)
+    predictor *= np.float32(0.1)
+    for b in range(B):
+        due = np.sort(rng.choice(np.arange(1, T), U, replace=False))
+        encoder[b, :, 0] = 1.5 * np.searchsorted(due, np.arange(T), side="right")
+        predictor[b, :, 0] = -1.5 * (np.arange(U + 1) + 0.5)
+        predictor[b, :U, 1:] += codes[problem.targets[b]]
+    weight[:, 1:] = codes * np.float32(20 / H)
+    weight[:, 0] = 4 * sharpness
+    weight[0, 0] = -4 * sharpness
+    problem.bias[0] = 12
+    return problem
+
+
+def occupied_share(problem: Joint) -> float:
+    """Share of the cells whose posterior reaches the default floor."""
+    checked = inputs.read_joint(*problem, 0, "tanh", "rnnt", None, None, None, None, 1 << 30, 2.0**-24)
+    tiles = JointTiles(checked, gradients=True, limit=1 << 30)
+    tiles.open()
+    loss = np.empty(len(problem.targets))
+    visited = 0
+    for index in range(len(tiles.plan.groups)):
+        visited += len(tiles.forward(tiles.group(index), loss, posteriors=True).cells)
+    return visited / float(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
+
+
+def logits_of(problem: Joint) -> np.ndarray:
+    """The logits (B, T, U+1, V) that the fused joint never makes."""
+    hidden = np.tanh(problem.encoder[:, :, None] + problem.predictor[:, None])
+    return hidden @ problem.weight.T + problem.bias

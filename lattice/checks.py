@@ -1,0 +1,93 @@
+"""Checks of single arguments: type, dtype, shape, range. Every text names the argument, the index, the value and the bound."""
+
+import numpy as np
+
+from . import arrays
+
+
+def refuse(mask, text: str) -> None:
+    """Raise a ValueError for the first True of a mask; `text` is a format of its index `at`."""
+    if mask.any():
+        at = tuple(int(i) for i in np.argwhere(mask)[0])
+        raise ValueError(text(at))
+
+
+def index(at) -> str:
+    return "[" + ", ".join(map(str, at)) + "]"
+
+
+def read_real(x, name: str, ndims: tuple[int, ...]) -> np.ndarray:
+    """A C-contiguous array of a real dtype; other layouts are copied."""
+    array = arrays.read(x, name)
+    if array.dtype.name not in arrays.REAL_NAMES or not array.dtype.isnative:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected one of {', '.join(arrays.REAL_NAMES)}")
+    if array.ndim not in ndims:
+        raise ValueError(f"{name} has {array.ndim} dimensions (shape {array.shape}), expected {' or '.join(map(str, ndims))}")
+    return np.ascontiguousarray(array)
+
+
+def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
+    """An int32 or int64 array whose axes have the sizes in `shape`; None stands for any size."""
+    array = arrays.read(x, name)
+    if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected int32 or int64")
+    if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape)):
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} has shape {array.shape}, expected ({expected}), that is {names}")
+    return array
+
+
+def read_choice(value, name: str, choices):
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def read_number(value, name: str, low: float, *, bound: str) -> float:
+    """A finite real number not below `low`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected a number")
+    if not (np.isfinite(value) and value >= low):
+        raise ValueError(f"{name} is {value}, expected {bound}")
+    return float(value)
+
+
+def read_integer(value, name: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected an integer")
+    return int(value)
+
+
+def read_blank(blank, size: int) -> int:
+    """The blank's id; negative ones count from the end."""
+    blank = read_integer(blank, "blank")
+    if not -size <= blank < size:
+        raise ValueError(f"blank is {blank}, expected -{size} <= blank < {size}, the size of the vocabulary")
+    return blank % size
+
+
+def read_lengths(x, name: str, count: int, low: int, high: int, source: str) -> np.ndarray:
+    lengths = read_integers(x, name, (count,), "one for each example").astype(np.int64)
+    refuse((lengths < low) | (lengths > high),
+           lambda at: f"{name}{index(at)} is {lengths[at]}, expected {low} to {high}, {source}")  # fmt: skip
+    return lengths
+
+
+def read_grad_loss(grad_loss, count: int, dtype) -> np.ndarray:
+    """Upstream gradients in the dtype that is computed in; ones by default."""
+    if grad_loss is None:
+        return np.ones(count, dtype)
+    array = read_real(grad_loss, "grad_loss", (1,))
+    if array.shape != (count,):
+        raise ValueError(f"grad_loss has shape {array.shape}, expected ({count},), one for each example")
+    return array.astype(dtype)
+
+
+def read_writable(x, name: str) -> np.ndarray:
+    """An array that may be written to where it lies."""
+    array = arrays.read(x, name)
+    if not array.flags.writeable:
+        raise ValueError(f"{name} is read-only and cannot be overwritten")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} with strides {array.strides} is not C-contiguous and cannot be overwritten")
+    return array

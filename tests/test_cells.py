@@ -1,0 +1,79 @@
+"""The scalar maths every kernel shares, called the way the kernels call it: compiled, typed."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+
+from lattice.kernels import cells
+from lattice.kernels.hidden import tanh
+
+
+@numba.njit
+def exp_of(x, y):
+    for i in range(x.shape[0]):
+        y[i] = cells.exp(x[i])
+
+
+@numba.njit
+def tanh_of(x, y):
+    for i in range(x.shape[0]):
+        y[i] = tanh(x[i])
+
+
+@numba.njit
+def log_add_of(a, b):
+    return cells.log_add(a, b)
+
+
+@pytest.mark.parametrize("dtype, lowest", [(np.float32, -87.0), (np.float64, -708.0)])
+def test_exp_is_within_2_ulp_and_never_subnormal(dtype, lowest):
+    x = np.concatenate([np.linspace(lowest, 0, 200_001), -np.logspace(-20, 0, 1001)]).astype(dtype)
+    y = np.empty_like(x)
+    exp_of(x, y)
+    truth = np.exp(x.astype(np.longdouble))
+    assert np.abs(y - truth).max() <= 2 * np.finfo(dtype).eps
+    assert (np.abs(y - truth) / truth).max() <= 2 * np.finfo(dtype).eps
+    assert y.min() >= np.finfo(dtype).tiny
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_at_the_edges(dtype):
+    x = np.array([-np.inf, -1e30, -750, 0, np.nan, np.inf], dtype)
+    y = np.empty_like(x)
+    exp_of(x, y)
+    assert y[:4].tolist() == [0, 0, 0, 1]
+    assert np.isnan(y[4:]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tanh(dtype):
+    x = np.concatenate([np.linspace(-30, 30, 100_001), [0.0, -np.inf, np.inf, np.nan, 1e-30]]).astype(dtype)
+    y = np.empty_like(x)
+    tanh_of(x, y)
+    assert np.nanmax(np.abs(y - np.tanh(x.astype(np.longdouble)))) <= 2 * np.finfo(dtype).eps
+    assert np.isnan(y[-2]) and np.isnan(y).sum() == 1
+    assert (np.sign(y[:-2]) * np.sign(x[:-2]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "a, b", [(-3.0, -4.0), (-1e4, -1e4 - 39.9), (-7.0, -60.0), (0.0, 0.0), (-math.inf, -2.0), (-2.0, -math.inf)]
+)
+def test_log_add(a, b):
+    assert log_add_of(a, b) == pytest.approx(np.logaddexp(a, b), rel=1e-15, abs=1e-15)
+
+
+def test_log_add_of_closed_arcs_and_of_nan():
+    assert log_add_of(-math.inf, -math.inf) == -math.inf
+    assert math.isnan(log_add_of(math.nan, -1.0)) and math.isnan(log_add_of(-1.0, math.nan))
+    assert math.isnan(log_add_of(math.nan, -math.inf)) and math.isnan(log_add_of(-math.inf, math.nan))
+
+
+def test_uncompiled_bodies_agree():
+    """The CUDA simulator runs the bodies as plain Python."""
+    for x in (np.float32(-1.25), np.float64(-1.25)):
+        y = np.empty(1, x.dtype)
+        exp_of(np.array([x]), y)
+        assert cells.exp(x) == pytest.approx(y[0], rel=2 * float(np.finfo(x.dtype).eps))
+        assert cells.typed(1, x).dtype == x.dtype
