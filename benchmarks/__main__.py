@@ -12,7 +12,7 @@ def main() -> None:
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=module.SHAPES, default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
-        command.add_argument("--no-peers", action="store_true", help="leave other libraries out")
+        command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
     command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])
     command.add_argument("--case", choices=memory.CASES, help="one case; by default limit-64MiB and headline")

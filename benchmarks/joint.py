@@ -45,21 +45,22 @@ def three_gemms(B: int, T: int, U: int, V: int, H: int):
     return run
 
 
-def measure(shape: str, rounds: int, with_peers: bool) -> dict:
+def measure(shape: str, rounds: int, compared: list) -> dict:
     """Rows of the table for one shape."""
     sizes = SHAPES[shape]
     problems = {"untrained": shapes.untrained(*sizes), "trained-like": shapes.trained_like(*sizes)}
     calls = {"three GEMMs": three_gemms(*sizes)}
     for kind, problem in problems.items():
         for name, limit in LIMITS.items():
-            calls[f"lattice, {kind}, {name}"] = lambda p=problem, m=limit: lattice.joint_transducer_loss_and_grad(*p, memory_limit=m)
+            calls[f"lattice, {kind}, {name}"] = lambda p=problem, m=limit: lattice.joint_transducer_loss_and_grad(
+                *p, memory_limit=m
+            )
     calls["lattice, untrained, every cell"] = lambda: lattice.joint_transducer_loss_and_grad(
         *problems["untrained"], posterior_floor=0, memory_limit=LIMITS["64 MiB"]
     )
-    if with_peers:
-        for peer in peers.available():
-            for kind, problem in problems.items():
-                calls[f"{peer.name}, {kind}"] = peer.joint(*problem)
+    for peer in compared:
+        for kind, problem in problems.items():
+            calls[f"{peer.name}, {kind}"] = peer.joint(*problem)
     table = record.ratios(record.interleaved(calls, rounds), "three GEMMs")
     for kind, problem in problems.items():
         share = shapes.occupied_share(problem)
@@ -71,11 +72,11 @@ def measure(shape: str, rounds: int, with_peers: bool) -> dict:
 
 def main(options) -> None:
     worst = check()
-    table = measure(options.shape, options.rounds, not options.no_peers)
+    compared, missing = peers.chosen(options.without)
+    table = measure(options.shape, options.rounds, compared)
     B, T, U, V, H = SHAPES[options.shape]
     record.show(f"fused joint, B={B} T={T} U={U} V={V} H={H} float32 (gradients within {worst:.0e} of the oracle)", table,
                 ("seconds", "ratio", "ratio_min", "ratio_max", "occupied"))  # fmt: skip
-    missing = {} if options.no_peers else peers.missing()
     for name, reason in missing.items():
         print(f"not measured: {name}: {reason}")
     record.write(options.json, {"benchmark": "joint", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing})

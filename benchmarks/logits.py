@@ -28,7 +28,7 @@ def check() -> float:
     return worst
 
 
-def measure(shape: str, rounds: int, with_peers: bool) -> dict:
+def measure(shape: str, rounds: int, compared: list) -> dict:
     """Rows of the table for one shape."""
     B, T, U, V = SHAPES[shape]
     problem = shapes.untrained(B, T, U, V, 16)
@@ -41,19 +41,18 @@ def measure(shape: str, rounds: int, with_peers: bool) -> dict:
         "lattice, new gradient": lambda: lattice.transducer_loss_and_grad(logits, *problem[4:]),
         "lattice, loss only": lambda: lattice.transducer_loss(logits, *problem[4:]),
     }
-    if with_peers:
-        for peer in peers.available():
-            if peer.from_logits is not None:
-                calls[peer.name] = peer.from_logits(logits, *problem[4:])
+    for peer in compared:
+        if peer.from_logits is not None:
+            calls[peer.name] = peer.from_logits(logits, *problem[4:])
     prepare = {"lattice, out=logits": lambda: np.copyto(work, logits)}
     return record.ratios(record.interleaved(calls, rounds, prepare), "numpy.copyto")
 
 
 def main(options) -> None:
     worst = check()
-    table = measure(options.shape, options.rounds, not options.no_peers)
+    compared, missing = peers.chosen(options.without)
+    table = measure(options.shape, options.rounds, compared)
     B, T, U, V = SHAPES[options.shape]
     record.show(f"from logits, B={B} T={T} U={U} V={V} float32 (gradient within {worst:.0e} of the oracle)", table,
                 ("seconds", "ratio", "ratio_min", "ratio_max"))  # fmt: skip
-    missing = {} if options.no_peers else peers.missing()
     record.write(options.json, {"benchmark": "logits", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing})

@@ -1,4 +1,4 @@
-"""Arrays in and out: DLPack at the door, the dtype that is computed in, the workspace. The one place that knows other libraries."""
+"""Arrays in and out: DLPack at the door, the dtype that is computed in, the workspace. Other libraries are known here alone."""
 
 import sys
 
@@ -37,6 +37,24 @@ def read(x, name: str) -> np.ndarray:
         if "grad" in text:
             raise ValueError(f"{name} requires a gradient: pass {name}.detach() and use the gradients returned here") from error
         raise TypeError(f"{name} of type {type(x).__name__} cannot be read by DLPack: {text}") from error
+
+
+class _Alias:
+    """Memory of an array under another flag; keeps the array alive."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def for_kernels(array: np.ndarray) -> np.ndarray:
+    """The array as the kernels take it: C-contiguous, aligned, and never marked read-only.
+
+    Other layouts are copied. A read-only array is not: it is seen through a view without the mark, which no kernel writes to.
+    Numba would compile every kernel a second time for it, and arrays of some frameworks always carry the mark.
+    """
+    array = np.require(array, requirements=["C", "A"])
+    return array if array.flags.writeable else np.asarray(_Alias(array)).view(array.dtype)
 
 
 def give_back(array: np.ndarray, like):

@@ -23,7 +23,7 @@ def read_real(x, name: str, ndims: tuple[int, ...]) -> np.ndarray:
         raise TypeError(f"{name} has dtype {array.dtype}, expected one of {', '.join(arrays.REAL_NAMES)}")
     if array.ndim not in ndims:
         raise ValueError(f"{name} has {array.ndim} dimensions (shape {array.shape}), expected {' or '.join(map(str, ndims))}")
-    return np.ascontiguousarray(array)
+    return arrays.for_kernels(array)
 
 
 def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
@@ -61,13 +61,16 @@ def read_integer(value, name: str) -> int:
 def read_blank(blank, size: int) -> int:
     """The blank's id; negative ones count from the end."""
     blank = read_integer(blank, "blank")
+    if size < 1:
+        raise ValueError("the vocabulary is empty, expected at least the blank")
     if not -size <= blank < size:
         raise ValueError(f"blank is {blank}, expected -{size} <= blank < {size}, the size of the vocabulary")
     return blank % size
 
 
-def read_lengths(x, name: str, count: int, low: int, high: int, source: str) -> np.ndarray:
-    lengths = read_integers(x, name, (count,), "one for each example").astype(np.int64)
+def read_lengths(x, name: str, count: int, low: int, high: int, source: str, owner: str) -> np.ndarray:
+    """int64 lengths from `low` to `high`; `source` says where the bound comes from, `owner` where the count does."""
+    lengths = read_integers(x, name, (count,), f"one for each example of {owner}").astype(np.int64)
     refuse((lengths < low) | (lengths > high),
            lambda at: f"{name}{index(at)} is {lengths[at]}, expected {low} to {high}, {source}")  # fmt: skip
     return lengths

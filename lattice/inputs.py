@@ -6,7 +6,16 @@ import numpy as np
 
 from . import arrays
 from .checks import (
-    index, read_blank, read_choice, read_integer, read_integers, read_lengths, read_number, read_real, read_writable, refuse,
+    index,
+    read_blank,
+    read_choice,
+    read_integer,
+    read_integers,
+    read_lengths,
+    read_number,
+    read_real,
+    read_writable,
+    refuse,
 )  # fmt: skip
 from .kernels.hidden import ACTIVATIONS
 
@@ -63,19 +72,21 @@ class JointProblem:
     posterior_floor: float
 
 
-def read_bounds(bounds, count: int, T: int):
+def read_bounds(bounds, count: int, T: int, owner: str):
+    """The pair of (B, T) arrays, at least as long as the longest example."""
     if bounds is None:
         return None
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise TypeError(f"bounds is {type(bounds).__name__}, expected a pair (first, last)")
-    first, last = (read_integers(x, f"bounds[{i}]", (count, None), "(B, T)") for i, x in enumerate(bounds))
+    first, last = (read_integers(x, f"bounds[{i}]", (count, None), f"(B, T) for {owner}") for i, x in enumerate(bounds))
     for i, array in enumerate((first, last)):
         if array.shape[1] < T:
             raise ValueError(f"bounds[{i}] has shape {array.shape}, expected at least {T} frames, the longest example")
     return first, last
 
 
-def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size: int, label_axis: int, label_source: str):
+def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size: int, label_axis: int, label_source: str,
+                 owner: str):  # fmt: skip
     """Check labels and map them to positions in the vocabulary in use.
 
     Returns
@@ -84,10 +95,10 @@ def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size
     blank_positions : (count,) int64
     target_lengths : (count,) int64
     """
-    targets = read_integers(targets, "targets", (count, None), "(B, U)")
+    targets = read_integers(targets, "targets", (count, None), f"(B, U) for {owner}")
     U = min(targets.shape[1], label_axis)
     source = f"the size of targets {targets.shape}" if targets.shape[1] <= label_axis else label_source
-    lengths = read_lengths(target_lengths, "target_lengths", count, 0, U, source)
+    lengths = read_lengths(target_lengths, "target_lengths", count, 0, U, source, owner)
     real = np.arange(targets.shape[1]) < lengths[:, None]
     refuse(real & ((targets < 0) | (targets >= size)),
            lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, the ids of the vocabulary")  # fmt: skip
@@ -112,24 +123,24 @@ def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size
     return positions, blank_positions, lengths
 
 
-def read_vocabulary(vocabulary, lengths, count: int, size: int) -> list[np.ndarray] | None:
+def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str) -> list[np.ndarray] | None:
     """The ids of every example's vocabulary, without their ending."""
     if vocabulary is None:
         if lengths is not None:
             raise ValueError("vocabulary_lengths is given without vocabulary")
         return None
-    ids = read_integers(vocabulary, "vocabulary", (count, None), "(B, S)")
+    ids = read_integers(vocabulary, "vocabulary", (count, None), f"(B, S) for {owner}")
     S = ids.shape[1]
     if lengths is None:
         ended = ids == -1
         lengths = np.where(ended.any(axis=1), ended.argmax(axis=1), S)
         refuse(lengths < 1, lambda at: f"vocabulary{index(at)} is empty, expected at least the blank")
     else:
-        lengths = read_lengths(lengths, "vocabulary_lengths", count, 1, S, f"the size of vocabulary {ids.shape}")
+        lengths = read_lengths(lengths, "vocabulary_lengths", count, 1, S, f"the size of vocabulary {ids.shape}", owner)
     real = np.arange(S) < lengths[:, None]
     refuse(real & ((ids < 0) | (ids >= size)),
            lambda at: f"vocabulary{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")  # fmt: skip
-    rows = [np.ascontiguousarray(ids[n, : lengths[n]], np.int64) for n in range(count)]
+    rows = [np.array(ids[n, : lengths[n]], np.int64) for n in range(count)]
     for n, row in enumerate(rows):
         sorted_row = np.sort(row)
         twice = sorted_row[1:][sorted_row[1:] == sorted_row[:-1]]
@@ -146,11 +157,12 @@ def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology,
     blank = read_blank(blank, V)
     packed = array.ndim == 2
     count = arrays.read(logit_lengths, "logit_lengths").size if packed else array.shape[0]
+    owner = "logit_lengths" if packed else f"logits {array.shape}"
     label_axis = array.shape[0] if packed else array.shape[2] - 1
     positions, blanks, U = read_targets(targets, target_lengths, blank, None, count=count, size=V, label_axis=label_axis,
-                                        label_source=f"axis 2 of logits {array.shape} less one")  # fmt: skip
+                                        label_source=f"axis 2 of logits {array.shape} less one", owner=owner)  # fmt: skip
     T_max, source = (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
-    T = read_lengths(logit_lengths, "logit_lengths", count, 1, T_max, source)
+    T = read_lengths(logit_lengths, "logit_lengths", count, 1, T_max, source, owner)
     if packed:
         step = U + 1
         base = np.append(0, np.cumsum(T * step))
@@ -160,7 +172,7 @@ def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology,
     else:
         step = np.full(count, array.shape[2], np.int64)
         base = np.arange(count) * (array.shape[1] * array.shape[2])
-    bounds = read_bounds(bounds, count, int(T.max(initial=0)))
+    bounds = read_bounds(bounds, count, int(T.max(initial=0)), owner)
     return LogitsProblem(array.reshape(-1, V), base, step, Targets(positions, blanks, T, U, monotonic, bounds), array.shape)
 
 
@@ -169,6 +181,9 @@ def read_out(out, problem: LogitsProblem) -> np.ndarray:
     array = read_writable(out, "out")
     if array.shape != problem.shape or array.dtype != problem.logits.dtype:
         raise ValueError(f"out is {array.dtype}{array.shape}, expected {problem.logits.dtype}{problem.shape} as logits")
+    same = array.ctypes.data == problem.logits.ctypes.data
+    if not same and np.shares_memory(array, problem.logits):
+        raise ValueError("out overlaps logits in part, expected the logits themselves or memory apart from them")
     return array.reshape(problem.logits.shape)
 
 
@@ -192,17 +207,19 @@ def read_joint(
     if encoder_index is not None:
         encoder_index = read_integers(encoder_index, "encoder_index", (N,), "one for each row of predictor").astype(np.int64)
         refuse((encoder_index < 0) | (encoder_index >= B),
-               lambda at: f"encoder_index{index(at)} is {encoder_index[at]}, expected 0 to {B - 1}, the rows of encoder")  # fmt: skip
+               lambda at: f"encoder_index{index(at)} is {encoder_index[at]}, expected 0 to {B - 1}, rows of encoder")  # fmt: skip
     elif N != B:
         raise ValueError(f"predictor {predictor.shape} and encoder {encoder.shape} disagree about B, their first axis")
+    if H < 1 or V < 1:
+        raise ValueError(f"weight has shape {weight.shape}, expected (V, H) with both at least 1")
     if U1 < 1:
         raise ValueError(f"predictor has shape {predictor.shape}, expected (B, U+1, H) with U+1 at least 1")
-    blank = read_blank(blank, V)
-    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, N, V)
+    blank, owner = read_blank(blank, V), f"predictor {predictor.shape}"
+    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, N, V, owner)
     positions, blanks, U = read_targets(targets, target_lengths, blank, vocabulary, count=N, size=V, label_axis=U1 - 1,
-                                        label_source=f"axis 1 of predictor {predictor.shape} less one")  # fmt: skip
-    T = read_lengths(encoder_lengths, "encoder_lengths", N, 1, T_max, f"axis 1 of encoder {encoder.shape}")
-    bounds = read_bounds(bounds, N, int(T.max(initial=0)))
+                                        label_source=f"axis 1 of predictor {predictor.shape} less one", owner=owner)  # fmt: skip
+    T = read_lengths(encoder_lengths, "encoder_lengths", N, 1, T_max, f"axis 1 of encoder {encoder.shape}", owner)
+    bounds = read_bounds(bounds, N, int(T.max(initial=0)), owner)
     limit = read_integer(memory_limit, "memory_limit")
     if limit < 1:
         raise ValueError(f"memory_limit is {limit}, expected at least 1 byte")

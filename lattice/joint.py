@@ -185,8 +185,9 @@ class _Pullback:
         if overwrite:
             if problem.encoder_index is not None:
                 raise ValueError("overwrite=True and encoder_index cannot be combined: several targets share an encoder row")
-            checks.read_writable(encoder, "encoder")
-            checks.read_writable(predictor, "predictor")
+            arrays_to_write = checks.read_writable(encoder, "encoder"), checks.read_writable(predictor, "predictor")
+            if np.shares_memory(*arrays_to_write):
+                raise ValueError("overwrite=True: encoder and predictor share memory, expected one array for each gradient")
 
     def check_unused(self) -> None:
         if self.used:

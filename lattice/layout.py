@@ -36,7 +36,8 @@ class Frames(NamedTuple):
         return int(self.offset[self.starts[begin]]), int(self.offset[self.starts[end]])
 
 
-FRAME_BYTES = 4 + 4 + 8
+FRAME_BYTES = 112
+"""What a frame or label position costs in index arrays, those that exist only while `frames_of` runs included."""
 
 
 def existing_cells(example, t, T, U, monotonic, bounds):
@@ -142,7 +143,7 @@ def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fi
         Naming the bytes that the smallest workspace needs.
     """
     most_cells, largest = int(cells.max(initial=0)), int(state_bytes.max(initial=0))
-    tile, block = min(MIN_TILE, most_cells), min(MIN_BLOCK, block_rows)
+    tile, block = min(MIN_TILE, max(1, most_cells)), min(MIN_BLOCK, block_rows)
     needed = fixed_bytes + largest + tile * tile_cell_bytes + block * block_row_bytes
     spare = limit - needed
     if spare < 0:

@@ -95,16 +95,15 @@ class JointTiles:
         cells = layout.count_cells(self.order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
         rows = (targets.frame_lengths + targets.target_lengths + 1)[self.order]
         copies = int(self.widened) + int(gradients)
-        state = cells * (8 + 4 * dtype.itemsize) + rows * (copies * row + layout.FRAME_BYTES + 24)
+        state = cells * (8 + 4 * dtype.itemsize) + rows * (copies * row + layout.FRAME_BYTES)
         fixed = (2 + ARRAYS) * ALIGNMENT + 2 * V * dtype.itemsize + (problem.weight.dtype != dtype) * (1 + gradients) * V * row
         if problem.vocabulary is not None:
             fixed += (1 + gradients) * S * (row + dtype.itemsize)
         if gradients and problem.encoder_index is not None:
             fixed += problem.encoder.shape[1] * row
-        self.plan = layout.plan(
-            cells, state, tile_cell_bytes=32 + S * dtype.itemsize + (1 + gradients) * row + 2 * dtype.itemsize, block_row_bytes=row,
-            block_rows=S if gradients else 0, fixed_bytes=fixed, limit=limit,
-        )  # fmt: skip
+        tile_cell = 32 + (2 + S) * dtype.itemsize + (1 + gradients) * row
+        self.plan = layout.plan(cells, state, tile_cell_bytes=tile_cell, block_row_bytes=row, block_rows=S if gradients else 0,
+                                fixed_bytes=fixed, limit=limit)  # fmt: skip
 
     def open(self) -> None:
         """Allocate the workspace and what is held throughout."""
@@ -148,7 +147,10 @@ class JointTiles:
         label_base = np.cumsum(counts) - counts
         owner = np.repeat(np.arange(len(examples)), counts)
         predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]
-        encoder, predictor = problem.encoder.reshape(-1, self.weight.shape[1]), problem.predictor.reshape(-1, self.weight.shape[1])
+        encoder, predictor = (
+            problem.encoder.reshape(-1, self.weight.shape[1]),
+            problem.predictor.reshape(-1, self.weight.shape[1]),
+        )
         if self.widened:
             encoder, encoder_row = self._widen(encoder, encoder_row, frames.starts)
             predictor, predictor_row = self._widen(predictor, predictor_row, np.append(label_base, len(owner)))

@@ -61,7 +61,7 @@ sizes = st.integers(1, 50)
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=20), sizes, sizes, sizes, st.integers(0, 500), st.integers(0, 10**6))
 def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, block_bytes, block_rows, limit):
     cells = np.array(cells)
-    arguments = dict(tile_cell_bytes=tile_bytes, block_row_bytes=block_bytes, block_rows=block_rows, fixed_bytes=100)
+    arguments = {"tile_cell_bytes": tile_bytes, "block_row_bytes": block_bytes, "block_rows": block_rows, "fixed_bytes": 100}
     try:
         plan = layout.plan(cells, cells * state, limit=limit, **arguments)
     except ValueError as error:

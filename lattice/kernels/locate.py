@@ -61,6 +61,4 @@ def locate(start, cells, frames, targets, frame_base, label_base, row, slot, lab
     row, slot, label, owner : (n,) int64, int64, int32, int32
         Filled here; `label` is -1 where no label is left, `owner` is the example.
     """
-    sweep(
-        locate_cpu, len(row), start, cells, frames, targets, frame_base, label_base, row, slot, label, owner, work=8 * len(row)
-    )
+    sweep(locate_cpu, len(row), start, cells, frames, targets, frame_base, label_base, row, slot, label, owner, work=8 * len(row))

@@ -1,0 +1,259 @@
+"""The other side of every test: sums over alignments written to be obviously right, and nothing else.
+
+Enumeration of all alignments, the naive recursion with the gradient of the logits, the joint network by the plain chain rule
+over dense logits, finite differences and closed forms. Imports neither `lattice` nor `samplers`. Every function that computes
+takes a `dtype` in which *everything* is computed: float64 (or wider) gives the truth, the dtype under test gives the error
+that a naive implementation makes in it.
+"""
+
+from itertools import combinations, combinations_with_replacement
+from math import comb, log
+
+import numpy as np
+
+ACTIVATIONS = {  # name: (function, derivative as a function of the pre-activation)
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype)),
+    "identity": (lambda x: x, np.ones_like),
+}
+
+
+def truth_and_naive(function, dtype, *args, **options):
+    """The same computation twice: in a wider dtype, and in the dtype that arithmetic on `dtype` happens in."""
+    name = np.dtype(dtype).name
+    truth = function(*args, dtype=np.longdouble if name == "float64" else np.float64, **options)
+    return truth, function(*args, dtype=np.float64 if name == "float64" else np.float32, **options)
+
+
+def alignments(frames, labels, topology):
+    """Every alignment, each as the arcs ``(t, u, is_label)`` that it takes out of the cells that it visits."""
+    choose = {"rnnt": combinations_with_replacement, "monotonic": combinations}[topology]
+    for emitted in choose(range(frames), labels):  # the frame of each label
+        arcs = []
+        for t in range(frames):
+            here = [u for u in range(labels) if emitted[u] == t]
+            arcs += [(t, u, True) for u in here]
+            if topology == "rnnt" or not here:
+                arcs.append((t, sum(frame <= t for frame in emitted), False))
+        yield arcs
+
+
+def cell_exists(frames, labels, bounds):
+    """Boolean ``(T, U+1)``: the cells inside ``bounds = (first, last)``; all of them without bounds."""
+    if bounds is None:
+        return np.ones((frames, labels + 1), bool)
+    first, last = (np.asarray(bound)[:frames, None] for bound in bounds)
+    u = np.arange(labels + 1)
+    return (first <= u) & (u <= last)
+
+
+def log_softmax(logits):
+    """Row by row; a row that is -inf throughout stays so, a row that holds NaN or +inf becomes NaN."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        top = logits.max(axis=-1, keepdims=True)
+        shifted = logits - np.where(np.isneginf(top), 0, top)
+        log_norm = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        return shifted - np.where(np.isneginf(log_norm), 0, log_norm)
+
+
+def arc_scores(logits, targets, *, blank=0, bounds=None):
+    """Log-probabilities of the arcs of one example.
+
+    Parameters
+    ----------
+    logits : (T, U+1, V) array
+    targets : (U,) array of int
+    blank : int
+    bounds : pair of (T,) arrays, optional
+
+    Returns
+    -------
+    log_probs (T, U+1, V), blank_score (T, U+1), label_score (T, U+1); the last column of label_score is -inf
+    """
+    frames, width, _ = logits.shape
+    log_probs = log_softmax(logits)
+    exists = cell_exists(frames, width - 1, bounds)
+    blank_score = np.where(exists, log_probs[:, :, blank], -np.inf).astype(logits.dtype)
+    label_score = np.full_like(blank_score, -np.inf)
+    for u, label in enumerate(targets):
+        label_score[:, u] = np.where(exists[:, u], log_probs[:, u, label], -np.inf)
+    return log_probs, blank_score, label_score
+
+
+def loss_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=None, dtype=np.float64):
+    """Loss of one example: minus the logarithm of the summed probabilities of all its alignments."""
+    _, blank_score, label_score = arc_scores(np.asarray(logits).astype(dtype), targets, blank=blank, bounds=bounds)
+    log_z = dtype(-np.inf)
+    for arcs in alignments(logits.shape[0], len(targets), topology):
+        scores = [label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs]
+        log_z = np.logaddexp(log_z, sum(scores))
+    return -log_z
+
+
+def arc_posteriors(blank_score, label_score, topology):
+    """Forward and backward over the arcs of one example.
+
+    Returns
+    -------
+    loss : scalar, inf where no alignment exists
+    gamma_blank, gamma_label : (T, U+1) arrays, the probability that an alignment uses the arc
+    """
+    frames, width = blank_score.shape
+    step = 0 if topology == "rnnt" else 1  # frames a label arc consumes
+    alpha = np.full((frames + 1, width + 1), -np.inf, blank_score.dtype)
+    beta = np.full_like(alpha, -np.inf)
+    alpha[0, 0] = 0
+    beta[frames, width - 1] = 0  # every alignment ends having consumed all frames and all labels
+    with np.errstate(invalid="ignore"):
+        for t in range(frames):
+            for u in range(width):
+                for score, t1, u1 in ((blank_score[t, u], t + 1, u), (label_score[t, u], t + step, u + 1)):
+                    alpha[t1, u1] = np.logaddexp(alpha[t1, u1], alpha[t, u] + score)
+        for t in reversed(range(frames)):
+            for u in reversed(range(width)):
+                beta[t, u] = np.logaddexp(blank_score[t, u] + beta[t + 1, u], label_score[t, u] + beta[t + step, u + 1])
+    log_z = beta[0, 0]
+    if np.isneginf(log_z):
+        return -log_z, np.zeros_like(blank_score), np.zeros_like(blank_score)
+    before = alpha[:frames, :width] - log_z
+    gamma_blank = np.exp(before + blank_score + beta[1:, :width])
+    gamma_label = np.exp(before + label_score + beta[step : step + frames, 1:])
+    return -log_z, gamma_blank, gamma_label
+
+
+def loss_and_grad(
+    logits, targets, *, blank=0, topology="rnnt", bounds=None, fastemit_lambda=0.0, grad_loss=1.0, dtype=np.float64
+):
+    """Loss of one example and its gradient with respect to the logits ``(T, U+1, V)``."""
+    logits = np.asarray(logits).astype(dtype)
+    log_probs, blank_score, label_score = arc_scores(logits, targets, blank=blank, bounds=bounds)
+    loss, gamma_blank, gamma_label = arc_posteriors(blank_score, label_score, topology)
+    if np.isposinf(loss):
+        return loss, np.zeros_like(logits)
+    gamma_label = gamma_label * dtype(1 + fastemit_lambda)
+    grad = (gamma_blank + gamma_label)[:, :, None] * np.exp(log_probs)
+    grad[:, :, blank] -= gamma_blank
+    for u, label in enumerate(targets):
+        grad[:, u, label] -= gamma_label[:, u]
+    return loss, grad * dtype(grad_loss)
+
+
+def row_of(bounds, b):
+    """The bounds of one example."""
+    return None if bounds is None else (bounds[0][b], bounds[1][b])
+
+
+def batch_loss_and_grad(
+    logits,
+    targets,
+    logit_lengths,
+    target_lengths,
+    *,
+    blank=0,
+    topology="rnnt",
+    bounds=None,
+    fastemit_lambda=0.0,
+    grad_loss=None,
+    dtype=np.float64,
+):
+    """Loss ``(B,)`` and gradient of padded logits ``(B, T, U+1, V)``; the padding is not read and its gradient is 0."""
+    grad = np.zeros(logits.shape, dtype)
+    loss = np.zeros(len(logits), dtype)
+    for b, (frames, labels) in enumerate(zip(logit_lengths, target_lengths, strict=True)):
+        loss[b], grad[b, :frames, : labels + 1] = loss_and_grad(
+            logits[b, :frames, : labels + 1],
+            targets[b, :labels],
+            blank=blank,
+            topology=topology,
+            bounds=row_of(bounds, b),
+            fastemit_lambda=fastemit_lambda,
+            grad_loss=1 if grad_loss is None else grad_loss[b],
+            dtype=dtype,
+        )
+    return loss, grad
+
+
+def vocabulary_rows(vocabulary, vocabulary_lengths, rows, size):
+    """The ids that each example's softmax runs over."""
+    if vocabulary is None:
+        return [np.arange(size)] * rows
+    if vocabulary_lengths is not None:
+        return [ids[:length] for ids, length in zip(vocabulary, vocabulary_lengths, strict=True)]
+    return [ids[: list(ids).index(-1)] if -1 in ids else ids for ids in vocabulary]
+
+
+def joint_loss_and_grad(
+    encoder,
+    predictor,
+    weight,
+    bias,
+    targets,
+    encoder_lengths,
+    target_lengths,
+    *,
+    blank=0,
+    activation="tanh",
+    topology="rnnt",
+    vocabulary=None,
+    vocabulary_lengths=None,
+    bounds=None,
+    encoder_index=None,
+    fastemit_lambda=0.0,
+    grad_loss=None,
+    dtype=np.float64,
+):
+    """The joint network and its loss over dense logits, by the chain rule.
+
+    Returns
+    -------
+    loss : (N,) array
+    gradients : (encoder, predictor, weight, bias), shaped like the inputs, 0 on padding, bias None if `bias` is
+    """
+    function, derivative = ACTIVATIONS[activation]
+    weight = np.asarray(weight).astype(dtype)
+    offset = np.zeros(len(weight), dtype) if bias is None else np.asarray(bias).astype(dtype)
+    rows = range(len(targets)) if encoder_index is None else encoder_index
+    ids_of = vocabulary_rows(vocabulary, vocabulary_lengths, len(targets), len(weight))
+    loss = np.zeros(len(targets), dtype)
+    grad_encoder, grad_predictor = np.zeros(encoder.shape, dtype), np.zeros(predictor.shape, dtype)
+    grad_weight, grad_bias = np.zeros_like(weight), np.zeros_like(offset)
+    for n, row in enumerate(rows):
+        frames, labels, ids = encoder_lengths[n], target_lengths[n], ids_of[n]
+        local = {int(v): position for position, v in enumerate(ids)}
+        before = encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype)
+        hidden = function(before)
+        loss[n], grad_logits = loss_and_grad(
+            hidden @ weight[ids].T + offset[ids],
+            [local[int(v)] for v in targets[n, :labels]],
+            blank=local[blank % len(weight)],
+            topology=topology,
+            bounds=row_of(bounds, n),
+            fastemit_lambda=fastemit_lambda,
+            grad_loss=1 if grad_loss is None else grad_loss[n],
+            dtype=dtype,
+        )
+        grad_before = (grad_logits @ weight[ids]) * derivative(before)
+        grad_encoder[row, :frames] += grad_before.sum(axis=1)
+        grad_predictor[n, : labels + 1] += grad_before.sum(axis=0)
+        grad_weight[ids] += np.einsum("tuv,tuh->vh", grad_logits, hidden)
+        grad_bias[ids] += grad_logits.sum(axis=(0, 1))
+    return loss, (grad_encoder, grad_predictor, grad_weight, None if bias is None else grad_bias)
+
+
+def finite_differences(function, array, step=1e-5):
+    """Central differences of a scalar function of one float64 array, entry by entry."""
+    grad = np.zeros_like(array)
+    for index in np.ndindex(array.shape):
+        shifted = array.copy()
+        shifted[index] = array[index] + step
+        above = function(shifted)
+        shifted[index] = array[index] - step
+        grad[index] = (above - function(shifted)) / (2 * step)
+    return grad
+
+
+def uniform_loss(frames, labels, vocab, topology):
+    """The loss where all logits are equal: the number of alignments, each with the same probability."""
+    if topology == "rnnt":
+        return (frames + labels) * log(vocab) - log(comb(frames + labels - 1, labels))
+    return frames * log(vocab) - log(comb(frames, labels))

@@ -1,0 +1,126 @@
+"""Arrays in and out: DLPack producers, memory that overlaps, read-only memory, the workspace."""
+
+import numpy as np
+import pytest
+
+import lattice
+from lattice import arrays
+
+
+def logits_problem():
+    rng = np.random.default_rng(0)
+    return (
+        rng.standard_normal((2, 6, 4, 5)).astype(np.float32),
+        np.array([[1, 2, 3], [4, 1, 2]]),
+        np.array([6, 4]),
+        np.array([3, 1]),
+    )
+
+
+def joint_problem():
+    rng = np.random.default_rng(0)
+    arrays_of = [rng.standard_normal(shape).astype(np.float32) for shape in ((2, 6, 8), (2, 4, 8), (5, 8), (5,))]
+    return *arrays_of, *logits_problem()[1:]
+
+
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_arrays_come_back_in_kind(library):
+    xp = pytest.importorskip(library)
+    asarray = xp.asarray
+    logits, *rest = logits_problem()
+    expected = lattice.transducer_loss_and_grad(logits, *rest)
+    loss, grad = lattice.transducer_loss_and_grad(asarray(logits), *(asarray(x) for x in rest))
+    assert type(loss) is type(grad) is type(asarray(logits))
+    assert np.array_equal(np.asarray(loss), expected[0]) and np.array_equal(np.asarray(grad), expected[1])
+    problem = joint_problem()
+    expected_loss, expected = lattice.joint_transducer_loss_and_grad(*problem)
+    loss, vjp = lattice.joint_transducer_loss_vjp(*(asarray(x) for x in problem))
+    gradients = vjp(asarray(np.ones(2, np.float32)))
+    assert np.array_equal(np.asarray(loss), expected_loss)
+    for ours, truth in zip(gradients, expected):
+        assert type(ours) is type(asarray(logits)) and np.array_equal(np.asarray(ours), truth)
+
+
+def test_torch_gradients_in_place():
+    torch = pytest.importorskip("torch")
+    logits, *rest = logits_problem()
+    expected = lattice.transducer_loss_and_grad(logits, *rest)[1]
+    tensor = torch.tensor(logits)
+    grad = lattice.transducer_loss_and_grad(tensor, *rest, out=tensor)[1]
+    assert grad is tensor and np.array_equal(tensor.numpy(), expected)
+    with pytest.raises(ValueError, match=r"logits.*detach\(\)"):
+        lattice.transducer_loss(tensor.requires_grad_(), *rest)
+
+
+class OnAnotherDevice:
+    def __dlpack__(self, **options):
+        raise AssertionError("not to be asked for")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+def test_another_device_is_named():
+    rest = logits_problem()[1:]
+    with pytest.raises(ValueError, match=r"logits.*device.*\(2, 0\)"):
+        lattice.transducer_loss(OnAnotherDevice(), *rest)
+
+
+def test_out_may_be_the_logits_or_apart_from_them():
+    logits, *rest = logits_problem()
+    memory = np.empty(logits.size + 5, np.float32)
+    memory[: logits.size] = logits.ravel()
+    first, shifted = memory[: logits.size].reshape(logits.shape), memory[5:].reshape(logits.shape)
+    with pytest.raises(ValueError, match=r"out overlaps logits"):
+        lattice.transducer_loss_and_grad(first, *rest, out=shifted)
+
+
+def test_overwriting_needs_two_arrays():
+    encoder, _, *rest = joint_problem()
+    with pytest.raises(ValueError, match=r"encoder and predictor share memory"):
+        lattice.joint_transducer_loss_and_grad(encoder, encoder, *rest, overwrite=True)
+
+
+@pytest.mark.parametrize("order", ["read-only", "strided", "unaligned", "reversed"])
+def test_any_layout_is_read_and_never_written(order):
+    logits, *rest = logits_problem()
+    expected = lattice.transducer_loss_and_grad(logits, *rest)
+    if order == "read-only":
+        given = logits.copy()
+        given.flags.writeable = False
+    elif order == "strided":
+        given = np.repeat(logits, 2, axis=-1)[..., ::2]
+    elif order == "unaligned":
+        given = np.frombuffer(b"x" + logits.tobytes(), np.float32, offset=1).reshape(logits.shape)
+    else:
+        given = logits[..., ::-1].copy()[..., ::-1]
+    before = given.copy()
+    loss, grad = lattice.transducer_loss_and_grad(given, *rest)
+    assert np.array_equal(loss, expected[0]) and np.array_equal(grad, expected[1]) and np.array_equal(given, before)
+    assert grad.flags.c_contiguous and grad.flags.writeable and grad.ctypes.data % 64 == 0
+
+
+def test_empty_axes_are_refused_by_name():
+    encoder, predictor, weight, bias, *rest = joint_problem()
+    with pytest.raises(ValueError, match=r"weight.*\(5, 0\)"):
+        lattice.joint_transducer_loss(encoder[..., :0], predictor[..., :0], weight[:, :0], bias, *rest)
+    with pytest.raises(ValueError, match=r"vocabulary is empty"):
+        lattice.transducer_loss(np.zeros((2, 6, 4, 0), np.float32), *rest)
+
+
+def test_the_workspace_is_aligned_bounded_and_stacked():
+    space = arrays.Workspace(1000)
+    first = space.take((3, 5), np.float32)
+    mark = space.used
+    second = space.take(7, np.int64)
+    assert first.ctypes.data % 64 == second.ctypes.data % 64 == 0 and not np.shares_memory(first, second)
+    space.release(mark)
+    assert np.shares_memory(space.take(7, np.int64), second)
+    with pytest.raises(MemoryError, match="short"):
+        space.take(1000, np.uint8)
+
+
+def test_warm_up_takes_every_dtype_and_refuses_others():
+    lattice.warm_up(np.float32, "float64", np.float16)
+    with pytest.raises(TypeError, match="logits has dtype int32"):
+        lattice.warm_up(np.int32)
