@@ -16,7 +16,7 @@ from . import record
 
 CASES = {
     "limit-64MiB": {"B": 16, "T": 1000, "U": 100, "V": 4096, "H": 512, "limit_mib": 64},
-    "headline": {"B": 1024, "T": 1000, "U": 100, "V": 256, "H": 512, "limit_mib": 64, "overwrite": 1},
+    "headline": {"B": 1024, "T": 1000, "U": 100, "V": 512, "H": 512, "limit_mib": 64, "overwrite": 1},
     "smoke": {"B": 2, "T": 50, "U": 10, "V": 64, "H": 32, "limit_mib": 8, "overwrite": 1},
 }
 

@@ -187,11 +187,6 @@ def _warprnnt_numba():
     return _by_autograd(prepare)
 
 
-def _warp_rnnt():
-    importlib.import_module("warp_rnnt")
-    raise RuntimeError("the package runs on CUDA only")
-
-
 def _optimized_transducer():
     """Its logits are packed, (cells, V), and overwritten with their gradient: a call from logits copies them first."""
     import optimized_transducer
@@ -296,6 +291,5 @@ PEERS = {
     "k2": ("k2", True, functools.partial(_k2_exact, "k2")),
     "k2, pruned": ("k2", False, functools.partial(_k2_pruned, "k2")),
     "warprnnt_numba": ("warprnnt_numba", True, _warprnnt_numba),
-    "warp_rnnt": ("warp-rnnt", True, _warp_rnnt),
 }
 """Name -> distribution, whether the loss is exact, and what imports it and returns `from_logits` and `joint`."""

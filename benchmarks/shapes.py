@@ -31,6 +31,13 @@ def untrained(B: int, T: int, U: int, V: int, H: int, seed: int = 0) -> Joint:
     return Joint(encoder, predictor, weight, np.zeros(V, np.float32), targets, np.full(B, T), np.full(B, U))
 
 
+def near_uniform(B: int, T: int, U: int, V: int, H: int, seed: int = 0) -> Joint:
+    """Logits that hardly differ, as at initialisation: no input leaves more cells occupied."""
+    problem = untrained(B, T, U, V, H, seed)
+    problem.weight[:] *= np.float32(0.01)
+    return problem
+
+
 def trained_like(B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0) -> Joint:
     """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
 

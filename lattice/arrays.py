@@ -80,6 +80,15 @@ def empty(shape, dtype) -> np.ndarray:
     return aligned_bytes(size).view(dtype)[: size // dtype.itemsize].reshape(shape)
 
 
+def as_output(values: np.ndarray, dtype) -> np.ndarray:
+    """A fresh output that holds `values` rounded to `dtype`; values of that dtype already are handed on as they are."""
+    if values.dtype == dtype:
+        return values
+    output = empty(values.shape, dtype)
+    output[:] = values
+    return output
+
+
 def aligned_bytes(size: int) -> np.ndarray:
     """`size` bytes, rounded up to the alignment and starting on it."""
     size = -(-size // ALIGNMENT) * ALIGNMENT

@@ -91,6 +91,6 @@ def read_writable(x, name: str) -> np.ndarray:
     array = arrays.read(x, name)
     if not array.flags.writeable:
         raise ValueError(f"{name} is read-only and cannot be overwritten")
-    if not array.flags.c_contiguous:
-        raise ValueError(f"{name} with strides {array.strides} is not C-contiguous and cannot be overwritten")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name} with strides {array.strides} is not C-contiguous and aligned, and cannot be overwritten")
     return array

@@ -1,5 +1,6 @@
 """Transducer loss and gradients from encoder, predictor and output layer, in a workspace of a given size."""
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +78,7 @@ def joint_transducer_loss(
         tiles.open()
         for index in range(len(tiles.plan.groups)):
             tiles.forward(tiles.group(index), loss, posteriors=False)
-    return arrays.give_back(_as_output(loss, tiles.dtype), encoder)
+    return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder)
 
 
 def joint_transducer_loss_and_grad(
@@ -114,7 +115,7 @@ def joint_transducer_loss_and_grad(
     with np.errstate(all="ignore"):
         tiles.open()
         gradients = pullback.run(tiles, grad_loss, loss)
-    return arrays.give_back(_as_output(loss, tiles.dtype), encoder), gradients
+    return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder), gradients
 
 
 def joint_transducer_loss_vjp(
@@ -147,32 +148,26 @@ def joint_transducer_loss_vjp(
     loss = np.empty(len(problem.targets.blank))
     left = problem.memory_limit - tiles.plan.size
     held: dict[int, Visited] = {}
+    # Copies are opened, so that no workspace outlives its pass and calls from several threads do not meet in one.
+    forward_pass = copy.copy(tiles)
     with np.errstate(all="ignore"):
-        tiles.open()
+        forward_pass.open()
         for index in range(len(tiles.plan.groups)):
-            visited = tiles.forward(tiles.group(index), loss, posteriors=True)
+            visited = forward_pass.forward(forward_pass.group(index), loss, posteriors=True)
             cost = sum(array.nbytes for array in visited)
             if cost <= left:
                 held[index] = Visited(*(array.copy() for array in visited))
                 left -= cost
-        tiles.close()
 
     def vjp(grad_loss=None):
         upstream = checks.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
         pullback.check_unused()
+        backward_pass = copy.copy(tiles)
         with np.errstate(all="ignore"):
-            tiles.open()
-            gradients = pullback.run(tiles, upstream, np.empty_like(loss), held)
-            tiles.close()
-        return gradients
+            backward_pass.open()
+            return copy.copy(pullback).run(backward_pass, upstream, np.empty_like(loss), held)
 
-    return arrays.give_back(_as_output(loss, tiles.dtype), encoder), vjp
-
-
-def _as_output(loss: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    output = arrays.empty(loss.shape, dtype)
-    output[:] = loss
-    return output
+    return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder), vjp
 
 
 class _Pullback:
@@ -224,7 +219,8 @@ class _Pullback:
         else:
             weight = tiles.hold(problem.weight.shape)
         weight[:] = 0
-        bias = np.zeros(len(weight), tiles.dtype)
+        bias = arrays.empty(len(weight), tiles.dtype)
+        bias[:] = 0
         return Outputs(encoder, predictor, weight, bias)
 
     def _deliver(self, group, grad_encoder, grad_predictor, outputs: Outputs, shared) -> None:
@@ -254,13 +250,8 @@ class _Pullback:
             encoder, predictor = self.encoder, self.predictor
         else:
             encoder, predictor = (arrays.give_back(array, self.encoder) for array in (outputs.encoder, outputs.predictor))
-        weight = outputs.weight
-        if weight.dtype != problem.weight.dtype:
-            weight = arrays.empty(problem.weight.shape, problem.weight.dtype)
-            weight[:] = outputs.weight
+        weight = arrays.give_back(arrays.as_output(outputs.weight, problem.weight.dtype), self.encoder)
         bias = None
         if problem.bias is not None:
-            bias = arrays.empty(problem.bias.shape, problem.bias.dtype)
-            bias[:] = outputs.bias
-            bias = arrays.give_back(bias, self.encoder)
-        return JointGradients(encoder, predictor, arrays.give_back(weight, self.encoder), bias)
+            bias = arrays.give_back(arrays.as_output(outputs.bias, problem.bias.dtype), self.encoder)
+        return JointGradients(encoder, predictor, weight, bias)

@@ -118,6 +118,8 @@ class Plan(NamedTuple):
 
 
 MIN_TILE, MIN_BLOCK = 16, 16
+BLAS_BYTES = 4 << 20
+"""Left unused where there is room: the BLAS packs its operands into buffers of its own, which a process pays for once."""
 TILE_BYTES = 24 << 20
 """A tile fills about this much: matrix products want long tiles, the sweeps between them want tiles that stay in the cache."""
 
@@ -149,6 +151,7 @@ def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fi
     if spare < 0:
         raise ValueError(f"memory_limit is {limit} bytes, expected at least {needed}: {largest} for the lattice of the largest "
                          f"example, the rest for a tile of {tile} cells and the output layer")  # fmt: skip
+    spare -= min(spare, BLAS_BYTES, limit // 8)
     more = min(block_rows - block, spare // 4 // max(1, block_row_bytes))
     block, spare = block + more, spare - more * block_row_bytes
     wanted = min(int(cells.sum()), max(1024, TILE_BYTES // tile_cell_bytes))

@@ -123,15 +123,11 @@ class JointTiles:
         self.base = self.space.used
 
     def hold(self, shape) -> np.ndarray:
-        """An array that stays until the workspace is closed."""
+        """An array that stays for as long as the workspace does."""
         self.space.release(self.base)
         array = self.space.take(shape, self.dtype)
         self.base = self.space.used
         return array
-
-    def close(self) -> None:
-        """Give up the workspace."""
-        del self.space, self.count_up, self.ones, self.weight, self.bias
 
     def group(self, index: int) -> Group:
         """Number the cells of a group and, for half precision, widen its rows."""
@@ -147,10 +143,8 @@ class JointTiles:
         label_base = np.cumsum(counts) - counts
         owner = np.repeat(np.arange(len(examples)), counts)
         predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]
-        encoder, predictor = (
-            problem.encoder.reshape(-1, self.weight.shape[1]),
-            problem.predictor.reshape(-1, self.weight.shape[1]),
-        )
+        H = self.weight.shape[1]
+        encoder, predictor = problem.encoder.reshape(-1, H), problem.predictor.reshape(-1, H)
         if self.widened:
             encoder, encoder_row = self._widen(encoder, encoder_row, frames.starts)
             predictor, predictor_row = self._widen(predictor, predictor_row, np.append(label_base, len(owner)))

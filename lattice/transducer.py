@@ -85,7 +85,8 @@ def transducer_loss_and_grad(
         target = inputs.read_out(out, problem)
     lattices = _Lattices(problem)
     loss = lattices.forward(posteriors=True)
-    lattices.backward(target, fastemit_lambda, grad_loss)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lattices.backward(target, fastemit_lambda, grad_loss)
     grad_logits = arrays.give_back(target.reshape(problem.shape), logits) if out is None else out
     return arrays.give_back(loss, logits), grad_logits
 
@@ -133,25 +134,18 @@ class _Lattices:
         log_z = np.empty(len(targets.blank))
         forward_backward(self.frames, targets.monotonic, self.blank, self.label_score, np.empty(len(self.row)), log_z,
                          posteriors=posteriors)  # fmt: skip
-        return loss_of(log_z, self.dtype)
+        return arrays.as_output(-log_z, self.dtype)
 
     def backward(self, target: np.ndarray, fastemit_lambda: float, grad_loss: np.ndarray) -> None:
         targets = self.problem.targets
         blank = int(targets.blank[0]) if len(targets.blank) else 0
         for cells, logits, row in self._staged():
-            in_place = logits is not self.problem.logits
-            gradient(logits, row, NO_BIAS[self.dtype], logits if in_place else target, row if in_place else self.row,
+            staged = logits is not self.problem.logits
+            gradient(logits, row, NO_BIAS[self.dtype], logits if staged else target, row if staged else self.row,
                      self.label[cells], self.owner[cells], blank, self.blank[cells], self.label_score[cells],
                      self.maximum[cells], self.total[cells], fastemit_lambda, grad_loss)  # fmt: skip
-            if in_place:
+            if staged:
                 target[self.row[cells]] = logits[: len(row)]
         visited = np.zeros(len(target), np.uint8)
         visited[self.row] = 1
         clear_rows(visited, target if target.dtype == self.dtype else target.view(np.uint16))
-
-
-def loss_of(log_z: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """-log_z as an output; inf where no alignment exists."""
-    loss = arrays.empty(log_z.shape, dtype)
-    np.negative(log_z, out=loss, casting="same_kind")
-    return loss

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lattice.kernels.forward_backward import forward_backward
+from lattice.layout import frames_of
+
 
 class LatticePicture(NamedTuple):
     """What the picture of one lattice shows.
@@ -19,7 +22,7 @@ class LatticePicture(NamedTuple):
 def lattice_picture_arrays(
     encoder: np.ndarray, predictor: np.ndarray, weight: np.ndarray, bias: np.ndarray, targets: np.ndarray, blank: int
 ) -> LatticePicture:
-    """Forward, backward and best path over one lattice, in float64.
+    """Posteriors and best path of one lattice, in float64; the sums over alignments are the library's.
 
     Parameters
     ----------
@@ -36,39 +39,27 @@ def lattice_picture_arrays(
     """
     logits = np.tanh(encoder[:, None] + predictor).astype(np.float64) @ weight.T + bias
     scores = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    blank_score = scores[:, :, blank]
+    blank_score = scores[:, :, blank].copy()
     label_score = scores[:, np.arange(len(targets)), targets]
 
-    alpha = forward(blank_score, label_score, np.logaddexp)
-    beta = backward(blank_score, label_score)
-    best = forward(blank_score, label_score, np.maximum)
-    return LatticePicture(np.exp(alpha + beta - beta[0, 0]), trace_back(best, label_score))
+    # The kernel turns both score arrays into the posteriors of their arcs; without a label left, the arc is closed.
+    blank_arc, label_arc = blank_score.ravel(), np.pad(label_score, ((0, 0), (0, 1)), constant_values=-np.inf).ravel()
+    frames = frames_of(np.arange(1), np.array([len(encoder)]), np.array([len(targets)]), False, None)
+    forward_backward(frames, False, blank_arc, label_arc, np.empty(frames.cells), np.empty(1), posteriors=True)
+    posterior = (blank_arc + label_arc).reshape(blank_score.shape)
+    return LatticePicture(posterior, trace_back(best_scores(blank_score, label_score), label_score))
 
 
-def forward(blank_score: np.ndarray, label_score: np.ndarray, add: np.ufunc) -> np.ndarray:
-    """The scores of all ways from cell (0, 0) to each cell, combined with `add`; (T, U+1)."""
-    alpha = np.full(blank_score.shape, -np.inf)
-    alpha[0, 0] = 0.0
-    for t, u in np.ndindex(alpha.shape):
+def best_scores(blank_score: np.ndarray, label_score: np.ndarray) -> np.ndarray:
+    """The score of the best way from cell (0, 0) to each cell; (T, U+1)."""
+    best = np.full(blank_score.shape, -np.inf)
+    best[0, 0] = 0.0
+    for t, u in np.ndindex(best.shape):
         if t > 0:
-            alpha[t, u] = alpha[t - 1, u] + blank_score[t - 1, u]
+            best[t, u] = best[t - 1, u] + blank_score[t - 1, u]
         if u > 0:
-            alpha[t, u] = add(alpha[t, u], alpha[t, u - 1] + label_score[t, u - 1])
-    return alpha
-
-
-def backward(blank_score: np.ndarray, label_score: np.ndarray) -> np.ndarray:
-    """The log-probability of all ways from each cell to the end; (T, U+1)."""
-    T, U = label_score.shape
-    beta = np.full(blank_score.shape, -np.inf)
-    beta[T - 1, U] = blank_score[T - 1, U]
-    for t in reversed(range(T)):
-        for u in reversed(range(U + 1)):
-            if t < T - 1:
-                beta[t, u] = beta[t + 1, u] + blank_score[t, u]
-            if u < U:
-                beta[t, u] = np.logaddexp(beta[t, u], beta[t, u + 1] + label_score[t, u])
-    return beta
+            best[t, u] = max(best[t, u], best[t, u - 1] + label_score[t, u - 1])
+    return best
 
 
 def trace_back(best: np.ndarray, label_score: np.ndarray) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""What the README and the examples say is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import lattice
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_python_block_of_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert blocks and np.isfinite(names["loss"]).all()
+
+
+def test_the_first_example_runs_and_is_short():
+    path = ROOT / "examples" / "01_loss_and_gradients.py"
+    assert len(path.read_text().splitlines()) < 60
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, cwd=ROOT, env=environment())
+    assert done.returncode == 0 and done.stderr == "" and "in 1 MiB" in done.stdout
+
+
+def test_benchmarks_run_at_smoke_size(tmp_path):
+    for arguments in (["joint", "--shape", "smoke", "--without", "all"], ["logits", "--shape", "smoke", "--without", "all"],
+                      ["memory", "--case", "smoke"]):  # fmt: skip
+        record = tmp_path / f"{arguments[0]}.json"
+        command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(record)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
+        assert done.returncode == 0, done.stderr
+        assert '"commit"' in record.read_text() and '"rows"' in record.read_text()
+
+
+def test_the_library_prints_nothing(capfd):
+    lattice.warm_up()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_public_functions_are_documented():
+    for name in lattice.__all__:
+        assert (getattr(lattice, name).__doc__ or "").strip(), name
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
