@@ -118,7 +118,7 @@ class Plan(NamedTuple):
 
 
 MIN_TILE, MIN_BLOCK = 16, 16
-BLAS_BYTES = 4 << 20
+BLAS_BYTES = 8 << 20
 """Left unused where there is room: the BLAS packs its operands into buffers of its own, which a process pays for once."""
 TILE_BYTES = 24 << 20
 """A tile fills about this much: matrix products want long tiles, the sweeps between them want tiles that stay in the cache."""
