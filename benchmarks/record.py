@@ -87,7 +87,11 @@ def environment() -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(["git", "describe", "--always"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    # Records and documents may be under way; what was measured may not.
+    code = ["lattice", "samplers", *(str(path) for path in Path(__file__).parent.glob("*.py"))]
+    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT, capture_output=True).returncode:
+        commit += "-dirty"
     cpu = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
         "date": datetime.date.today().isoformat(), "commit": commit, "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
