@@ -58,14 +58,14 @@ def for_kernels(array: np.ndarray) -> np.ndarray:
 
 
 def give_back(array: np.ndarray, like):
-    """An output in the kind of the first argument: NumPy as it is, anything else through its library's `from_dlpack`."""
+    """An output in the kind of the first argument, through its library's `from_dlpack`; NumPy where it has none."""
     if isinstance(like, np.ndarray) or array is None:
         return array
-    library = sys.modules[type(like).__module__.partition(".")[0]]
-    from_dlpack = getattr(library, "from_dlpack", None)
-    if from_dlpack is None:
-        from_dlpack = sys.modules[f"{library.__name__}.dlpack"].from_dlpack
-    return from_dlpack(array)
+    if hasattr(like, "__array_namespace__"):
+        library = like.__array_namespace__()
+    else:
+        library = sys.modules[type(like).__module__.partition(".")[0]]
+    return library.from_dlpack(array) if hasattr(library, "from_dlpack") else array
 
 
 def computing_dtype(dtype: np.dtype) -> np.dtype:

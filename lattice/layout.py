@@ -90,8 +90,9 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
 
 def count_cells(examples, frame_lengths, target_lengths, monotonic, bounds) -> np.ndarray:
     """Cells of each example of a run."""
-    if not monotonic and bounds is None:
-        return (frame_lengths * (target_lengths + 1))[examples]
+    if bounds is None:
+        T, U = frame_lengths[examples], target_lengths[examples]
+        return np.maximum(0, (U + 1) * (T - U + 1) - 1) if monotonic else (U + 1) * T
     one_by_one = (examples[n : n + 1] for n in range(len(examples)))
     return np.array([frames_of(n, frame_lengths, target_lengths, monotonic, bounds).cells for n in one_by_one], np.int64)
 
