@@ -67,7 +67,7 @@ def test_a_forked_child_computes_too():
     expected = lattice.transducer_loss(*problem())
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=call_in_child, args=(queue,))
+    child = context.Process(target=call_in_child, args=(queue,), daemon=True)
     child.start()
     assert np.array_equal(queue.get(timeout=60), expected)
     child.join()
