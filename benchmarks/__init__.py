@@ -1,1 +1,1 @@
-"""Measurements: `python -m benchmarks {joint,logits,memory} --json FILE`. See benchmarks/README.md."""
+"""Measurements: `python -m benchmarks {joint,logits,memory,startup} --json FILE`. See benchmarks/README.md."""

@@ -12,7 +12,7 @@ import numpy as np
 
 import lattice
 
-from . import record
+from . import record, shapes
 
 CASES = {
     "limit-64MiB": {"B": 16, "T": 1000, "U": 100, "V": 4096, "H": 512, "limit_mib": 64},
@@ -23,25 +23,18 @@ CASES = {
 
 def run(B: int, T: int, U: int, V: int, H: int, limit_mib: int, overwrite: int) -> dict:
     """One loss and gradient in this process, inputs drawn straight in float32."""
-    rng = np.random.default_rng(0)
     lattice.warm_up()
-    encoder = rng.standard_normal((B, T, H), np.float32)
-    predictor = rng.standard_normal((B, U + 1, H), np.float32)
-    weight = rng.standard_normal((V, H), np.float32)
-    weight *= np.float32(1 / (0.75 * np.sqrt(H)))
-    bias = np.zeros(V, np.float32)
-    targets = rng.integers(1, V, (B, U), dtype=np.int32)
-    lengths = np.full(B, T), np.full(B, U)
+    problem = shapes.untrained(B, T, U, V, H)
     begin = time.perf_counter()
     with record.PeakMemory() as peak:
         loss, gradients = lattice.joint_transducer_loss_and_grad(
-            encoder, predictor, weight, bias, targets, *lengths, memory_limit=limit_mib << 20, overwrite=bool(overwrite)
+            *problem, memory_limit=limit_mib << 20, overwrite=bool(overwrite)
         )
     seconds = time.perf_counter() - begin
     fresh = gradients if not overwrite else (gradients.weight, gradients.bias)
     return {
         "seconds": seconds, "process_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "inputs": sum(array.nbytes for array in (encoder, predictor, weight, bias, targets)),
+        "inputs": sum(array.nbytes for array in problem),
         "outputs": sum(array.nbytes for array in fresh), "limit": limit_mib << 20,
         "workspace": peak.growth - sum(array.nbytes for array in fresh), "mean_loss": float(np.mean(loss)),
     }  # fmt: skip

@@ -109,7 +109,6 @@ class Workspace:
     def __init__(self, size: int):
         self.memory = aligned_bytes(size)
         self.used = 0
-        self.peak = 0
 
     def take(self, shape, dtype) -> np.ndarray:
         """An uninitialised array out of the block."""
@@ -119,7 +118,6 @@ class Workspace:
         self.used += -(-size // ALIGNMENT) * ALIGNMENT
         if self.used > len(self.memory):
             raise MemoryError(f"workspace of {len(self.memory)} bytes is {self.used - len(self.memory)} bytes short")
-        self.peak = max(self.peak, self.used)
         return self.memory[begin : begin + size].view(dtype).reshape(shape)
 
     def release(self, mark: int) -> None:

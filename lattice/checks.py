@@ -1,12 +1,14 @@
 """Checks of single arguments: type, dtype, shape, range. Every text names the argument, the index, the value and the bound."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from . import arrays
 
 
-def refuse(mask, text: str) -> None:
-    """Raise a ValueError for the first True of a mask; `text` is a format of its index `at`."""
+def refuse(mask, text: Callable[[tuple[int, ...]], str]) -> None:
+    """Raise a ValueError for the first True of a mask; `text` makes its text from the index."""
     if mask.any():
         at = tuple(int(i) for i in np.argwhere(mask)[0])
         raise ValueError(text(at))

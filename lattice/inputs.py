@@ -16,7 +16,7 @@ from .checks import (
     read_real,
     read_writable,
     refuse,
-)  # fmt: skip
+)
 from .kernels.hidden import ACTIVATIONS
 
 TOPOLOGIES = ("rnnt", "monotonic")

@@ -165,7 +165,7 @@ def joint_transducer_loss_vjp(
         backward_pass = copy.copy(tiles)
         with np.errstate(all="ignore"):
             backward_pass.open()
-            return copy.copy(pullback).run(backward_pass, upstream, np.empty_like(loss), held)
+            return pullback.run(backward_pass, upstream, np.empty_like(loss), held)
 
     return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder), vjp
 
@@ -192,9 +192,10 @@ class _Pullback:
     def run(self, tiles: JointTiles, grad_loss: np.ndarray, loss: np.ndarray, held: dict[int, Visited] | None = None):
         problem = self.problem
         outputs = self._outputs(tiles)
-        shared, self.shared_row = None, -1
+        shared, opens_row = None, None
         if problem.encoder_index is not None:
             shared = tiles.hold((problem.encoder.shape[1], problem.encoder.shape[2]))
+            opens_row = np.diff(problem.encoder_index[tiles.order], prepend=-1) != 0
         for index in range(len(tiles.plan.groups)):
             group = tiles.group(index)
             if held is not None and index in held:
@@ -202,7 +203,9 @@ class _Pullback:
             else:
                 visited = tiles.forward(group, loss, posteriors=True)
             grad_encoder, grad_predictor = tiles.backward(group, visited, self.fastemit_lambda, grad_loss, outputs)
-            self._deliver(group, grad_encoder, grad_predictor, outputs, shared)
+            self._deliver(group, grad_encoder, grad_predictor, outputs)
+            if shared is not None:
+                self._share(group, grad_encoder, outputs, shared, opens_row[slice(*tiles.plan.groups[index])])
         return self._give_back(outputs)
 
     def _outputs(self, tiles: JointTiles) -> Outputs:
@@ -223,25 +226,27 @@ class _Pullback:
         bias[:] = 0
         return Outputs(encoder, predictor, weight, bias)
 
-    def _deliver(self, group, grad_encoder, grad_predictor, outputs: Outputs, shared) -> None:
-        """Round the gradients of a group's examples into the outputs; `shared` collects rows that several examples use."""
-        problem, starts = self.problem, group.frames.starts
-        slots = np.append(group.label_base, len(grad_predictor))
+    def _deliver(self, group, grad_encoder, grad_predictor, outputs: Outputs) -> None:
+        """Round the gradients of a group's examples into the outputs."""
+        starts, slots = group.frames.starts, np.append(group.label_base, len(grad_predictor))
         for i, n in enumerate(group.examples):
-            T, U1 = starts[i + 1] - starts[i], slots[i + 1] - slots[i]
-            outputs.predictor[n, :U1] = grad_predictor[slots[i] : slots[i + 1]]
-            outputs.predictor[n, U1:] = 0
-            grad_rows = grad_encoder[starts[i] : starts[i + 1]]
-            if shared is None:
-                outputs.encoder[n, :T] = grad_rows
-                outputs.encoder[n, T:] = 0
-                continue
-            row = problem.encoder_index[n]
-            if row != self.shared_row:
-                self.shared_row = row
+            self._put(outputs.predictor[n], grad_predictor[slots[i] : slots[i + 1]])
+            if self.problem.encoder_index is None:
+                self._put(outputs.encoder[n], grad_encoder[starts[i] : starts[i + 1]])
+
+    @staticmethod
+    def _put(target, rows) -> None:
+        target[: len(rows)] = rows
+        target[len(rows) :] = 0
+
+    def _share(self, group, grad_encoder, outputs: Outputs, shared, opens_row) -> None:
+        """Sum over the examples of an encoder row, which follow one another, in `shared`, and round what is there so far."""
+        starts = group.frames.starts
+        for i, n in enumerate(group.examples):
+            if opens_row[i]:
                 shared[:] = 0
-            shared[:T] += grad_rows
-            outputs.encoder[row] = shared
+            shared[: starts[i + 1] - starts[i]] += grad_encoder[starts[i] : starts[i + 1]]
+            outputs.encoder[self.problem.encoder_index[n]] = shared
 
     def _give_back(self, outputs: Outputs) -> JointGradients:
         """Each gradient in its input's dtype and in the kind of the encoder; overwritten arguments as they were passed."""

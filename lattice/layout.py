@@ -31,6 +31,11 @@ class Frames(NamedTuple):
     def cells(self) -> int:
         return int(self.offset[-1])
 
+    @property
+    def t(self) -> np.ndarray:
+        """(frames,) int64, the frame's number within its example."""
+        return np.arange(len(self.example)) - self.starts[self.example]
+
     def cells_of(self, begin: int, end: int) -> tuple[int, int]:
         """The range of cells of examples `begin` to `end`."""
         return int(self.offset[self.starts[begin]]), int(self.offset[self.starts[end]])

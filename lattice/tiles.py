@@ -18,13 +18,11 @@ from .kernels.forward_backward import forward_backward
 from .kernels.gather import gather, scatter
 from .kernels.gradient import gradient
 from .kernels.hidden import compute_hidden, hidden_transpose
-from .kernels.locate import locate
+from .kernels.locate import NO_CELLS, locate
 from .kernels.occupied import compact
 
 ARRAYS = 64
 """More pieces than the workspace is ever cut into: each may lose up to `ALIGNMENT` bytes."""
-
-NO_CELLS = np.zeros(0, np.int64)
 
 
 class Group(NamedTuple):
@@ -137,8 +135,7 @@ class JointTiles:
         frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
         source = examples if problem.encoder_index is None else problem.encoder_index[examples]
         T_max, U1 = problem.encoder.shape[1], problem.predictor.shape[1]
-        t = np.arange(len(frames.example)) - frames.starts[frames.example]
-        encoder_row = source[frames.example] * T_max + t
+        encoder_row = source[frames.example] * T_max + frames.t
         counts = frames.labels.astype(np.int64) + 1
         label_base = np.cumsum(counts) - counts
         owner = np.repeat(np.arange(len(examples)), counts)
@@ -148,7 +145,7 @@ class JointTiles:
         if self.widened:
             encoder, encoder_row = self._widen(encoder, encoder_row, frames.starts)
             predictor, predictor_row = self._widen(predictor, predictor_row, np.append(label_base, len(owner)))
-        return Group(examples, frames, encoder, predictor, encoder_row, predictor_row, np.arange(len(t)), label_base,
+        return Group(examples, frames, encoder, predictor, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
                      targets.positions[examples])  # fmt: skip
 
     def _widen(self, source, rows, starts):
@@ -237,7 +234,7 @@ class JointTiles:
                 frame, slot, label, owner, hidden = self._hidden(group, 0, tile.cells, count)
                 logits = space.take((count, len(segment.weight)), self.dtype)
                 np.matmul(hidden, segment.weight.T, out=logits)
-                gradient(logits, self.count_up[:count], segment.bias, logits, self.count_up[:count], label, owner, segment.blank,
+                gradient(logits, logits, self.count_up[:count], segment.bias, label, owner, segment.blank,
                          *tile[1:], fastemit_lambda, upstream)  # fmt: skip
                 grad_hidden = space.take((count, H), self.dtype)
                 np.matmul(logits, segment.weight, out=grad_hidden)

@@ -7,13 +7,12 @@ from .inputs import LogitsProblem
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
 from .kernels.gradient import clear_rows, gradient
-from .kernels.locate import locate
+from .kernels.locate import NO_CELLS, locate
 
 STAGING_BYTES = 4 << 20
 """Half-precision logits are widened to float32 this many bytes at a time."""
 
 NO_BIAS = {dtype: np.zeros(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
-NO_CELLS = np.zeros(0, np.int64)
 
 
 def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
@@ -103,12 +102,12 @@ class _Lattices:
         self.row, slot = np.empty(count, np.int64), np.empty(count, np.int64)
         self.label, self.owner = np.empty(count, np.int32), np.empty(count, np.int32)
         example = self.frames.example
-        t = np.arange(len(example)) - self.frames.starts[example]
-        frame_base = problem.base[example] + t * problem.step[example]
+        frame_base = problem.base[example] + self.frames.t * problem.step[example]
         locate(0, NO_CELLS, self.frames, targets.positions, frame_base, np.zeros(len(examples), np.int64), self.row, slot,
                self.label, self.owner)  # fmt: skip
         self.row += slot
         self.dtype = arrays.computing_dtype(problem.logits.dtype)
+        self.blank_id = int(targets.blank[0]) if len(examples) else 0
         self.blank, self.label_score, self.maximum, self.total = (np.empty(count, self.dtype) for _ in range(4))
 
     def _staged(self):
@@ -127,9 +126,8 @@ class _Lattices:
 
     def forward(self, *, posteriors: bool) -> np.ndarray:
         targets = self.problem.targets
-        blank = int(targets.blank[0]) if len(targets.blank) else 0
         for cells, logits, row in self._staged():
-            emit(logits, NO_BIAS[self.dtype], row, self.label[cells], blank, self.blank[cells], self.label_score[cells],
+            emit(logits, NO_BIAS[self.dtype], row, self.label[cells], self.blank_id, self.blank[cells], self.label_score[cells],
                  self.maximum[cells], self.total[cells])  # fmt: skip
         log_z = np.empty(len(targets.blank))
         forward_backward(self.frames, targets.monotonic, self.blank, self.label_score, np.empty(len(self.row)), log_z,
@@ -137,13 +135,11 @@ class _Lattices:
         return arrays.as_output(-log_z, self.dtype)
 
     def backward(self, target: np.ndarray, fastemit_lambda: float, grad_loss: np.ndarray) -> None:
-        targets = self.problem.targets
-        blank = int(targets.blank[0]) if len(targets.blank) else 0
         for cells, logits, row in self._staged():
             staged = logits is not self.problem.logits
-            gradient(logits, row, NO_BIAS[self.dtype], logits if staged else target, row if staged else self.row,
-                     self.label[cells], self.owner[cells], blank, self.blank[cells], self.label_score[cells],
-                     self.maximum[cells], self.total[cells], fastemit_lambda, grad_loss)  # fmt: skip
+            gradient(logits, logits if staged else target, row, NO_BIAS[self.dtype], self.label[cells], self.owner[cells],
+                     self.blank_id, self.blank[cells], self.label_score[cells], self.maximum[cells], self.total[cells],
+                     fastemit_lambda, grad_loss)  # fmt: skip
             if staged:
                 target[self.row[cells]] = logits[: len(row)]
         visited = np.zeros(len(target), np.uint8)

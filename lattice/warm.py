@@ -9,7 +9,7 @@ from .transducer import transducer_loss_and_grad
 def warm_up(*dtypes) -> None:
     """Compile every kernel, or load it from numba's cache on disk.
 
-    The first call of a function compiles what it needs: about 10 s in all for one dtype on a two-core machine, and under a second
+    The first call of a function compiles what it needs: about 6 s in all for one dtype on a two-core machine, and under a second
     once the results are cached (README, "First call"). Calling this at start-up moves that out of the first training step.
 
     Parameters

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lattice import layout
-from lattice.kernels.locate import locate
+from lattice.kernels.locate import NO_CELLS, locate
 
 
 def cells_one_by_one(T, U, monotonic, bounds):
@@ -39,7 +39,8 @@ def test_frames_number_every_cell_once(monotonic, bounded):
     label, owner = np.empty(len(expected), np.int32), np.empty(len(expected), np.int32)
     targets = rng.integers(1, 9, (4, 4)).astype(np.int32)
     t = np.arange(len(frames.example)) - frames.starts[frames.example]
-    locate(0, np.zeros(0, np.int64), frames, targets, t, np.zeros(4, np.int64), row, slot, label, owner)
+    assert np.array_equal(frames.t, t)
+    locate(0, NO_CELLS, frames, targets, t, np.zeros(4, np.int64), row, slot, label, owner)
     assert list(zip(owner, row, slot)) == expected
     assert [(targets[n, u] if u < frames.labels[n] else -1) for n, _, u in expected] == label.tolist()
 

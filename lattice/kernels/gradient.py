@@ -40,32 +40,32 @@ def gradient_row(source, bias, target, blank, label, blank_weight, label_weight,
 
 @cpu_sweep
 def gradient_cpu(
-    begin, end, source, source_row, bias, target, target_row, label, owner, blank, blank_posterior, label_posterior, maximum,
+    begin, end, source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum,
     total, label_factor, grad_loss, tiny,
 ):  # fmt: skip
     scratch = np.empty(source.shape[1], source.dtype)
     for i in range(begin, end):
         blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
         gradient_row(
-            source[source_row[i]], bias, target[target_row[i]], blank, label[i], blank_weight, label_weight, maximum[i], total[i],
+            source[row[i]], bias, target[row[i]], blank, label[i], blank_weight, label_weight, maximum[i], total[i],
             tiny, scratch,
         )  # fmt: skip
 
 
 def gradient(
-    source, source_row, bias, target, target_row, label, owner, blank, blank_posterior, label_posterior, maximum, total,
-    fastemit_lambda, grad_loss,
+    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, fastemit_lambda,
+    grad_loss,
 ):  # fmt: skip
     """Write the gradient rows of a run of cells.
 
     Parameters
     ----------
-    source, source_row : (rows, V), (n,) int64
-        Logits, and the row of each cell.
+    source, target : (rows, V)
+        Logits, and where the gradients go, which may be the same array. Entries below the smallest normal number become 0.
+    row : (n,) int64
+        The row of each cell, in both.
     bias : (V,) or (0,)
         Added to the logits as they are read.
-    target, target_row : (rows, V), (n,) int64
-        Where the gradients go; may be `source`, row for row. Entries below the smallest normal number become 0.
     label, owner : (n,) int32
         Position of the label in the row, or -1; the example, for `grad_loss`.
     blank_posterior, label_posterior, maximum, total : (n,)
@@ -76,7 +76,7 @@ def gradient(
     """
     real = source.dtype.type
     sweep(
-        gradient_cpu, len(label), source, source_row, bias, target, target_row, label, owner, blank, blank_posterior,
+        gradient_cpu, len(label), source, target, row, bias, label, owner, blank, blank_posterior,
         label_posterior, maximum, total, real(1 + fastemit_lambda), grad_loss, np.finfo(real).tiny,
         work=len(label) * source.shape[1],
     )  # fmt: skip

@@ -4,9 +4,13 @@ Cells are numbered frame by frame, frames example by example; frame `f` holds th
 with `width = offset[f + 1] - offset[f]`. Every other kernel is handed one row index, slot and label for each cell.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
 from .launch import cpu_sweep, sweep
+
+NO_CELLS = np.zeros(0, np.int64)
+"""Stands for a run without holes where `locate` takes a list of cells."""
 
 
 @register_jitable
