@@ -1,19 +1,44 @@
-"""Arrays in and out: DLPack at the door, the dtype that is computed in, the workspace. Other libraries are known here alone."""
+"""Arrays in and out: DLPack at the door, outputs in kind, the dtype that is computed in. The only importer of CuPy."""
 
+import functools
 import sys
 
 import numpy as np
+
+from . import dlpack
 
 REAL_NAMES = ("float32", "float64", "float16", "bfloat16")
 ALIGNMENT = 64
 
 
-def read(x, name: str) -> np.ndarray:
-    """A NumPy view of an array argument, zero copy.
+@functools.cache
+def cupy():
+    """CuPy, imported when the first array on a GPU arrives.
+
+    Raises
+    ------
+    RuntimeError
+        What is missing for CUDA: CuPy, a driver, a device, or the numba-cuda that compiles the kernels.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(f"CuPy cannot be imported ({error}): pip install 'transducer-lattice[cuda13]'") from error
+    if not cupy.cuda.is_available():
+        raise RuntimeError("CuPy finds no CUDA device, or no driver that is new enough for it")
+    from numba import config, cuda
+
+    if not config.ENABLE_CUDASIM and getattr(cuda, "implementation", "") != "NVIDIA":
+        raise RuntimeError("numba's own CUDA target does not compile these kernels: pip install 'numba-cuda[cu13]'")
+    return cupy
+
+
+def read(x, name: str):
+    """An array argument as NumPy or CuPy sees it, zero copy.
 
     Parameters
     ----------
-    x : numpy.ndarray or any object with `__dlpack__` in host memory
+    x : numpy.ndarray, cupy.ndarray, or any object with `__dlpack__`
     name : str
         The argument's name, for the error text.
 
@@ -22,21 +47,66 @@ def read(x, name: str) -> np.ndarray:
     TypeError
         `x` is no array, or its dtype cannot be taken.
     ValueError
-        `x` requires a gradient, or lives on another device.
+        `x` requires a gradient, or lives on a device that cannot be used.
     """
     if isinstance(x, np.ndarray):
         return x
     if not hasattr(x, "__dlpack__"):
-        raise TypeError(f"{name}: expected an array (NumPy, or with __dlpack__), got {type(x).__name__}")
-    if hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) != 1:
-        raise ValueError(f"{name} is on device {tuple(x.__dlpack_device__())}: only host memory (device type 1) can be read")
+        raise TypeError(f"{name}: expected an array (NumPy, CuPy, or with __dlpack__), got {type(x).__name__}")
     try:
-        return np.from_dlpack(x)
-    except (BufferError, RuntimeError, TypeError) as error:
-        text = str(error)
+        kind, number = (int(part) for part in x.__dlpack_device__())
+        if kind == dlpack.CPU:
+            return dlpack.to_numpy(x)
+        if kind in (dlpack.CUDA, dlpack.CUDA_MANAGED):
+            return _on_gpu(x, name, number)
+    except (BufferError, RuntimeError, TypeError, AttributeError) as error:
+        text = str(error).partition("\n")[0]
         if "grad" in text:
             raise ValueError(f"{name} requires a gradient: pass {name}.detach() and use the gradients returned here") from error
+        if "Tracer" in type(x).__name__:
+            text = "inside jit there is no memory to read: call from jax.pure_callback, or outside jit"
         raise TypeError(f"{name} of type {type(x).__name__} cannot be read by DLPack: {text}") from error
+    raise ValueError(f"{name} is on device type {kind}, expected host memory (1) or CUDA ({dlpack.CUDA})")
+
+
+def _on_gpu(x, name: str, number: int):
+    try:
+        module = cupy()
+    except RuntimeError as error:
+        raise ValueError(f"{name} is on CUDA device {number}, which cannot be used: {error}") from error
+    if isinstance(x, module.ndarray):
+        return x
+    with module.cuda.Device(number):
+        return module.from_dlpack(x)
+
+
+def to_host(**arguments) -> list:
+    """Arguments of whole numbers with those on a GPU copied to the host, all in one wait; pairs are looked into.
+
+    The one synchronisation at the door. Anything else is handed on as it is, for the checks to judge.
+    """
+    waited_for, copies = {}, []
+    for name, x in arguments.items():
+        if isinstance(x, (tuple, list)):
+            copies.append(type(x)(_start_copy(part, f"{name}[{i}]", waited_for) for i, part in enumerate(x)))
+        else:
+            copies.append(_start_copy(x, name, waited_for))
+    for stream in waited_for.values():
+        stream.synchronize()
+    return copies
+
+
+def _start_copy(x, name: str, waited_for: dict):
+    if not hasattr(x, "__dlpack_device__") or int(x.__dlpack_device__()[0]) not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
+        return x
+    array = read(x, name)
+    with array.device:
+        stream = cupy().cuda.get_current_stream()
+        waited_for[array.device.id] = stream
+        # Into pinned memory the copies run on by themselves; into any other, each would be waited for.
+        pinned = cupy().cuda.alloc_pinned_memory(max(1, array.nbytes))
+        out = np.frombuffer(pinned, array.dtype, array.size).reshape(array.shape)
+        return array.get(stream=stream, out=out, blocking=False)
 
 
 class _Alias:
@@ -47,25 +117,46 @@ class _Alias:
         self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
 
 
-def for_kernels(array: np.ndarray) -> np.ndarray:
+def for_kernels(array):
     """The array as the kernels take it: C-contiguous, aligned, and never marked read-only.
 
     Other layouts are copied. A read-only array is not: it is seen through a view without the mark, which no kernel writes to.
     Numba would compile every kernel a second time for it, and arrays of some frameworks always carry the mark.
     """
+    if not isinstance(array, np.ndarray):
+        return array if array.flags.c_contiguous else array.copy(order="C")
     array = np.require(array, requirements=["C", "A"])
     return array if array.flags.writeable else np.asarray(_Alias(array)).view(array.dtype)
 
 
-def give_back(array: np.ndarray, like):
-    """An output in the kind of the first argument, through its library's `from_dlpack`; NumPy where it has none."""
-    if isinstance(like, np.ndarray) or array is None:
+def is_read_only(x, array) -> bool:
+    """Whether the memory of argument `x`, read as `array`, may not be written to."""
+    if isinstance(array, np.ndarray):
+        return not array.flags.writeable
+    return x is not array and dlpack.is_read_only(x)
+
+
+def address(array) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+def overlap(one, other) -> bool:
+    """Whether two C-contiguous arrays share memory."""
+    first, second = address(one), address(other)
+    return first < second + other.nbytes and second < first + one.nbytes
+
+
+def give_back(array, like):
+    """An output in the kind of the first argument, through its library's `from_dlpack`; as it is where there is none."""
+    if array is None or type(array) is type(like) or isinstance(like, np.ndarray):
         return array
     if hasattr(like, "__array_namespace__"):
-        library = like.__array_namespace__()
-    else:
-        library = sys.modules[type(like).__module__.partition(".")[0]]
-    return library.from_dlpack(array) if hasattr(library, "from_dlpack") else array
+        return like.__array_namespace__().from_dlpack(dlpack.exporter(array))
+    for base in type(like).__mro__:
+        library = sys.modules.get(base.__module__.partition(".")[0])
+        if hasattr(library, "from_dlpack"):
+            return library.from_dlpack(dlpack.exporter(array))
+    return array
 
 
 def computing_dtype(dtype: np.dtype) -> np.dtype:
@@ -73,53 +164,9 @@ def computing_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
-def empty(shape, dtype) -> np.ndarray:
-    """A fresh C-contiguous output, aligned for every framework that takes it without a copy."""
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return aligned_bytes(size).view(dtype)[: size // dtype.itemsize].reshape(shape)
-
-
-def as_output(values: np.ndarray, dtype) -> np.ndarray:
-    """A fresh output that holds `values` rounded to `dtype`; values of that dtype already are handed on as they are."""
-    if values.dtype == dtype:
-        return values
-    output = empty(values.shape, dtype)
-    output[:] = values
-    return output
-
-
 def aligned_bytes(size: int) -> np.ndarray:
-    """`size` bytes, rounded up to the alignment and starting on it."""
+    """`size` bytes of host memory, rounded up to the alignment and starting on it."""
     size = -(-size // ALIGNMENT) * ALIGNMENT
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size]
-
-
-class Workspace:
-    """One block of scratch memory, handed out piece by piece and taken back in the opposite order.
-
-    Parameters
-    ----------
-    size : int
-        Bytes; nothing beyond them is allocated.
-    """
-
-    def __init__(self, size: int):
-        self.memory = aligned_bytes(size)
-        self.used = 0
-
-    def take(self, shape, dtype) -> np.ndarray:
-        """An uninitialised array out of the block."""
-        dtype = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        begin = self.used
-        self.used += -(-size // ALIGNMENT) * ALIGNMENT
-        if self.used > len(self.memory):
-            raise MemoryError(f"workspace of {len(self.memory)} bytes is {self.used - len(self.memory)} bytes short")
-        return self.memory[begin : begin + size].view(dtype).reshape(shape)
-
-    def release(self, mark: int) -> None:
-        """Take back everything handed out since `used` was `mark`."""
-        self.used = mark

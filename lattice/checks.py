@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import arrays
+from .devices import device_of
 
 
 def refuse(mask, text: Callable[[tuple[int, ...]], str]) -> None:
@@ -18,7 +19,7 @@ def index(at) -> str:
     return "[" + ", ".join(map(str, at)) + "]"
 
 
-def read_real(x, name: str, ndims: tuple[int, ...]) -> np.ndarray:
+def read_real(x, name: str, ndims: tuple[int, ...]):
     """A C-contiguous array of a real dtype; other layouts are copied."""
     array = arrays.read(x, name)
     if array.dtype.name not in arrays.REAL_NAMES or not array.dtype.isnative:
@@ -31,6 +32,8 @@ def read_real(x, name: str, ndims: tuple[int, ...]) -> np.ndarray:
 def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
     """An int32 or int64 array whose axes have the sizes in `shape`; None stands for any size."""
     array = arrays.read(x, name)
+    if not isinstance(array, np.ndarray):
+        array = arrays.to_host(**{name: array})[0]
     if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
         raise TypeError(f"{name} has dtype {array.dtype}, expected int32 or int64")
     if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape)):
@@ -78,21 +81,30 @@ def read_lengths(x, name: str, count: int, low: int, high: int, source: str, own
     return lengths
 
 
-def read_grad_loss(grad_loss, count: int, dtype) -> np.ndarray:
+def read_grad_loss(grad_loss, count: int, dtype, device):
     """Upstream gradients in the dtype that is computed in; ones by default."""
     if grad_loss is None:
-        return np.ones(count, dtype)
+        with device.active():
+            return device.upload(None, np.ones(count, dtype))[0]
     array = read_real(grad_loss, "grad_loss", (1,))
     if array.shape != (count,):
         raise ValueError(f"grad_loss has shape {array.shape}, expected ({count},), one for each example")
+    one_device(device, grad_loss=array)
     return array.astype(dtype)
 
 
-def read_writable(x, name: str) -> np.ndarray:
+def one_device(device, **real_arrays) -> None:
+    """Refuse real arrays that lie elsewhere than the first argument."""
+    for name, array in real_arrays.items():
+        if array is not None and device_of(array) != device:
+            raise ValueError(f"{name} is on {device_of(array).name}, expected {device.name} as the first argument")
+
+
+def read_writable(x, name: str):
     """An array that may be written to where it lies."""
     array = arrays.read(x, name)
-    if not array.flags.writeable:
+    if arrays.is_read_only(x, array):
         raise ValueError(f"{name} is read-only and cannot be overwritten")
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    if not array.flags.c_contiguous or (isinstance(array, np.ndarray) and not array.flags.aligned):
         raise ValueError(f"{name} with strides {array.strides} is not C-contiguous and aligned, and cannot be overwritten")
     return array

@@ -7,6 +7,7 @@ import numpy as np
 from . import arrays
 from .checks import (
     index,
+    one_device,
     read_blank,
     read_choice,
     read_integer,
@@ -17,6 +18,7 @@ from .checks import (
     read_writable,
     refuse,
 )
+from .devices import Cuda, Host, device_of
 from .kernels.hidden import ACTIVATIONS
 
 TOPOLOGIES = ("rnnt", "monotonic")
@@ -49,6 +51,7 @@ class Targets:
 class LogitsProblem:
     """A loss from given logits: `logits` is (rows, V), cell (t, u) of example b lies in row `base[b] + t * step[b] + u`."""
 
+    device: Host | Cuda
     logits: np.ndarray
     base: np.ndarray
     step: np.ndarray
@@ -60,6 +63,7 @@ class LogitsProblem:
 class JointProblem:
     """A loss from encoder, predictor and output layer; `vocabulary` is a list of N id arrays, or None."""
 
+    device: Host | Cuda
     encoder: np.ndarray
     predictor: np.ndarray
     weight: np.ndarray
@@ -103,10 +107,11 @@ def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size
     refuse(real & ((targets < 0) | (targets >= size)),
            lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, the ids of the vocabulary")  # fmt: skip
     refuse(real & (targets == blank), lambda at: f"targets{index(at)} is {targets[at]}, the blank")
-    positions = np.zeros((count, max(1, targets.shape[1])), np.int32)
+    longest = int(lengths.max(initial=0))
+    positions = np.zeros((count, max(1, longest)), np.int32)
     blank_positions = np.full(count, blank, np.int64)
     if vocabulary is None:
-        np.copyto(positions[:, : targets.shape[1]], targets, casting="same_kind", where=real)
+        np.copyto(positions[:, :longest], targets[:, :longest], casting="same_kind", where=real[:, :longest])
         return positions, blank_positions, lengths
     for n, ids in enumerate(vocabulary):
         order = np.argsort(ids)
@@ -152,6 +157,9 @@ def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str) -> l
 def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds) -> LogitsProblem:
     """Check the arguments of `transducer_loss`."""
     array = read_real(logits, "logits", (2, 4))
+    targets, logit_lengths, target_lengths, bounds = arrays.to_host(
+        targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths, bounds=bounds
+    )
     monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
     V = array.shape[-1]
     blank = read_blank(blank, V)
@@ -173,16 +181,18 @@ def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology,
         step = np.full(count, array.shape[2], np.int64)
         base = np.arange(count) * (array.shape[1] * array.shape[2])
     bounds = read_bounds(bounds, count, int(T.max(initial=0)), owner)
-    return LogitsProblem(array.reshape(-1, V), base, step, Targets(positions, blanks, T, U, monotonic, bounds), array.shape)
+    return LogitsProblem(
+        device_of(array), array.reshape(-1, V), base, step, Targets(positions, blanks, T, U, monotonic, bounds), array.shape
+    )
 
 
-def read_out(out, problem: LogitsProblem) -> np.ndarray:
+def read_out(out, problem: LogitsProblem):
     """Check `out`; the array it is, as (rows, V)."""
     array = read_writable(out, "out")
     if array.shape != problem.shape or array.dtype != problem.logits.dtype:
         raise ValueError(f"out is {array.dtype}{array.shape}, expected {problem.logits.dtype}{problem.shape} as logits")
-    same = array.ctypes.data == problem.logits.ctypes.data
-    if not same and np.shares_memory(array, problem.logits):
+    one_device(problem.device, out=array)
+    if arrays.address(array) != arrays.address(problem.logits) and arrays.overlap(array, problem.logits):
         raise ValueError("out overlaps logits in part, expected the logits themselves or memory apart from them")
     return array.reshape(problem.logits.shape)
 
@@ -195,6 +205,12 @@ def read_joint(
     encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
     weight = read_real(weight, "weight", (2,))
     bias = None if bias is None else read_real(bias, "bias", (1,))
+    device = device_of(encoder)
+    one_device(device, predictor=predictor, weight=weight, bias=bias)
+    targets, encoder_lengths, target_lengths, vocabulary, vocabulary_lengths, bounds, encoder_index = arrays.to_host(
+        targets=targets, encoder_lengths=encoder_lengths, target_lengths=target_lengths, vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index,
+    )  # fmt: skip
     monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     _check_dtypes(encoder, predictor, weight, bias)
@@ -226,7 +242,7 @@ def read_joint(
     floor = read_number(posterior_floor, "posterior_floor", 0.0, bound="a number from 0 up to 1")
     if floor >= 1.0:
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
-    return JointProblem(encoder, predictor, weight, bias, Targets(positions, blanks, T, U, monotonic, bounds), activation,
+    return JointProblem(device, encoder, predictor, weight, bias, Targets(positions, blanks, T, U, monotonic, bounds), activation,
                         vocabulary, encoder_index, limit, floor)  # fmt: skip
 
 

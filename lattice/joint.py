@@ -7,6 +7,7 @@ import numpy as np
 
 from . import arrays, checks, inputs
 from .inputs import JointProblem
+from .kernels.rows import gather, share, unpack
 from .tiles import JointTiles, Outputs, Visited
 
 DEFAULT_MEMORY_LIMIT = 256 << 20
@@ -73,12 +74,12 @@ def joint_transducer_loss(
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
     tiles = JointTiles(problem, gradients=False, limit=problem.memory_limit)
-    loss = np.empty(len(problem.targets.blank))
-    with np.errstate(all="ignore"):
+    with problem.device.active():
+        log_z = problem.device.empty(len(tiles.order), np.float64)
         tiles.open()
         for index in range(len(tiles.plan.groups)):
-            tiles.forward(tiles.group(index), loss, posteriors=False)
-    return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder)
+            tiles.forward(tiles.group(index), log_z, posteriors=False)
+        return _loss(tiles, log_z, encoder)
 
 
 def joint_transducer_loss_and_grad(
@@ -110,12 +111,12 @@ def joint_transducer_loss_and_grad(
                                 posterior_floor)  # fmt: skip
     pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
     tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
-    grad_loss = checks.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
-    loss = np.empty(len(problem.targets.blank))
-    with np.errstate(all="ignore"):
+    grad_loss = checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
+    with problem.device.active():
+        log_z = problem.device.empty(len(tiles.order), np.float64)
         tiles.open()
-        gradients = pullback.run(tiles, grad_loss, loss)
-    return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder), gradients
+        gradients = pullback.run(tiles, grad_loss, log_z)
+        return _loss(tiles, log_z, encoder), gradients
 
 
 def joint_transducer_loss_vjp(
@@ -145,29 +146,40 @@ def joint_transducer_loss_vjp(
         tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit // 2)
     except ValueError:
         tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
-    loss = np.empty(len(problem.targets.blank))
     left = problem.memory_limit - tiles.plan.size
     held: dict[int, Visited] = {}
     # Copies are opened, so that no workspace outlives its pass and calls from several threads do not meet in one.
     forward_pass = copy.copy(tiles)
-    with np.errstate(all="ignore"):
+    with problem.device.active():
+        log_z = problem.device.empty(len(tiles.order), np.float64)
         forward_pass.open()
         for index in range(len(tiles.plan.groups)):
-            visited = forward_pass.forward(forward_pass.group(index), loss, posteriors=True)
+            visited = forward_pass.forward(forward_pass.group(index), log_z, posteriors=True)
             cost = sum(array.nbytes for array in visited)
             if cost <= left:
                 held[index] = Visited(*(array.copy() for array in visited))
                 left -= cost
+        loss = _loss(tiles, log_z, encoder)
+    del forward_pass
 
     def vjp(grad_loss=None):
-        upstream = checks.read_grad_loss(grad_loss, len(problem.targets.blank), tiles.dtype)
+        upstream = checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
         pullback.check_unused()
         backward_pass = copy.copy(tiles)
-        with np.errstate(all="ignore"):
+        with problem.device.active():
             backward_pass.open()
-            return pullback.run(backward_pass, upstream, np.empty_like(loss), held)
+            return pullback.run(backward_pass, upstream, problem.device.empty(len(tiles.order), np.float64), held)
 
-    return arrays.give_back(arrays.as_output(loss, tiles.dtype), encoder), vjp
+    return loss, vjp
+
+
+def _loss(tiles: JointTiles, log_z, like):
+    """Losses (N,) of log_z, which is in the order of work, in the kind of an argument."""
+    loss, device = -log_z, tiles.device
+    if tiles.problem.encoder_index is not None:
+        place, sorted_loss, loss = device.upload(None, np.argsort(tiles.order))[0], loss, device.empty(loss.shape, np.float64)
+        gather(sorted_loss[:, None], place, loss[:, None])
+    return arrays.give_back(device.convert(loss, tiles.dtype), like)
 
 
 class _Pullback:
@@ -181,7 +193,7 @@ class _Pullback:
             if problem.encoder_index is not None:
                 raise ValueError("overwrite=True and encoder_index cannot be combined: several targets share an encoder row")
             arrays_to_write = checks.read_writable(encoder, "encoder"), checks.read_writable(predictor, "predictor")
-            if np.shares_memory(*arrays_to_write):
+            if arrays.overlap(*arrays_to_write):
                 raise ValueError("overwrite=True: encoder and predictor share memory, expected one array for each gradient")
 
     def check_unused(self) -> None:
@@ -189,74 +201,57 @@ class _Pullback:
             raise RuntimeError("vjp was called a second time, but with overwrite=True the first call overwrote the inputs")
         self.used = self.overwrite
 
-    def run(self, tiles: JointTiles, grad_loss: np.ndarray, loss: np.ndarray, held: dict[int, Visited] | None = None):
+    def run(self, tiles: JointTiles, grad_loss, log_z, held: dict[int, Visited] | None = None) -> JointGradients:
         problem = self.problem
         outputs = self._outputs(tiles)
         shared, opens_row = None, None
         if problem.encoder_index is not None:
             shared = tiles.hold((problem.encoder.shape[1], problem.encoder.shape[2]))
+            shared.fill(0)
             opens_row = np.diff(problem.encoder_index[tiles.order], prepend=-1) != 0
         for index in range(len(tiles.plan.groups)):
             group = tiles.group(index)
             if held is not None and index in held:
                 visited = held[index]
             else:
-                visited = tiles.forward(group, loss, posteriors=True)
+                visited = tiles.forward(group, log_z, posteriors=True)
             grad_encoder, grad_predictor = tiles.backward(group, visited, self.fastemit_lambda, grad_loss, outputs)
-            self._deliver(group, grad_encoder, grad_predictor, outputs)
-            if shared is not None:
-                self._share(group, grad_encoder, outputs, shared, opens_row[slice(*tiles.plan.groups[index])])
+            unpack(grad_predictor, group.label_base, group.example, outputs.predictor)
+            if shared is None:
+                unpack(grad_encoder, group.index.starts, group.example, outputs.encoder)
+            else:
+                opens = opens_row[group.begin : group.end].astype(np.uint8)
+                opens = tiles.device.upload(tiles.space, opens)[0]
+                share(grad_encoder, group.index.starts, group.source, opens, shared, outputs.encoder)
         return self._give_back(outputs)
 
     def _outputs(self, tiles: JointTiles) -> Outputs:
-        problem = self.problem
+        problem, empty = self.problem, tiles.device.empty
         if self.overwrite:
             encoder, predictor = problem.encoder, problem.predictor
         else:
-            encoder = arrays.empty(problem.encoder.shape, problem.encoder.dtype)
-            predictor = arrays.empty(problem.predictor.shape, problem.predictor.dtype)
+            encoder = empty(problem.encoder.shape, problem.encoder.dtype)
+            predictor = empty(problem.predictor.shape, problem.predictor.dtype)
         if problem.encoder_index is not None:
-            encoder[:] = 0
+            encoder.fill(0)
         if problem.weight.dtype == tiles.dtype:
-            weight = arrays.empty(problem.weight.shape, tiles.dtype)
+            weight = empty(problem.weight.shape, tiles.dtype)
         else:
             weight = tiles.hold(problem.weight.shape)
-        weight[:] = 0
-        bias = arrays.empty(len(weight), tiles.dtype)
-        bias[:] = 0
+        weight.fill(0)
+        bias = empty(len(weight), tiles.dtype)
+        bias.fill(0)
         return Outputs(encoder, predictor, weight, bias)
-
-    def _deliver(self, group, grad_encoder, grad_predictor, outputs: Outputs) -> None:
-        """Round the gradients of a group's examples into the outputs."""
-        starts, slots = group.frames.starts, np.append(group.label_base, len(grad_predictor))
-        for i, n in enumerate(group.examples):
-            self._put(outputs.predictor[n], grad_predictor[slots[i] : slots[i + 1]])
-            if self.problem.encoder_index is None:
-                self._put(outputs.encoder[n], grad_encoder[starts[i] : starts[i + 1]])
-
-    @staticmethod
-    def _put(target, rows) -> None:
-        target[: len(rows)] = rows
-        target[len(rows) :] = 0
-
-    def _share(self, group, grad_encoder, outputs: Outputs, shared, opens_row) -> None:
-        """Sum over the examples of an encoder row, which follow one another, in `shared`, and round what is there so far."""
-        starts = group.frames.starts
-        for i, n in enumerate(group.examples):
-            if opens_row[i]:
-                shared[:] = 0
-            shared[: starts[i + 1] - starts[i]] += grad_encoder[starts[i] : starts[i + 1]]
-            outputs.encoder[self.problem.encoder_index[n]] = shared
 
     def _give_back(self, outputs: Outputs) -> JointGradients:
         """Each gradient in its input's dtype and in the kind of the encoder; overwritten arguments as they were passed."""
-        problem = self.problem
+        problem, device = self.problem, self.problem.device
         if self.overwrite:
             encoder, predictor = self.encoder, self.predictor
         else:
             encoder, predictor = (arrays.give_back(array, self.encoder) for array in (outputs.encoder, outputs.predictor))
-        weight = arrays.give_back(arrays.as_output(outputs.weight, problem.weight.dtype), self.encoder)
+        weight = arrays.give_back(device.convert(outputs.weight, problem.weight.dtype), self.encoder)
         bias = None
         if problem.bias is not None:
-            bias = arrays.give_back(arrays.as_output(outputs.bias, problem.bias.dtype), self.encoder)
+            bias = arrays.give_back(device.convert(outputs.bias, problem.bias.dtype), self.encoder)
         return JointGradients(encoder, predictor, weight, bias)

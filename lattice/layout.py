@@ -19,6 +19,8 @@ class Frames(NamedTuple):
         First label position u that exists at the frame.
     offset : (frames + 1,) int64
         First cell of each frame.
+    widest : int
+        Largest U.
     """
 
     starts: np.ndarray
@@ -26,6 +28,7 @@ class Frames(NamedTuple):
     example: np.ndarray
     first: np.ndarray
     offset: np.ndarray
+    widest: int
 
     @property
     def cells(self) -> int:
@@ -35,6 +38,10 @@ class Frames(NamedTuple):
     def t(self) -> np.ndarray:
         """(frames,) int64, the frame's number within its example."""
         return np.arange(len(self.example)) - self.starts[self.example]
+
+    def on(self, device, space):
+        """The same frames where a device's kernels want them."""
+        return Frames(*device.upload(space, *self[:-1]), self.widest)
 
     def cells_of(self, begin: int, end: int) -> tuple[int, int]:
         """The range of cells of examples `begin` to `end`."""
@@ -90,7 +97,7 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
     first, last = existing_cells(examples[example], t, T[example], U[example], monotonic, bounds)
     offset = np.zeros(len(t) + 1, np.int64)
     np.cumsum(np.maximum(0, last - first + 1), out=offset[1:])
-    return Frames(starts, U.astype(np.int32), example, first.astype(np.int32), offset)
+    return Frames(starts, U.astype(np.int32), example, first.astype(np.int32), offset, int(U.max(initial=0)))
 
 
 def count_cells(examples, frame_lengths, target_lengths, monotonic, bounds) -> np.ndarray:
@@ -115,22 +122,23 @@ class Plan(NamedTuple):
         Rows of the weight gradient worked on at once.
     size : int
         Bytes of the workspace.
+    least : int
+        Bytes of the smallest workspace that would do.
     """
 
     groups: list[tuple[int, int]]
     tile: int
     block: int
     size: int
+    least: int
 
 
-MIN_TILE, MIN_BLOCK = 16, 16
-BLAS_BYTES = 8 << 20
-"""Left unused where there is room: the BLAS packs its operands into buffers of its own, which a process pays for once."""
-TILE_BYTES = 24 << 20
-"""A tile fills about this much: matrix products want long tiles, the sweeps between them want tiles that stay in the cache."""
+MIN_TILE = 16
 
 
-def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fixed_bytes, limit) -> Plan:
+def plan(
+    cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, min_block, fixed_bytes, tile_bytes, reserve, limit
+) -> Plan:
     """Share out the workspace between lattices of examples, a tile, and a block of the weight gradient.
 
     Parameters
@@ -138,10 +146,12 @@ def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fi
     cells, state_bytes : (n,) int64
         Cells of each example, and the bytes its lattice takes.
     tile_cell_bytes, block_row_bytes : int
-    block_rows : int
-        Rows of the weight gradient; 0 without gradients.
+    block_rows, min_block : int
+        Rows of the weight gradient, 0 without gradients, and the fewest that are worked on at once.
     fixed_bytes : int
         What is held throughout.
+    tile_bytes, reserve : int
+        What a tile fills where there is room, and what is left unused where there is room.
     limit : int
         Bytes in all.
 
@@ -151,16 +161,16 @@ def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fi
         Naming the bytes that the smallest workspace needs.
     """
     most_cells, largest = int(cells.max(initial=0)), int(state_bytes.max(initial=0))
-    tile, block = min(MIN_TILE, max(1, most_cells)), min(MIN_BLOCK, block_rows)
+    tile, block = min(MIN_TILE, max(1, most_cells)), min(min_block, block_rows)
     needed = fixed_bytes + largest + tile * tile_cell_bytes + block * block_row_bytes
     spare = limit - needed
     if spare < 0:
         raise ValueError(f"memory_limit is {limit} bytes, expected at least {needed}: {largest} for the lattice of the largest "
                          f"example, the rest for a tile of {tile} cells and the output layer")  # fmt: skip
-    spare -= min(spare, BLAS_BYTES, limit // 8)
+    spare -= min(spare, reserve, limit // 8)
     more = min(block_rows - block, spare // 4 // max(1, block_row_bytes))
     block, spare = block + more, spare - more * block_row_bytes
-    wanted = min(int(cells.sum()), max(1024, TILE_BYTES // tile_cell_bytes))
+    wanted = min(int(cells.sum()), max(1024, tile_bytes // tile_cell_bytes))
     more = max(0, min(wanted - tile, spare * 3 // 4 // tile_cell_bytes))
     tile, spare = tile + more, spare - more * tile_cell_bytes
     capacity = largest + spare
@@ -171,4 +181,5 @@ def plan(cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, fi
         groups.append((begin, begin + count))
         size = max(size, int(costs[count - 1]))
         begin += count
-    return Plan(groups, tile, block, fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes + size)
+    size += fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes
+    return Plan(groups, tile, block, size, needed)

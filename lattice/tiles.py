@@ -11,25 +11,36 @@ from typing import NamedTuple
 import numpy as np
 
 from . import layout
-from .arrays import ALIGNMENT, Workspace, computing_dtype
+from .arrays import ALIGNMENT, computing_dtype
+from .devices import Workspace
 from .inputs import JointProblem
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
-from .kernels.gather import gather, scatter
 from .kernels.gradient import gradient
 from .kernels.hidden import compute_hidden, hidden_transpose
-from .kernels.locate import NO_CELLS, locate
+from .kernels.locate import locate
 from .kernels.occupied import compact
+from .kernels.rows import NO_IDS, gather, scatter
 
 ARRAYS = 64
 """More pieces than the workspace is ever cut into: each may lose up to `ALIGNMENT` bytes."""
+MIN_BLOCK = 16
+"""Rows of the weight gradient that the host works on at once, at least."""
 
 
 class Group(NamedTuple):
-    """Examples worked on at once: their frames, and the rows their cells are made of."""
+    """Examples `begin` to `end` of the order of work, worked on at once: their frames, and the rows their cells are made of.
 
+    `examples` and `frames` are on the host; all that follows is where the kernels want it, `index` is `frames` again.
+    """
+
+    begin: int
+    end: int
     examples: np.ndarray
     frames: layout.Frames
+    index: layout.Frames
+    example: np.ndarray
+    source: np.ndarray
     encoder: np.ndarray
     predictor: np.ndarray
     encoder_row: np.ndarray
@@ -37,6 +48,7 @@ class Group(NamedTuple):
     frame_base: np.ndarray
     label_base: np.ndarray
     positions: np.ndarray
+    vocabulary: list[np.ndarray]
 
 
 class Segment(NamedTuple):
@@ -51,8 +63,12 @@ class Segment(NamedTuple):
 
 
 class Visited(NamedTuple):
-    """Cells the backward pass visits: their numbers, the posteriors of their arcs, the parts of their normalisers."""
+    """Cells the backward pass visits: their numbers, the posteriors of their arcs, the parts of their normalisers.
 
+    The cells of example n of the group are those from `edges[n]` to `edges[n + 1]`, which are on the host.
+    """
+
+    edges: np.ndarray
     cells: np.ndarray
     blank: np.ndarray
     label: np.ndarray
@@ -82,38 +98,46 @@ class JointTiles:
     """
 
     def __init__(self, problem: JointProblem, *, gradients: bool, limit: int):
-        self.problem = problem
+        self.problem, self.device = problem, problem.device
         self.dtype = dtype = computing_dtype(problem.weight.dtype)
+        self.operand = self.device.operand_dtype(problem.weight.dtype)
         targets = problem.targets
         N, H, V = len(targets.blank), problem.weight.shape[1], problem.weight.shape[0]
         self.order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
-        self.widened = problem.encoder.dtype != dtype
+        self.widened = problem.encoder.dtype != dtype and not self.device.on_gpu
         S = V if problem.vocabulary is None else max((len(ids) for ids in problem.vocabulary), default=0)
-        row = H * dtype.itemsize
+        real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * self.operand.itemsize
         cells = layout.count_cells(self.order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
         rows = (targets.frame_lengths + targets.target_lengths + 1)[self.order]
         copies = int(self.widened) + int(gradients)
-        state = cells * (8 + 4 * dtype.itemsize) + rows * (copies * row + layout.FRAME_BYTES)
-        fixed = (2 + ARRAYS) * ALIGNMENT + 2 * V * dtype.itemsize + (problem.weight.dtype != dtype) * (1 + gradients) * V * row
+        state = cells * (8 + 4 * real) + rows * (copies * row + layout.FRAME_BYTES)
+        fixed = (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != self.operand) * V * operand_row
+        fixed += (problem.weight.dtype != dtype) * gradients * V * row
         if problem.vocabulary is not None:
-            fixed += (1 + gradients) * S * (row + dtype.itemsize)
+            fixed += S * (operand_row + real) + gradients * S * (row + real)
         if gradients and problem.encoder_index is not None:
             fixed += problem.encoder.shape[1] * row
-        tile_cell = 32 + (2 + S) * dtype.itemsize + (1 + gradients) * row
-        self.plan = layout.plan(cells, state, tile_cell_bytes=tile_cell, block_row_bytes=row, block_rows=S if gradients else 0,
-                                fixed_bytes=fixed, limit=limit)  # fmt: skip
+        tile_cell = 32 + 2 * real + S * real + operand_row + gradients * row
+        if self.device.on_gpu:
+            # beta, and the index arrays of an example, which the host does not keep in the workspace.
+            state += 8 * cells + 4 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
+            fixed += S * real
+            tile_cell += gradients * (self.operand != dtype) * S * self.operand.itemsize
+        self.plan = layout.plan(
+            cells, state, tile_cell_bytes=tile_cell, block_row_bytes=row, block_rows=S if gradients else 0,
+            min_block=S if self.device.on_gpu else MIN_BLOCK, fixed_bytes=fixed, tile_bytes=self.device.tile_bytes,
+            reserve=self.device.reserve, limit=limit,
+        )  # fmt: skip
 
     def open(self) -> None:
         """Allocate the workspace and what is held throughout."""
         problem, dtype = self.problem, self.dtype
-        self.space = Workspace(self.plan.size)
-        self.count_up = self.space.take(self.plan.tile, np.int64)
-        self.count_up[:] = np.arange(self.plan.tile)
-        self.ones = self.space.take(self.plan.tile, dtype)
-        self.ones[:] = 1
+        self.space = Workspace(self.plan.size, self.device, self.plan.least)
+        ones = np.ones(self.plan.tile, self.operand)
+        self.count_up, self.ones, self.none = self.device.upload(self.space, np.arange(self.plan.tile), ones, NO_IDS)
         self.weight, self.bias = problem.weight, problem.bias
-        if problem.weight.dtype != dtype:
-            self.weight = self.space.take(problem.weight.shape, dtype)
+        if problem.weight.dtype != self.operand:
+            self.weight = self.space.take(problem.weight.shape, self.operand)
             self.weight[:] = problem.weight
         if problem.bias is None or problem.bias.dtype != dtype:
             self.bias = self.space.take(len(self.weight), dtype)
@@ -128,25 +152,31 @@ class JointTiles:
         return array
 
     def group(self, index: int) -> Group:
-        """Number the cells of a group and, for half precision, widen its rows."""
+        """Number the cells of a group and, for half precision on the host, widen its rows."""
         self.space.release(self.base)
         problem, targets = self.problem, self.problem.targets
-        examples = self.order[slice(*self.plan.groups[index])]
+        begin, end = self.plan.groups[index]
+        examples = self.order[begin:end]
         frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
         source = examples if problem.encoder_index is None else problem.encoder_index[examples]
         T_max, U1 = problem.encoder.shape[1], problem.predictor.shape[1]
         encoder_row = source[frames.example] * T_max + frames.t
         counts = frames.labels.astype(np.int64) + 1
-        label_base = np.cumsum(counts) - counts
+        label_base = np.append(0, np.cumsum(counts))
         owner = np.repeat(np.arange(len(examples)), counts)
         predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]
         H = self.weight.shape[1]
         encoder, predictor = problem.encoder.reshape(-1, H), problem.predictor.reshape(-1, H)
         if self.widened:
             encoder, encoder_row = self._widen(encoder, encoder_row, frames.starts)
-            predictor, predictor_row = self._widen(predictor, predictor_row, np.append(label_base, len(owner)))
-        return Group(examples, frames, encoder, predictor, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
-                     targets.positions[examples])  # fmt: skip
+            predictor, predictor_row = self._widen(predictor, predictor_row, label_base)
+        vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
+        placed = self.device.upload(
+            self.space, *frames[:-1], examples, source, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
+            targets.positions[examples], *vocabulary,
+        )  # fmt: skip
+        index_of_frames, rest = layout.Frames(*placed[:5], frames.widest), placed[5:]
+        return Group(begin, end, examples, frames, index_of_frames, *rest[:2], encoder, predictor, *rest[2:7], rest[7:])
 
     def _widen(self, source, rows, starts):
         wide = self.space.take((len(rows), source.shape[1]), self.dtype)
@@ -168,78 +198,86 @@ class JointTiles:
             end = begin + 1
             while end < len(ids) and np.array_equal(ids[end], ids[begin]):
                 end += 1
-            mark = self.space.used
-            weight = self.space.take((len(ids[begin]), self.weight.shape[1]), self.dtype)
-            bias = self.space.take(len(ids[begin]), self.dtype)
-            gather(self.weight, ids[begin], weight)
-            gather(self.bias[:, None], ids[begin], bias[:, None])
-            yield Segment(begin, end, ids[begin], int(blanks[begin]), weight, bias)
+            mark, used = self.space.used, group.vocabulary[begin]
+            weight = self.space.take((len(used), self.weight.shape[1]), self.operand)
+            bias = self.space.take(len(used), self.dtype)
+            gather(self.weight, used, weight)
+            gather(self.bias[:, None], used, bias[:, None])
+            yield Segment(begin, end, used, int(blanks[begin]), weight, bias)
             self.space.release(mark)
             begin = end
 
-    def _hidden(self, group: Group, start: int, cells: np.ndarray, count: int):
+    def _hidden(self, group: Group, start: int, cells, count: int):
         """(frame, slot, label, owner, hidden) of a tile."""
         take = self.space.take
         frame, slot, label, owner = take(count, np.int64), take(count, np.int64), take(count, np.int32), take(count, np.int32)
-        hidden = take((count, self.weight.shape[1]), self.dtype)
-        locate(start, cells, group.frames, group.positions, group.frame_base, group.label_base, frame, slot, label, owner)
+        hidden = take((count, self.weight.shape[1]), self.operand)
+        locate(start, cells, group.index, group.positions, group.frame_base, group.label_base, frame, slot, label, owner)
         compute_hidden(self.problem.activation, group.encoder, group.predictor, group.encoder_row, group.predictor_row, frame,
                        slot, hidden)  # fmt: skip
         return frame, slot, label, owner, hidden
 
-    def forward(self, group: Group, loss: np.ndarray, *, posteriors: bool) -> Visited | None:
-        """Fill in the losses of a group and return its occupied cells, which lie in the workspace."""
+    def forward(self, group: Group, log_z, *, posteriors: bool) -> Visited | None:
+        """Fill in `log_z` (N,) of a group's examples, in the order of work; return its occupied cells, in the workspace."""
         space, frames = self.space, group.frames
         cells = space.take(frames.cells, np.int64)
-        state = Visited(cells, *(space.take(frames.cells, self.dtype) for _ in range(4)))
+        state = tuple(space.take(frames.cells, self.dtype) for _ in range(4))
         for segment in self.segments(group):
             first, last = frames.cells_of(segment.begin, segment.end)
             for begin in range(first, last, self.plan.tile):
                 mark = space.used
                 tile = slice(begin, min(begin + self.plan.tile, last))
                 count = tile.stop - begin
-                _, _, label, _, hidden = self._hidden(group, begin, NO_CELLS, count)
+                _, _, label, _, hidden = self._hidden(group, begin, self.none, count)
                 logits = space.take((count, len(segment.weight)), self.dtype)
-                np.matmul(hidden, segment.weight.T, out=logits)
-                emit(logits, segment.bias, self.count_up[:count], label, segment.blank, state.blank[tile], state.label[tile],
-                     state.maximum[tile], state.total[tile])  # fmt: skip
+                self.device.matmul(hidden, segment.weight.T, logits)
+                emit(logits, segment.bias, self.count_up[:count], label, segment.blank, *(array[tile] for array in state))
                 space.release(mark)
-        log_z = np.empty(len(group.examples))
-        forward_backward(frames, self.problem.targets.monotonic, state.blank, state.label, cells.view(np.float64), log_z,
+        beta = space.take(frames.cells, np.float64) if self.device.on_gpu and posteriors else None
+        log_z = log_z[group.begin : group.end]
+        forward_backward(group.index, self.problem.targets.monotonic, *state[:2], cells.view(np.float64), log_z, beta,
                          posteriors=posteriors)  # fmt: skip
-        loss[group.examples] = -log_z
         if not posteriors:
             return None
-        count = compact(frames, log_z, self.problem.posterior_floor, *state[1:], cells)
-        return Visited(*(array[:count] for array in state))
+        edges = space.take(len(group.examples) + 1, np.int64)
+        scratch = ()
+        if beta is not None:
+            scratch = space.take(len(frames.example) + 1, np.int64), beta.view(self.dtype)[: frames.cells]
+        edges, state = compact(group.index, log_z, self.problem.posterior_floor, state, cells, edges, *scratch)
+        return Visited(edges, cells[: edges[-1]], *state)
 
-    def backward(self, group: Group, visited: Visited, fastemit_lambda: float, grad_loss: np.ndarray, outputs: Outputs):
+    def backward(self, group: Group, visited: Visited, fastemit_lambda: float, grad_loss, outputs: Outputs):
         """Add a group's gradients to those of weight and bias; return those of its frames and of its label positions."""
         space, H = self.space, self.weight.shape[1]
         grad_encoder = space.take((len(group.encoder_row), H), self.dtype)
         grad_predictor = space.take((len(group.predictor_row), H), self.dtype)
-        grad_encoder[:], grad_predictor[:] = 0, 0
-        upstream = grad_loss[group.examples]
+        grad_encoder.fill(0)
+        grad_predictor.fill(0)
+        upstream = space.take(len(group.examples), self.dtype)
+        gather(grad_loss[:, None], group.example, upstream[:, None])
         for segment in self.segments(group):
             mark = space.used
             grad_weight, grad_bias = outputs.weight, outputs.bias
             if segment.ids is not None:
                 grad_weight, grad_bias = (space.take(like.shape, self.dtype) for like in (segment.weight, segment.bias))
-                grad_weight[:], grad_bias[:] = 0, 0
-            first, last = np.searchsorted(visited.cells, group.frames.cells_of(segment.begin, segment.end))
+                grad_weight.fill(0)
+                grad_bias.fill(0)
+            first, last = int(visited.edges[segment.begin]), int(visited.edges[segment.end])
             for begin in range(first, last, self.plan.tile):
                 inner = space.used
-                tile = Visited(*(array[begin : min(begin + self.plan.tile, last)] for array in visited))
-                count = len(tile.cells)
-                frame, slot, label, owner, hidden = self._hidden(group, 0, tile.cells, count)
+                cells, *known = (array[begin : min(begin + self.plan.tile, last)] for array in visited[1:])
+                count = len(cells)
+                frame, slot, label, owner, hidden = self._hidden(group, 0, cells, count)
                 logits = space.take((count, len(segment.weight)), self.dtype)
-                np.matmul(hidden, segment.weight.T, out=logits)
-                gradient(logits, logits, self.count_up[:count], segment.bias, label, owner, segment.blank,
-                         *tile[1:], fastemit_lambda, upstream)  # fmt: skip
+                self.device.matmul(hidden, segment.weight.T, logits)
+                grad_logits = logits if self.operand == self.dtype else space.take(logits.shape, self.operand)
+                gradient(logits, grad_logits, self.count_up[:count], segment.bias, label, owner, segment.blank, *known,
+                         fastemit_lambda, upstream)  # fmt: skip
                 grad_hidden = space.take((count, H), self.dtype)
-                np.matmul(logits, segment.weight, out=grad_hidden)
-                self._add_weight(logits, hidden, grad_weight, grad_bias)
-                hidden_transpose(self.problem.activation, hidden, grad_hidden, frame, slot, grad_encoder, grad_predictor)
+                self.device.matmul(grad_logits, segment.weight, grad_hidden)
+                self._add_weight(grad_logits, hidden, grad_weight, grad_bias)
+                hidden_transpose(self.problem.activation, hidden, grad_hidden, frame, slot, cells, group.index, group.label_base,
+                                 grad_encoder, grad_predictor)  # fmt: skip
                 space.release(inner)
             if segment.ids is not None:
                 scatter(grad_weight, segment.ids, outputs.weight)
@@ -248,10 +286,13 @@ class JointTiles:
         return grad_encoder, grad_predictor
 
     def _add_weight(self, grad_logits, hidden, grad_weight, grad_bias) -> None:
-        part = self.space.take((min(self.plan.block, grad_logits.shape[1]), hidden.shape[1]), self.dtype)
-        for begin in range(0, grad_logits.shape[1], self.plan.block):
+        count, size = grad_logits.shape
+        part = self.space.take((min(self.plan.block, size), hidden.shape[1]), self.dtype)
+        for begin in range(0, size, self.plan.block):
             rows = slice(begin, begin + self.plan.block)
             here = part[: len(grad_weight[rows])]
-            np.matmul(grad_logits[:, rows].T, hidden, out=here)
+            self.device.matmul(grad_logits[:, rows].T, hidden, here)
             grad_weight[rows] += here
-        grad_bias += np.matmul(self.ones[: len(grad_logits)], grad_logits)
+        summed = self.space.take((1, size), self.dtype)
+        self.device.matmul(self.ones[None, :count], grad_logits, summed)
+        grad_bias += summed[0]

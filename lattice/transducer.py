@@ -6,13 +6,12 @@ from . import arrays, checks, inputs, layout
 from .inputs import LogitsProblem
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
-from .kernels.gradient import clear_rows, gradient
-from .kernels.locate import NO_CELLS, locate
+from .kernels.gradient import gradient
+from .kernels.locate import locate
+from .kernels.rows import NO_IDS, clear_rows, mark
 
 STAGING_BYTES = 4 << 20
 """Half-precision logits are widened to float32 this many bytes at a time."""
-
-NO_BIAS = {dtype: np.zeros(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
 def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
@@ -48,7 +47,8 @@ def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, 
     Allocates about 50 bytes a cell beside the logits (90 in float64); alpha and the total are float64.
     """
     problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
-    return arrays.give_back(_Lattices(problem).forward(posteriors=False), logits)
+    with problem.device.active():
+        return arrays.give_back(_Lattices(problem).forward(posteriors=False), logits)
 
 
 def transducer_loss_and_grad(
@@ -77,43 +77,46 @@ def transducer_loss_and_grad(
     """
     problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     fastemit_lambda = checks.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
-    grad_loss = checks.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype))
-    if out is None:
-        target = arrays.empty(problem.logits.shape, problem.logits.dtype)
-    else:
-        target = inputs.read_out(out, problem)
-    lattices = _Lattices(problem)
-    loss = lattices.forward(posteriors=True)
-    with np.errstate(over="ignore", invalid="ignore"):
+    device = problem.device
+    grad_loss = checks.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype), device)
+    target = None if out is None else inputs.read_out(out, problem)
+    with device.active():
+        if out is None:
+            target = device.empty(problem.logits.shape, problem.logits.dtype)
+        lattices = _Lattices(problem)
+        loss = lattices.forward(posteriors=True)
         lattices.backward(target, fastemit_lambda, grad_loss)
-    grad_logits = arrays.give_back(target.reshape(problem.shape), logits) if out is None else out
-    return arrays.give_back(loss, logits), grad_logits
+        grad_logits = arrays.give_back(target.reshape(problem.shape), logits) if out is None else out
+        return arrays.give_back(loss, logits), grad_logits
 
 
 class _Lattices:
     """The cells of a batch of logits and what is known of each: two scores, later two posteriors, and the normaliser."""
 
     def __init__(self, problem: LogitsProblem):
-        self.problem = problem
-        targets = problem.targets
+        self.problem, self.device = problem, problem.device
+        targets, empty = problem.targets, self.device.empty
         examples = np.arange(len(problem.base))
-        self.frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
-        count = self.frames.cells
-        self.row, slot = np.empty(count, np.int64), np.empty(count, np.int64)
-        self.label, self.owner = np.empty(count, np.int32), np.empty(count, np.int32)
-        example = self.frames.example
-        frame_base = problem.base[example] + self.frames.t * problem.step[example]
-        locate(0, NO_CELLS, self.frames, targets.positions, frame_base, np.zeros(len(examples), np.int64), self.row, slot,
-               self.label, self.owner)  # fmt: skip
+        frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
+        count, example = frames.cells, frames.example
+        frame_base = problem.base[example] + frames.t * problem.step[example]
+        positions, frame_base, label_base, none = self.device.upload(
+            None, targets.positions, frame_base, np.zeros(len(examples), np.int64), NO_IDS
+        )
+        self.frames = frames.on(self.device, None)
+        self.row, self.label, self.owner = empty(count, np.int64), empty(count, np.int32), empty(count, np.int32)
+        slot = empty(count, np.int64)
+        locate(0, none, self.frames, positions, frame_base, label_base, self.row, slot, self.label, self.owner)
         self.row += slot
         self.dtype = arrays.computing_dtype(problem.logits.dtype)
         self.blank_id = int(targets.blank[0]) if len(examples) else 0
-        self.blank, self.label_score, self.maximum, self.total = (np.empty(count, self.dtype) for _ in range(4))
+        self.no_bias = empty(0, self.dtype)
+        self.blank, self.label_score, self.maximum, self.total = (empty(count, self.dtype) for _ in range(4))
 
     def _staged(self):
-        """(cells, logits, rows): float32 and float64 logits as they are, narrower ones widened a few rows at a time."""
+        """(cells, logits, rows): logits as they are where the kernels read their dtype, others widened a few rows at a time."""
         logits, count = self.problem.logits, len(self.row)
-        if logits.dtype == self.dtype:
+        if logits.dtype == self.dtype or self.device.on_gpu:
             yield slice(0, count), logits, self.row
             return
         size = max(1, STAGING_BYTES // (logits.shape[1] * self.dtype.itemsize))
@@ -124,24 +127,27 @@ class _Lattices:
             stage[:n] = logits[self.row[cells]]
             yield cells, stage, rows[:n]
 
-    def forward(self, *, posteriors: bool) -> np.ndarray:
-        targets = self.problem.targets
+    def forward(self, *, posteriors: bool):
+        """Losses, in the dtype that is computed in."""
         for cells, logits, row in self._staged():
-            emit(logits, NO_BIAS[self.dtype], row, self.label[cells], self.blank_id, self.blank[cells], self.label_score[cells],
+            emit(logits, self.no_bias, row, self.label[cells], self.blank_id, self.blank[cells], self.label_score[cells],
                  self.maximum[cells], self.total[cells])  # fmt: skip
-        log_z = np.empty(len(targets.blank))
-        forward_backward(self.frames, targets.monotonic, self.blank, self.label_score, np.empty(len(self.row)), log_z,
+        log_z = self.device.empty(len(self.problem.base), np.float64)
+        alpha = self.device.empty(len(self.row), np.float64)
+        beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu and posteriors else None
+        forward_backward(self.frames, self.problem.targets.monotonic, self.blank, self.label_score, alpha, log_z, beta,
                          posteriors=posteriors)  # fmt: skip
-        return arrays.as_output(-log_z, self.dtype)
+        return self.device.convert(-log_z, self.dtype)
 
-    def backward(self, target: np.ndarray, fastemit_lambda: float, grad_loss: np.ndarray) -> None:
+    def backward(self, target, fastemit_lambda: float, grad_loss) -> None:
         for cells, logits, row in self._staged():
             staged = logits is not self.problem.logits
-            gradient(logits, logits if staged else target, row, NO_BIAS[self.dtype], self.label[cells], self.owner[cells],
+            gradient(logits, logits if staged else target, row, self.no_bias, self.label[cells], self.owner[cells],
                      self.blank_id, self.blank[cells], self.label_score[cells], self.maximum[cells], self.total[cells],
                      fastemit_lambda, grad_loss)  # fmt: skip
             if staged:
                 target[self.row[cells]] = logits[: len(row)]
-        visited = np.zeros(len(target), np.uint8)
-        visited[self.row] = 1
+        visited = self.device.empty(len(target), np.uint8)
+        visited.fill(0)
+        mark(self.row, visited)
         clear_rows(visited, target if target.dtype == self.dtype else target.view(np.uint16))

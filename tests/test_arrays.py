@@ -1,10 +1,12 @@
 """Arrays in and out: DLPack producers, memory that overlaps, read-only memory, the workspace."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 import lattice
-from lattice import arrays
+from lattice import devices
 
 
 def logits_problem():
@@ -53,17 +55,29 @@ def test_torch_gradients_in_place():
 
 
 class OnAnotherDevice:
+    def __init__(self, kind):
+        self.kind = kind
+
     def __dlpack__(self, **options):
         raise AssertionError("not to be asked for")
 
     def __dlpack_device__(self):
-        return (2, 0)
+        return (self.kind, 0)
 
 
 def test_another_device_is_named():
     rest = logits_problem()[1:]
-    with pytest.raises(ValueError, match=r"logits.*device.*\(2, 0\)"):
-        lattice.transducer_loss(OnAnotherDevice(), *rest)
+    with pytest.raises(ValueError, match=r"logits is on device type 8, expected host memory \(1\) or CUDA \(2\)"):
+        lattice.transducer_loss(OnAnotherDevice(8), *rest)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_without_cupy_an_array_on_a_gpu_is_told_what_is_missing():
+    rest = logits_problem()[1:]
+    with pytest.raises(ValueError, match=r"logits is on CUDA device 0, which cannot be used: CuPy cannot be imported.*pip"):
+        lattice.transducer_loss(OnAnotherDevice(2), *rest)
+    with pytest.raises(ValueError, match=r"targets is on CUDA device 0, which cannot be used"):
+        lattice.transducer_loss(logits_problem()[0], OnAnotherDevice(2), *rest[1:])
 
 
 def test_out_may_be_the_logits_or_apart_from_them():
@@ -109,7 +123,7 @@ def test_empty_axes_are_refused_by_name():
 
 
 def test_the_workspace_is_aligned_bounded_and_stacked():
-    space = arrays.Workspace(1000)
+    space = devices.Workspace(1000)
     first = space.take((3, 5), np.float32)
     mark = space.used
     second = space.take(7, np.int64)

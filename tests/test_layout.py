@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lattice import layout
-from lattice.kernels.locate import NO_CELLS, locate
+from lattice.kernels.locate import locate
+from lattice.kernels.rows import NO_IDS
 
 
 def cells_one_by_one(T, U, monotonic, bounds):
@@ -40,7 +41,7 @@ def test_frames_number_every_cell_once(monotonic, bounded):
     targets = rng.integers(1, 9, (4, 4)).astype(np.int32)
     t = np.arange(len(frames.example)) - frames.starts[frames.example]
     assert np.array_equal(frames.t, t)
-    locate(0, NO_CELLS, frames, targets, t, np.zeros(4, np.int64), row, slot, label, owner)
+    locate(0, NO_IDS, frames, targets, t, np.zeros(4, np.int64), row, slot, label, owner)
     assert list(zip(owner, row, slot)) == expected
     assert [(targets[n, u] if u < frames.labels[n] else -1) for n, _, u in expected] == label.tolist()
 
@@ -62,7 +63,8 @@ sizes = st.integers(1, 50)
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=20), sizes, sizes, sizes, st.integers(0, 500), st.integers(0, 10**6))
 def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, block_bytes, block_rows, limit):
     cells = np.array(cells)
-    arguments = {"tile_cell_bytes": tile_bytes, "block_row_bytes": block_bytes, "block_rows": block_rows, "fixed_bytes": 100}
+    arguments = {"tile_cell_bytes": tile_bytes, "block_row_bytes": block_bytes, "block_rows": block_rows, "fixed_bytes": 100,
+                 "min_block": 16, "tile_bytes": 24 << 20, "reserve": 8 << 20}  # fmt: skip
     try:
         plan = layout.plan(cells, cells * state, limit=limit, **arguments)
     except ValueError as error:

@@ -32,6 +32,55 @@ def _typed_overload(value, like):
     return lambda value, like: np.float64(value)
 
 
+def widen(x):
+    """A stored number as it is computed with: float16 as float32, uint16 as the bits of a bfloat16."""
+    if isinstance(x, np.uint16):
+        return _from_bfloat16(x)
+    return np.float32(x) if isinstance(x, np.float16) else x
+
+
+@overload(widen)
+def _widen_overload(x):
+    if x == types.uint16:
+        return lambda x: _from_bfloat16(x)
+    if x == types.float16:
+        return lambda x: np.float32(x)
+    return lambda x: x
+
+
+@register_jitable
+def _from_bfloat16(bits):
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+def store(rows, r, v, x):
+    """rows[r, v] = x, rounded to the dtype of `rows`; uint16 takes the bits of a bfloat16."""
+    rows[r, v] = _to_bfloat16(x) if rows.dtype == np.uint16 else x
+
+
+@overload(store)
+def _store_overload(rows, r, v, x):
+    if rows.dtype == types.uint16:
+
+        def implementation(rows, r, v, x):
+            rows[r, v] = _to_bfloat16(x)
+    else:
+
+        def implementation(rows, r, v, x):
+            rows[r, v] = x
+
+    return implementation
+
+
+@register_jitable
+def _to_bfloat16(x):
+    bits = np.float32(x).view(np.uint32)
+    if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
+        return np.uint16((bits >> np.uint32(16)) | np.uint32(0x40))
+    nearest_even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return np.uint16(np.uint32(bits + nearest_even) >> np.uint32(16))
+
+
 @register_jitable
 def _exp_float32(x):
     # Adding 1.5 * 2**23 rounds to an integer and leaves it in the low bits, ready to be moved into the exponent.
@@ -117,7 +166,7 @@ def posterior(log_probability, lowest):
 @register_jitable
 def flush(x, tiny):
     """x, or 0 where |x| is below the smallest normal number: subnormals slow every matrix product that follows."""
-    return x - x if abs(x) < tiny else x
+    return typed(0, x) if abs(x) < tiny else x
 
 
 @register_jitable

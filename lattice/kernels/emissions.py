@@ -12,8 +12,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
-from .cells import CLOSED, exp, score, typed
-from .launch import cpu_sweep, sweep
+from .cells import CLOSED, exp, score, typed, widen
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
 def _order(logit):
@@ -67,7 +67,7 @@ def _sum(row):
 @register_jitable
 def emit_scores(blank_logit, label_logit, maximum, total):
     """Scores of the two arcs of a cell; `label_logit` is -inf where no label is left."""
-    if maximum == CLOSED:
+    if maximum == typed(CLOSED, maximum):
         return maximum, maximum
     log_total = math.log(total)
     return score(blank_logit, maximum, log_total), score(label_logit, maximum, log_total)
@@ -94,19 +94,73 @@ def emit_cpu(begin, end, logits, bias, row, label, blank, blank_score, label_sco
         blank_score[i], label_score[i], maximum[i], total[i] = emit_row(logits[row[i]], bias, blank, label[i], scratch)
 
 
+@register_jitable
+def fold(maximum, total, a, b, c, d):
+    """Take four more logits into a running maximum and the sum of exp(logit - maximum); four, to have as many loads under way."""
+    highest = max(max(a, b), max(c, d))
+    if highest > maximum:
+        total = total * exp(maximum - highest)
+        maximum = highest
+    base = typed(0, maximum) if maximum == typed(CLOSED, maximum) else maximum
+    return maximum, total + ((exp(a - base) + exp(b - base)) + (exp(c - base) + exp(d - base)))
+
+
+@register_jitable
+def merge(maximum, total, other_maximum, other_total):
+    """Join two running maxima and sums."""
+    highest = max(maximum, other_maximum)
+    if highest == typed(CLOSED, highest):
+        return highest, total + other_total
+    return highest, total * exp(maximum - highest) + other_total * exp(other_maximum - highest)
+
+
+@register_jitable
+def entry(logits, bias, r, v):
+    """logit + bias, -inf beyond the row."""
+    if v >= logits.shape[1]:
+        return typed(CLOSED, widen(logits[r, 0]))
+    return widen(logits[r, v]) + bias[v] if bias.shape[0] else widen(logits[r, v])
+
+
+@cuda_kernel
+def emit_cuda(logits, bias, row, label, blank, blank_score, label_score, maximum, total):
+    i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    if i >= row.shape[0]:
+        return
+    lane = cuda.threadIdx.x % WARP
+    r = row[i]
+    highest, summed = typed(CLOSED, total[i]), typed(0, total[i])
+    for v in range(lane, logits.shape[1], 4 * WARP):
+        a, b = entry(logits, bias, r, v), entry(logits, bias, r, v + WARP)
+        c, d = entry(logits, bias, r, v + 2 * WARP), entry(logits, bias, r, v + 3 * WARP)
+        highest, summed = fold(highest, summed, a, b, c, d)
+    for distance in (16, 8, 4, 2, 1):
+        other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
+        highest, summed = merge(highest, summed, other, cuda.shfl_xor_sync(0xFFFFFFFF, summed, distance))
+    if lane == 0:
+        # A NaN passes the comparisons of a maximum by and stands in the sum alone.
+        highest += summed - summed
+        label_logit = entry(logits, bias, r, label[i]) if label[i] >= 0 else typed(CLOSED, highest)
+        blank_score[i], label_score[i] = emit_scores(entry(logits, bias, r, blank), label_logit, highest, summed)
+        maximum[i], total[i] = highest, summed
+
+
 def emit(logits, bias, row, label, blank, blank_score, label_score, maximum, total):
     """Reduce rows of logits to the scores of their arcs.
 
     Parameters
     ----------
-    logits : (rows, V) float32 or float64
-        Logits; where a bias is given it is added to them in place.
+    logits : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
+        Logits; where a bias is given the CPU adds it to them in place.
     bias : (V,) or (0,)
     row, label : (n,) int64, (n,) int32
         The row of each cell, and the position of its label in the row or -1.
     blank : int
-    blank_score, label_score, maximum, total : (n,), dtype of the logits
+    blank_score, label_score, maximum, total : (n,) float32, or float64 for float64 logits
         Filled here: log-probabilities in nats, and the two parts of the normaliser.
     """
+    if not on_host(logits):
+        by_warp(emit_cuda, len(row), logits, bias, row, label, blank, blank_score, label_score, maximum, total)
+        return
     work = len(row) * logits.shape[1]
     sweep(emit_cpu, len(row), logits, bias, row, label, blank, blank_score, label_score, maximum, total, work=work)

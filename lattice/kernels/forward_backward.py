@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, log_add, posterior
-from .launch import cpu_sweep, sweep
+from .launch import LATTICE_THREADS, WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 
 
 @register_jitable
@@ -32,27 +32,37 @@ def inside(values, low, count, u):
 
 
 @register_jitable
-def forward(begin, end, labels, first, offset, monotonic, blank, label, alpha):
-    """Fill alpha for the frames of one example and return log_z."""
-    for f in range(begin, end):
-        low = first[f]
-        for c in range(offset[f], offset[f + 1]):
-            u = low + c - offset[f]
-            if f > begin:
-                stay = leaving(blank, alpha, f - 1, u, first, offset)
-            else:
-                stay = 0.0 if u == 0 else CLOSED
-            step = CLOSED
-            if not monotonic:
-                if u > low:
-                    step = alpha[c - 1] + label[c - 1]
-            elif f > begin:
-                step = leaving(label, alpha, f - 1, u - 1, first, offset)
-            alpha[c] = log_add(stay, step)
+def arriving(f, begin, u, c, first, offset, monotonic, blank, label, alpha):
+    """alpha of cell c = (f, u), from the cells before it."""
+    if f > begin:
+        stay = leaving(blank, alpha, f - 1, u, first, offset)
+    else:
+        stay = 0.0 if u == 0 else CLOSED
+    step = CLOSED
+    if not monotonic:
+        if u > first[f]:
+            step = alpha[c - 1] + label[c - 1]
+    elif f > begin:
+        step = leaving(label, alpha, f - 1, u - 1, first, offset)
+    return log_add(stay, step)
+
+
+@register_jitable
+def total(end, labels, first, offset, monotonic, blank, label, alpha):
+    """log_z, from the cells of the last frame."""
     log_z = leaving(blank, alpha, end - 1, labels, first, offset)
     if monotonic:
         log_z = log_add(log_z, leaving(label, alpha, end - 1, labels - 1, first, offset))
     return log_z
+
+
+@register_jitable
+def forward(begin, end, labels, first, offset, monotonic, blank, label, alpha):
+    """Fill alpha for the frames of one example and return log_z."""
+    for f in range(begin, end):
+        for c in range(offset[f], offset[f + 1]):
+            alpha[c] = arriving(f, begin, first[f] + c - offset[f], c, first, offset, monotonic, blank, label, alpha)
+    return total(end, labels, first, offset, monotonic, blank, label, alpha)
 
 
 @register_jitable
@@ -94,7 +104,73 @@ def forward_backward_cpu(begin, end, starts, labels, first, offset, monotonic, b
                 backward(a, b, labels[n], first, offset, monotonic, blank, label, alpha, log_z[n], lowest)
 
 
-def forward_backward(frames, monotonic, blank, label, alpha, log_z, *, posteriors):
+@register_jitable
+def held(values, f, u, first, offset):
+    """values of cell (f, u), -inf where it does not exist."""
+    k = u - first[f]
+    return values[offset[f] + k] if 0 <= k < offset[f + 1] - offset[f] else CLOSED
+
+
+@register_jitable
+def departing(f, end, u, c, labels, first, offset, monotonic, blank, label, beta):
+    """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
+    if f + 1 < end:
+        stay = held(beta, f + 1, u, first, offset)
+        step = held(beta, f + 1, u + 1, first, offset)
+    else:
+        stay = 0.0 if u == labels else CLOSED
+        step = 0.0 if u + 1 == labels else CLOSED
+    if not monotonic:
+        step = held(beta, f, u + 1, first, offset)
+    return blank[c] + stay, label[c] + step
+
+
+@cuda_kernel
+def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, beta, log_z):
+    # One block an example for alpha and, beside it, one for beta. Cells that do not depend on one another are filled at
+    # once: those of an anti-diagonal, or where every arc moves on by a frame, those of a frame.
+    n = cuda.blockIdx.x
+    begin, end, U = starts[n], starts[n + 1], labels[n]
+    back = cuda.blockIdx.y
+    T = end - begin
+    steps = T if monotonic else T + U
+    for step in range(steps):
+        wave = steps - 1 - step if back else step
+        low = 0 if monotonic else max(0, wave - T + 1)
+        high = U if monotonic else min(U, wave)
+        for u in range(low + cuda.threadIdx.x, high + 1, cuda.blockDim.x):
+            f = begin + (wave if monotonic else wave - u)
+            k = u - first[f]
+            if k < 0 or k >= offset[f + 1] - offset[f]:
+                continue
+            c = offset[f] + k
+            if back:
+                stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, beta)
+                beta[c] = log_add(stay, move)
+            else:
+                alpha[c] = arriving(f, begin, u, c, first, offset, monotonic, blank, label, alpha)
+        cuda.syncthreads()
+    if cuda.threadIdx.x == 0 and not back:
+        log_z[n] = total(end, U, first, offset, monotonic, blank, label, alpha)
+
+
+@cuda_kernel
+def posteriors_cuda(starts, labels, example, first, offset, monotonic, blank, label, alpha, beta, log_z, lowest):
+    f = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    if f >= example.shape[0]:
+        return
+    n = example[f]
+    for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
+        if log_z[n] == CLOSED:
+            blank[c], label[c] = 0, 0
+        else:
+            u = first[f] + c - offset[f]
+            stay, step = departing(f, starts[n + 1], u, c, labels[n], first, offset, monotonic, blank, label, beta)
+            arrive = alpha[c] - log_z[n]
+            blank[c], label[c] = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
+
+
+def forward_backward(frames, monotonic, blank, label, alpha, log_z, beta=None, *, posteriors):
     """Sum over all alignments of every example.
 
     Parameters
@@ -107,9 +183,20 @@ def forward_backward(frames, monotonic, blank, label, alpha, log_z, *, posterior
         Filled with the forward sums.
     log_z : (examples,) float64
         Filled with the totals in nats, -inf where no alignment exists.
+    beta : (cells,) float64, optional
+        On a GPU, where `posteriors` are wanted: filled with the backward sums.
     posteriors : bool
     """
     lowest = math.log(float(np.finfo(blank.dtype).tiny))
+    if not on_host(blank):
+        threads = min(LATTICE_THREADS, -(-(frames.widest + 1) // WARP) * WARP)
+        directions = 2 if posteriors else 1
+        launch(sums_cuda, (len(log_z), directions), threads, frames.starts, frames.labels, frames.first, frames.offset, monotonic,
+               blank, label, alpha, beta if posteriors else alpha, log_z)  # fmt: skip
+        if posteriors:
+            by_warp(posteriors_cuda, len(frames.example), frames.starts, frames.labels, frames.example, frames.first,
+                    frames.offset, monotonic, blank, label, alpha, beta, log_z, lowest)  # fmt: skip
+        return
     sweep(
         forward_backward_cpu, len(log_z), frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank, label,
         alpha, log_z, posteriors, lowest, work=64 * len(alpha), pieces=8,

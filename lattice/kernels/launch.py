@@ -1,4 +1,4 @@
-"""How a sweep runs: the compile options of the CPU target and the only place that knows about threads.
+"""How a sweep or a CUDA kernel runs: which target an array is on, compile options, threads, block sizes. The only launch policy.
 
 The CPU sweeps are plain `nogil` functions over a range of rows; a small pool of Python threads runs the ranges. Numba's own
 parallel layers were left aside on purpose: the work-queue layer aborts the process when two Python threads enter it, the GNU
@@ -10,6 +10,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import numba
+import numpy as np
+
+from . import ptx
+
+try:
+    from numba import cuda
+except ImportError:  # numba announces that it will drop its own CUDA target; the CPU half does not need it
+    cuda = None
 
 cpu_sweep = partial(numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 """Decorator of a CPU sweep. `contract` allows fused multiply-add; nothing is reassociated, so -inf and NaN keep their meaning."""
@@ -17,7 +25,40 @@ cpu_sweep = partial(numba.njit, nogil=True, cache=True, error_model="numpy", fas
 SERIAL_WORK = 1 << 15
 """Elements of work below which handing a range to another thread costs more than it saves (about 30 us)."""
 
+WARP = 32
+THREADS = 256
+"""Threads of a block where a warp takes a row, or a thread a cell."""
+LATTICE_THREADS = 512
+"""Most threads of the block that sweeps one lattice; longer transcripts are strided over."""
+
 _pool: ThreadPoolExecutor | None = None
+
+
+def cuda_kernel(function):
+    """Decorator of a CUDA kernel. Nothing is compiled, and no driver needed, before its first launch."""
+    return function if cuda is None else cuda.jit(function)
+
+
+def on_host(array) -> bool:
+    """Whether the CPU target works on an array."""
+    return isinstance(array, np.ndarray)
+
+
+def by_warp(kernel, rows: int, *arguments) -> None:
+    """Launch a kernel in which a warp takes a row."""
+    launch(kernel, -(-rows // (THREADS // WARP)), THREADS, *arguments)
+
+
+def by_thread(kernel, count: int, *arguments) -> None:
+    """Launch a kernel in which a thread takes one of `count` elements."""
+    launch(kernel, -(-count // THREADS), THREADS, *arguments)
+
+
+def launch(kernel, blocks: int | tuple[int, int], threads: int, *arguments) -> None:
+    """Run a CUDA kernel on the current stream. A grid without blocks is no work."""
+    blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+    if all(blocks):
+        ptx.run(kernel, blocks, threads, arguments)
 
 
 def thread_count() -> int:

@@ -4,13 +4,9 @@ Cells are numbered frame by frame, frames example by example; frame `f` holds th
 with `width = offset[f + 1] - offset[f]`. Every other kernel is handed one row index, slot and label for each cell.
 """
 
-import numpy as np
 from numba.extending import register_jitable
 
-from .launch import cpu_sweep, sweep
-
-NO_CELLS = np.zeros(0, np.int64)
-"""Stands for a run without holes where `locate` takes a list of cells."""
+from .launch import by_thread, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
 @register_jitable
@@ -27,14 +23,14 @@ def frame_of(cell, offset):
 
 
 @register_jitable
-def locate_cell(i, f, cell, frames, targets, frame_base, label_base, row, slot, label, owner):
+def locate_cell(i, f, cell, labels, example, first, offset, targets, frame_base, label_base, row, slot, label, owner):
     """Fill in the inputs of one cell of frame `f`."""
-    example = frames.example[f]
-    u = frames.first[f] + cell - frames.offset[f]
+    n = example[f]
+    u = first[f] + cell - offset[f]
     row[i] = frame_base[f]
-    slot[i] = label_base[example] + u
-    label[i] = targets[example, u] if u < frames.labels[example] else -1
-    owner[i] = example
+    slot[i] = label_base[n] + u
+    label[i] = targets[n, u] if u < labels[n] else -1
+    owner[i] = n
 
 
 @cpu_sweep
@@ -45,7 +41,19 @@ def locate_cpu(begin, end, start, cells, frames, targets, frame_base, label_base
         cell = cells[i] if cells.shape[0] else start + i
         while offset[f + 1] <= cell:
             f += 1
-        locate_cell(i, f, cell, frames, targets, frame_base, label_base, row, slot, label, owner)
+        locate_cell(i, f, cell, frames.labels, frames.example, frames.first, offset, targets, frame_base, label_base, row, slot,
+                    label, owner)  # fmt: skip
+
+
+@cuda_kernel
+def locate_cuda(
+    start, cells, labels, example, first, offset, targets, frame_base, label_base, row, slot, label, owner
+):  # fmt: skip
+    i = cuda.grid(1)
+    if i < row.shape[0]:
+        cell = cells[i] if cells.shape[0] else start + i
+        f = frame_of(cell, offset)
+        locate_cell(i, f, cell, labels, example, first, offset, targets, frame_base, label_base, row, slot, label, owner)
 
 
 def locate(start, cells, frames, targets, frame_base, label_base, row, slot, label, owner):
@@ -65,4 +73,8 @@ def locate(start, cells, frames, targets, frame_base, label_base, row, slot, lab
     row, slot, label, owner : (n,) int64, int64, int32, int32
         Filled here; `label` is -1 where no label is left, `owner` is the example.
     """
-    sweep(locate_cpu, len(row), start, cells, frames, targets, frame_base, label_base, row, slot, label, owner, work=8 * len(row))
+    places = (targets, frame_base, label_base, row, slot, label, owner)
+    if on_host(row):
+        sweep(locate_cpu, len(row), start, cells, frames, *places, work=8 * len(row))
+    else:
+        by_thread(locate_cuda, len(row), start, cells, frames.labels, frames.example, frames.first, frames.offset, *places)

@@ -1,0 +1,190 @@
+"""Where a problem is worked on: memory, copies and matrix products of the host and of a GPU behind one face."""
+
+import ctypes
+import threading
+
+import numpy as np
+
+from . import arrays
+from .arrays import ALIGNMENT
+from .kernels.rows import NO_IDS, gather
+
+_R_32F, _R_16BF, _COMPUTE_32F, _DEFAULT_TENSOR_OP = 0, 14, 68, 99
+_N, _T = 0, 1
+_ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
+
+_in_flight: list[tuple] = []
+"""(event, pinned memory) of uploads that the device may not have read yet."""
+_in_flight_lock = threading.Lock()
+
+
+class Host:
+    """NumPy arrays and the CPU target."""
+
+    name = "the host"
+    on_gpu = False
+    tile_bytes = 24 << 20
+    """A tile fills about this much: matrix products want long tiles, the sweeps between them tiles that stay in the cache."""
+    reserve = 8 << 20
+    """Left unused where there is room: the BLAS packs its operands into buffers of its own, which a process pays for once."""
+
+    def active(self):
+        """Context to work in: infinities and NaN are results here, not accidents worth a warning."""
+        return np.errstate(all="ignore")
+
+    def operand_dtype(self, dtype) -> np.dtype:
+        """What matrix products of weights of a dtype take: on the host always what is computed in."""
+        return arrays.computing_dtype(dtype)
+
+    def empty(self, shape, dtype):
+        """A fresh C-contiguous output, aligned for every framework that takes it without a copy."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        return arrays.aligned_bytes(size).view(dtype)[: size // dtype.itemsize].reshape(shape)
+
+    def convert(self, values, dtype):
+        """`values` rounded to `dtype`, in a fresh array; values of that dtype already are handed on as they are."""
+        if values.dtype == dtype:
+            return values
+        output = self.empty(values.shape, dtype)
+        output[:] = values
+        return output
+
+    def scratch(self, size: int, least: int):
+        """`size` bytes for a workspace; with `least` bytes a smaller one would do."""
+        return arrays.aligned_bytes(size)
+
+    def upload(self, space, *host_arrays) -> list:
+        """Index arrays made on the host, where the kernels want them."""
+        return list(host_arrays)
+
+    def matmul(self, a, b, out) -> None:
+        np.matmul(a, b, out=out)
+
+
+class Cuda:
+    """CuPy arrays on one GPU, the current stream of the caller, and the CUDA target."""
+
+    on_gpu = True
+    tile_bytes = 1 << 30
+    reserve = 0
+
+    def __init__(self, number: int):
+        self.number = number
+        self.name = f"CUDA device {number}"
+        self.cupy = arrays.cupy()
+
+    def __eq__(self, other):
+        return isinstance(other, Cuda) and self.number == other.number
+
+    def __hash__(self):
+        return hash(self.name)
+
+    def active(self):
+        """Context to work in."""
+        return self.cupy.cuda.Device(self.number)
+
+    def operand_dtype(self, dtype) -> np.dtype:
+        """bfloat16 weights meet bfloat16 hidden vectors; float16 lacks the range for gradients and is widened."""
+        return dtype if dtype.name == "bfloat16" else arrays.computing_dtype(dtype)
+
+    def empty(self, shape, dtype):
+        try:
+            return self.cupy.empty(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            raise MemoryError(f"{self.name} has no room for an output of {size} bytes, {self._free()} are free: with "
+                              "overwrite=True or out= the gradients need no memory of their own") from error  # fmt: skip
+
+    def convert(self, values, dtype):
+        if values.dtype == dtype:
+            return values
+        output = self.empty(values.shape, dtype)
+        gather(values.reshape(len(values), -1), self.upload(None, NO_IDS)[0], output.reshape(len(values), -1))
+        return output
+
+    def scratch(self, size: int, least: int):
+        try:
+            return self.cupy.empty(-(-size // ALIGNMENT) * ALIGNMENT, np.uint8)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            free = self._free()
+            advice = f"memory_limit={max(least, free // 2)} would do" if least <= free else f"the least that would do is {least}"
+            raise MemoryError(f"{self.name} has no room for a workspace of {size} bytes, {free} are free: {advice}") from error
+
+    def _free(self) -> int:
+        pool = self.cupy.get_default_memory_pool()
+        return int(self.cupy.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
+
+    def upload(self, space, *host_arrays) -> list:
+        """One copy for all, through pinned memory, so that nothing waits; they lie in `space`, or in fresh memory without one."""
+        begins = np.cumsum([0] + [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in host_arrays])
+        size = int(begins[-1])
+        block = self.empty(size, np.uint8) if space is None else space.take(size, np.uint8)
+        if size:
+            pinned = self.cupy.cuda.alloc_pinned_memory(size)
+            staged = np.frombuffer(pinned, np.uint8, size)
+            for begin, array in zip(begins, host_arrays):
+                staged[begin : begin + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            block.set(staged)
+            event = self.cupy.cuda.get_current_stream().record()
+            with _in_flight_lock:
+                _in_flight[:] = [(begun, memory) for begun, memory in _in_flight if not begun.done]
+                _in_flight.append((event, pinned))
+        return [block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+                for begin, array in zip(begins, host_arrays)]  # fmt: skip
+
+    def matmul(self, a, b, out) -> None:
+        """out = a @ b by cuBLAS: TF32 where CuPy is set to it; bfloat16 is summed and given out in float32."""
+        if a.dtype.name != "bfloat16":
+            self.cupy.matmul(a, b, out=out)
+            return
+        (M, K), N = a.shape, b.shape[1]
+        if not (M and K and N):
+            out.fill(0)
+            return
+        # cuBLAS counts columns first: out.T = b.T @ a.T, and a transposed view is one that is not C-contiguous.
+        b_turned, a_turned = int(not b.flags.c_contiguous), int(not a.flags.c_contiguous)
+        self.cupy.cuda.cublas.gemmEx(
+            self.cupy.cuda.device.get_cublas_handle(), b_turned, a_turned, N, M, K, ctypes.addressof(_ONE),
+            b.data.ptr, _R_16BF, K if b_turned else N, a.data.ptr, _R_16BF, M if a_turned else K,
+            ctypes.addressof(_ZERO), out.data.ptr, _R_32F, N, _COMPUTE_32F, _DEFAULT_TENSOR_OP,
+        )  # fmt: skip
+
+
+def device_of(array):
+    """Host or Cuda, by where an array lies."""
+    return HOST if isinstance(array, np.ndarray) else Cuda(array.device.id)
+
+
+HOST = Host()
+
+
+class Workspace:
+    """One block of scratch memory, handed out piece by piece and taken back in the opposite order.
+
+    Parameters
+    ----------
+    size : int
+        Bytes; nothing beyond them is allocated.
+    device : Host or Cuda
+    least : int
+        Bytes of the smallest workspace that would do, for the error text.
+    """
+
+    def __init__(self, size: int, device=HOST, least: int = 0):
+        self.memory = device.scratch(size, least)
+        self.used = 0
+
+    def take(self, shape, dtype):
+        """An uninitialised array out of the block."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        begin = self.used
+        self.used += -(-size // ALIGNMENT) * ALIGNMENT
+        if self.used > len(self.memory):
+            raise MemoryError(f"workspace of {len(self.memory)} bytes is {self.used - len(self.memory)} bytes short")
+        return self.memory[begin : begin + size].view(dtype).reshape(shape)
+
+    def release(self, mark: int) -> None:
+        """Take back everything handed out since `used` was `mark`."""
+        self.used = mark

@@ -1,0 +1,290 @@
+"""One small call of every kernel's host function, in every branch: run by the simulator, compiled to PTX, and run on a GPU.
+
+A case is run twice, on NumPy arrays and on device arrays, and every array it was given or gives back must come out equal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from lattice import layout
+from lattice.kernels import rows
+from lattice.kernels.emissions import emit
+from lattice.kernels.forward_backward import forward_backward
+from lattice.kernels.gradient import gradient
+from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
+from lattice.kernels.locate import locate
+from lattice.kernels.occupied import compact
+
+F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+BF = np.dtype(ml_dtypes.bfloat16)
+LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
+FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call `function(*arguments, **options)`; `dtype` is what it stores, `lax` the entries whose value is left open."""
+
+    name: str
+    dtype: np.dtype
+    function: Callable
+    arguments: tuple
+    options: dict
+    slack: float = 0.0
+
+    @property
+    def id(self):
+        return f"{self.name}-{self.dtype.name}"
+
+
+def every_case() -> list[Case]:
+    found = []
+    for dtype in (F4, F8):
+        found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype)]
+    for stored in (F2, BF):
+        found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
+    return [*found, *_places()]
+
+
+def _logits(rng, count, size, dtype):
+    logits = (3 * rng.standard_normal((count, size))).astype(dtype)
+    logits[1] = -np.inf
+    logits[2, :3] = -np.inf
+    logits[3, size // 2] = np.nan
+    logits[4, 1] = np.inf
+    logits[5] = -np.inf
+    logits[5, 0] = np.nan
+    return logits
+
+
+def _emissions(dtype, stored):
+    rng = np.random.default_rng(0)
+    for size in (2, 70, 150):
+        logits = _logits(rng, 12, size, stored)
+        row = rng.permutation(12)[:11].astype(np.int64)
+        label = rng.integers(-1, size, 11).astype(np.int32)
+        for bias in (np.zeros(0, dtype), rng.standard_normal(size).astype(dtype)):
+            outputs = tuple(np.zeros(11, dtype) for _ in range(4))
+            yield Case(f"emit-{size}-bias{len(bias)}", stored, emit_only, (logits, bias, row, label, 1, *outputs), {})
+
+
+def emit_only(logits, bias, *rest):
+    """`emit` on logits of its own: where there is a bias the CPU adds it to them."""
+    emit(logits.copy(), bias, *rest)
+
+
+def frames_for(monotonic, bounded, lengths=LENGTHS):
+    T, U = lengths
+    bounds = None
+    if bounded:
+        first = np.maximum(0, np.arange(T.max())[None] - 2).repeat(len(T), axis=0)
+        bounds = first, first + 2
+        bounds[0][-1, 1], bounds[1][-1, 1] = 5, 2  # a frame without cells: no alignment
+    return layout.frames_of(np.arange(len(T)), T, U, monotonic, bounds)
+
+
+def _scores(frames, dtype):
+    rng = np.random.default_rng(1)
+    blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
+    blank[2] = -np.inf
+    return blank, label
+
+
+def _lattices(dtype):
+    for monotonic in (False, True):
+        for bounded in (False, True):
+            frames = frames_for(monotonic, bounded)
+            blank, label = _scores(frames, dtype)
+            name = f"{'monotonic' if monotonic else 'rnnt'}{'-bounded' if bounded else ''}"
+            sums = np.zeros(frames.cells), np.zeros(len(frames.labels))
+            yield Case(f"alpha-{name}", dtype, forward_backward, (frames, monotonic, blank, label, *sums), {"posteriors": False})
+            yield Case(f"posteriors-{name}", dtype, both_sweeps, (frames, monotonic, blank, label, *sums, sums[0].copy()), {})
+            yield Case(f"compact-{name}", dtype, compacted, (frames, monotonic, blank, label, FLOOR), {})
+            yield Case(f"compact-all-{name}", dtype, compacted, (frames, monotonic, blank, label, 0.0), {})
+
+
+def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
+    """Forward and backward; beta is the device's alone."""
+    scratch = beta.copy()
+    forward_backward(frames, monotonic, blank, label, alpha, log_z, scratch, posteriors=True)
+
+
+def compacted(frames, monotonic, blank, label, floor):
+    """The occupied cells of the lattices."""
+    count, alpha, log_z, beta = len(blank), *(like(blank, n, np.float64) for n in (len(blank), len(frames.labels), len(blank)))
+    maximum, total = blank.copy(), label.copy()
+    forward_backward(frames, monotonic, blank, label, alpha, log_z, beta, posteriors=True)
+    cells, edges = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
+    counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
+    edges, state = compact(frames, log_z, floor, (blank, label, maximum, total), cells, edges, counts, spare)
+    return (edges, cells[: edges[-1]], *state)
+
+
+def like(array, count, dtype):
+    """A fresh array where another one lies."""
+    if isinstance(array, np.ndarray):
+        return np.empty(count, dtype)
+    from lattice import arrays
+
+    return arrays.cupy().empty(count, dtype)
+
+
+def _gradients(dtype, stored):
+    rng = np.random.default_rng(2)
+    for size in (2, 150):
+        logits = _logits(rng, 12, size, stored)
+        logits[9, -1] = logits[9].astype(F8).max() - 89  # its share is subnormal in float32
+        row = rng.permutation(12)[:11].astype(np.int64)
+        label, owner = rng.integers(-1, size, 11).astype(np.int32), rng.integers(0, 3, 11).astype(np.int32)
+        label[label == 1] = 0
+        posteriors = (rng.random((2, 11)) * 0.5).astype(dtype)
+        posteriors[:, 4] = 0
+        maximum = logits[row].astype(dtype).max(axis=1)
+        with np.errstate(invalid="ignore"):
+            total = np.exp(logits[row].astype(dtype) - maximum[:, None]).sum(axis=1)
+        upstream = np.array([1.0, -0.3, 1e-3]).astype(dtype)
+        for bias in (np.zeros(0, dtype), np.full(size, 0.25, dtype)):
+            known = (bias, label, owner, 1, *posteriors, maximum + dtype.type(0.25 if len(bias) else 0), total, 0.5, upstream)
+            target = np.full(logits.shape, 7, stored)
+            yield Case(f"gradient-{size}-bias{len(bias)}", stored, gradient, (logits, target, row, *known), {})
+            yield Case(f"gradient-in-place-{size}-bias{len(bias)}", stored, in_place, (logits, row, *known), {})
+
+
+def in_place(logits, *rest):
+    """The gradient over the logits."""
+    gradient(logits, logits, *rest)
+
+
+def _hidden(dtype, stored):
+    rng = np.random.default_rng(3)
+    operand = stored if stored == BF else dtype
+    for holes in (False, True):
+        frames = frames_for(False, True)
+        cells = np.arange(3, frames.cells - 2)
+        cells = cells[rng.random(len(cells)) < 0.5] if holes else cells
+        label_base = np.append(0, np.cumsum(frames.labels.astype(np.int64) + 1))
+        outputs = np.empty((2, len(cells)), np.int64), np.empty((2, len(cells)), np.int32)
+        positions = np.zeros((4, 6), np.int32)
+        locate(0, cells, frames, positions, np.arange(len(frames.example)), label_base, *outputs[0], *outputs[1])
+        frame, slot = outputs[0]
+        for activation, number in ACTIVATIONS.items():
+            encoder = rng.standard_normal((20, 37)).astype(stored)
+            predictor = rng.standard_normal((label_base[-1], 37)).astype(stored)
+            encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
+            hidden = np.zeros((len(cells), 37), operand)
+            arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
+            yield Case(f"hidden-{activation}-holes{holes}", stored, compute_hidden, arguments, {})
+            # The transpose reads what the activation gives; both targets are handed the same rounded numbers.
+            given = np.tanh(rng.standard_normal((len(cells), 37))).astype(operand)
+            grad_hidden = rng.standard_normal((len(cells), 37)).astype(dtype)
+            sums = np.ones((len(frames.example), 37), dtype), np.ones((label_base[-1], 37), dtype)
+            arguments = (number, given, grad_hidden, frame, slot, cells, frames, label_base, *sums)
+            yield Case(f"transpose-{activation}-holes{holes}", stored, hidden_transpose, arguments, {})
+
+
+def _places():
+    rng = np.random.default_rng(4)
+    for monotonic, bounded in ((False, False), (True, False), (False, True)):
+        frames = frames_for(monotonic, bounded)
+        targets = rng.integers(1, 9, (4, 5)).astype(np.int32)
+        some = np.flatnonzero(rng.random(frames.cells) < 0.5)
+        for cells, count in ((rows.NO_IDS, frames.cells - 2), (some, len(some))):
+            outputs = (np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int32), np.zeros(count, np.int32))
+            bases = np.arange(len(frames.example)) * 3, np.arange(4) * 10
+            name = f"locate-{monotonic}-{bounded}-{len(cells)}"
+            yield Case(name, np.dtype(np.int64), locate, (2, cells, frames, targets, *bases, *outputs), {})
+
+
+def _rows(dtype):
+    rng = np.random.default_rng(5)
+    source, ids = rng.standard_normal((9, 35)).astype(dtype), rng.permutation(9)[:6]
+    yield Case("gather", dtype, rows.gather, (source, ids, np.zeros((6, 35), dtype)), {})
+    yield Case("scatter", dtype, rows.scatter, (source[:6].copy(), ids, np.ones((9, 35), dtype)), {})
+    visited = (rng.random(9) < 0.5).astype(np.uint8)
+    yield Case("clear", dtype, rows.clear_rows, (visited, source), {})
+    yield Case("mark", dtype, rows.mark, (ids, np.zeros(9, np.uint8)), {})
+
+
+def _stored_rows(stored):
+    """Rows that are rounded on the way; `clear` sees the bits of a half-precision array."""
+    rng = np.random.default_rng(6)
+    source, starts = rng.standard_normal((9, 35)).astype(F4), np.array([0, 4, 4, 9])
+    examples = np.array([3, 0, 2])
+    yield Case("unpack", stored, rows.unpack, (source, starts, examples, np.full((4, 6, 35), 7, stored)), {})
+    opens, total = np.array([0, 1, 0], np.uint8), rng.standard_normal((6, 35)).astype(F4)
+    arguments = (source, starts, np.array([1, 2, 2]), opens, total, np.full((4, 6, 35), 7, stored))
+    yield Case("share", stored, rows.share, arguments, {})
+    visited = np.array([1, 0, 1], np.uint8)
+    yield Case("clear", stored, rows.clear_rows, (visited, np.full((3, 40), 7, stored).view(np.uint16)), {})
+    special = np.array([[1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]], np.float32).repeat(3, axis=0)
+    yield Case("round", stored, rounded, (special, rows.NO_IDS, np.zeros((3, 8), stored)), {})
+
+
+def rounded(source, ids, target):
+    """A gather without ids, which rounds."""
+    if isinstance(source, np.ndarray):
+        with np.errstate(over="ignore"):
+            target[:] = source
+    else:
+        rows.gather(source, ids, target)
+
+
+def on_cpu(case: Case):
+    """The case with the CPU target, half precision widened where it has no CPU sweep: (arguments after the call, result)."""
+    half = case.dtype in (F2, BF)
+    arguments = [_copy(value, half and case.function not in (rows.unpack, rows.share, rounded)) for value in case.arguments]
+    with np.errstate(all="ignore"):
+        result = case.function(*arguments, **case.options)
+    return arguments, result
+
+
+def _copy(value, widen):
+    if not isinstance(value, np.ndarray):
+        return value
+    return value.astype(np.float32) if widen and value.dtype in (F2, BF) else value.copy()
+
+
+def assert_equal(name, ours, truth, dtype):
+    """Equal to rounding: what is computed with is float32 or float64, what is stored may be rounded to either side."""
+    if isinstance(truth, tuple):
+        for part, other in zip(ours, truth, strict=True):
+            assert_equal(name, part, other, dtype)
+        return
+    if not isinstance(truth, np.ndarray):
+        return
+    if truth.dtype.kind in "iu":
+        assert np.array_equal(ours, truth), name
+        return
+    info = ml_dtypes.finfo(ours.dtype)
+    ours, truth = ours.astype(np.float64), truth.astype(np.float64)
+    if ours.dtype != truth.dtype or info.bits == 16:
+        truth = np.where(np.abs(truth) > float(info.max), np.copysign(np.inf, truth), truth)
+    same = (ours == truth) | (np.isnan(ours) & np.isnan(truth))
+    worst = np.abs(np.where(same, 0, ours - truth))
+    bound = (1 if info.bits == 16 else 8) * float(info.eps) * np.maximum(1e-3 if info.bits == 16 else 1, np.abs(truth))
+    bound = np.where(np.isfinite(truth), bound, 0)
+    if not (worst <= bound).all():
+        at = tuple(np.argwhere(~(worst <= bound))[0].tolist())
+        raise AssertionError(f"{name}{list(at)} is {ours[at]}, expected {truth[at]}, off by {worst[at]:.2e}")
+
+
+def check(case: Case, place: Callable, fetch: Callable) -> None:
+    """Run a case on device arrays made by `place` and fetched by `fetch`, and compare with the CPU target."""
+    expected, expected_result = on_cpu(case)
+    arguments = [_place(value, place) for value in case.arguments]
+    result = case.function(*arguments, **case.options)
+    for number, (value, truth) in enumerate(zip(arguments, expected, strict=True)):
+        if isinstance(truth, np.ndarray):
+            assert_equal(f"{case.id}, argument {number}", fetch(value), truth, case.dtype)
+    if expected_result is not None:
+        given = tuple(part if isinstance(part, np.ndarray) else fetch(part) for part in result)
+        assert_equal(f"{case.id}, result", given, expected_result, case.dtype)
+
+
+def _place(value, place):
+    if isinstance(value, layout.Frames):
+        return layout.Frames(*(place(part) for part in value[:-1]), value.widest)
+    return place(value) if isinstance(value, np.ndarray) else value
