@@ -54,7 +54,7 @@ def read(x, name: str):
     if not hasattr(x, "__dlpack__"):
         raise TypeError(f"{name}: expected an array (NumPy, CuPy, or with __dlpack__), got {type(x).__name__}")
     try:
-        kind, number = (int(part) for part in x.__dlpack_device__())
+        kind, number = _device_of(x, name)
         if kind == dlpack.CPU:
             return dlpack.to_numpy(x)
         if kind in (dlpack.CUDA, dlpack.CUDA_MANAGED):
@@ -67,6 +67,15 @@ def read(x, name: str):
             text = "inside jit there is no memory to read: call from jax.pure_callback, or outside jit"
         raise TypeError(f"{name} of type {type(x).__name__} cannot be read by DLPack: {text}") from error
     raise ValueError(f"{name} is on device type {kind}, expected host memory (1) or CUDA ({dlpack.CUDA})")
+
+
+def _device_of(x, name: str) -> tuple[int, int]:
+    """DLPack's device type and number."""
+    try:
+        kind, number = x.__dlpack_device__()
+    except ValueError as error:
+        raise TypeError(f"{name} of type {type(x).__name__} has no device: {error}") from error
+    return int(kind), int(number)
 
 
 def _on_gpu(x, name: str, number: int):
@@ -97,7 +106,7 @@ def to_host(**arguments) -> list:
 
 
 def _start_copy(x, name: str, waited_for: dict):
-    if not hasattr(x, "__dlpack_device__") or int(x.__dlpack_device__()[0]) not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
+    if not hasattr(x, "__dlpack_device__") or _device_of(x, name)[0] not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
         return x
     array = read(x, name)
     with array.device:

@@ -60,18 +60,13 @@ class Relabelled:
     def __init__(self, producer, code: int, becomes: int):
         self.producer, self.code, self.becomes = producer, code, becomes
         self.changed = False
-        self.read_only = True
 
     def __dlpack_device__(self):
         return self.producer.__dlpack_device__()
 
     def __dlpack__(self, **options):
-        try:
-            capsule = self.producer.__dlpack__(**{"max_version": (1, 0), **options})
-        except TypeError:
-            options.pop("max_version", None)
-            capsule = self.producer.__dlpack__(**options)
-        tensor, self.read_only = _look_into(capsule)
+        capsule = self.producer.__dlpack__(**options)
+        tensor, _ = _look_into(capsule)
         if tensor.code == self.code and tensor.bits == 16:
             tensor.code = self.becomes
             self.changed = True
@@ -91,9 +86,11 @@ def to_numpy(producer) -> np.ndarray:
 
 def is_read_only(producer) -> bool:
     """Whether an array of another library may not be written to, or does not say."""
-    relabelled = Relabelled(producer, BFLOAT, BFLOAT)
-    relabelled.__dlpack__()
-    return relabelled.read_only
+    try:
+        capsule = producer.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        capsule = producer.__dlpack__()
+    return _look_into(capsule)[1]
 
 
 def exporter(array):

@@ -13,6 +13,7 @@ import numpy as np
 from . import layout
 from .arrays import ALIGNMENT, computing_dtype
 from .devices import Workspace
+from .groups import Group, number, segments, widens
 from .inputs import JointProblem
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
@@ -26,40 +27,6 @@ ARRAYS = 64
 """More pieces than the workspace is ever cut into: each may lose up to `ALIGNMENT` bytes."""
 MIN_BLOCK = 16
 """Rows of the weight gradient that the host works on at once, at least."""
-
-
-class Group(NamedTuple):
-    """Examples `begin` to `end` of the order of work, worked on at once: their frames, and the rows their cells are made of.
-
-    `examples` and `frames` are on the host; all that follows is where the kernels want it, `index` is `frames` again.
-    """
-
-    begin: int
-    end: int
-    examples: np.ndarray
-    frames: layout.Frames
-    index: layout.Frames
-    example: np.ndarray
-    source: np.ndarray
-    encoder: np.ndarray
-    predictor: np.ndarray
-    encoder_row: np.ndarray
-    predictor_row: np.ndarray
-    frame_base: np.ndarray
-    label_base: np.ndarray
-    positions: np.ndarray
-    vocabulary: list[np.ndarray]
-
-
-class Segment(NamedTuple):
-    """Examples `begin` to `end` of a group share an output layer; `ids` are its rows of the whole weight, None for all."""
-
-    begin: int
-    end: int
-    ids: np.ndarray | None
-    blank: int
-    weight: np.ndarray
-    bias: np.ndarray
 
 
 class Visited(NamedTuple):
@@ -104,12 +71,11 @@ class JointTiles:
         targets = problem.targets
         N, H, V = len(targets.blank), problem.weight.shape[1], problem.weight.shape[0]
         self.order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
-        self.widened = problem.encoder.dtype != dtype and not self.device.on_gpu
         S = V if problem.vocabulary is None else max((len(ids) for ids in problem.vocabulary), default=0)
         real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * self.operand.itemsize
         cells = layout.count_cells(self.order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
         rows = (targets.frame_lengths + targets.target_lengths + 1)[self.order]
-        copies = int(self.widened) + int(gradients)
+        copies = int(widens(problem)) + int(gradients)
         state = cells * (8 + 4 * real) + rows * (copies * row + layout.FRAME_BYTES)
         fixed = (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != self.operand) * V * operand_row
         fixed += (problem.weight.dtype != dtype) * gradients * V * row
@@ -152,60 +118,12 @@ class JointTiles:
         return array
 
     def group(self, index: int) -> Group:
-        """Number the cells of a group and, for half precision on the host, widen its rows."""
+        """Number the cells of a group; what an earlier group had in the workspace is gone."""
         self.space.release(self.base)
-        problem, targets = self.problem, self.problem.targets
-        begin, end = self.plan.groups[index]
-        examples = self.order[begin:end]
-        frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
-        source = examples if problem.encoder_index is None else problem.encoder_index[examples]
-        T_max, U1 = problem.encoder.shape[1], problem.predictor.shape[1]
-        encoder_row = source[frames.example] * T_max + frames.t
-        counts = frames.labels.astype(np.int64) + 1
-        label_base = np.append(0, np.cumsum(counts))
-        owner = np.repeat(np.arange(len(examples)), counts)
-        predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]
-        H = self.weight.shape[1]
-        encoder, predictor = problem.encoder.reshape(-1, H), problem.predictor.reshape(-1, H)
-        if self.widened:
-            encoder, encoder_row = self._widen(encoder, encoder_row, frames.starts)
-            predictor, predictor_row = self._widen(predictor, predictor_row, label_base)
-        vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
-        placed = self.device.upload(
-            self.space, *frames[:-1], examples, source, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
-            targets.positions[examples], *vocabulary,
-        )  # fmt: skip
-        index_of_frames, rest = layout.Frames(*placed[:5], frames.widest), placed[5:]
-        return Group(begin, end, examples, frames, index_of_frames, *rest[:2], encoder, predictor, *rest[2:7], rest[7:])
-
-    def _widen(self, source, rows, starts):
-        wide = self.space.take((len(rows), source.shape[1]), self.dtype)
-        for begin, end in zip(starts[:-1], starts[1:]):
-            wide[begin:end] = source[rows[begin] : rows[begin] + end - begin]
-        return wide, np.arange(len(rows))
+        return number(self.problem, self.order, *self.plan.groups[index], self.space)
 
     def segments(self, group: Group):
-        """Split a group where the vocabulary changes; the rows of a vocabulary are gathered for as long as it is in use."""
-        problem = self.problem
-        blanks = problem.targets.blank[group.examples]
-        if problem.vocabulary is None:
-            if len(blanks):
-                yield Segment(0, len(group.examples), None, int(blanks[0]), self.weight, self.bias)
-            return
-        ids = [problem.vocabulary[n] for n in group.examples]
-        begin = 0
-        while begin < len(ids):
-            end = begin + 1
-            while end < len(ids) and np.array_equal(ids[end], ids[begin]):
-                end += 1
-            mark, used = self.space.used, group.vocabulary[begin]
-            weight = self.space.take((len(used), self.weight.shape[1]), self.operand)
-            bias = self.space.take(len(used), self.dtype)
-            gather(self.weight, used, weight)
-            gather(self.bias[:, None], used, bias[:, None])
-            yield Segment(begin, end, used, int(blanks[begin]), weight, bias)
-            self.space.release(mark)
-            begin = end
+        return segments(group, self.problem, self.weight, self.bias, self.space)
 
     def _hidden(self, group: Group, start: int, cells, count: int):
         """(frame, slot, label, owner, hidden) of a tile."""

@@ -4,8 +4,10 @@ Hypothesis is reproducible, and without a deadline, because the first call of a 
 """
 
 import importlib.util
+import os
 
 from hypothesis import HealthCheck, settings
+from numba import config
 
 settings.register_profile(
     "transducer-lattice",
@@ -18,15 +20,34 @@ settings.register_profile(
 settings.load_profile("transducer-lattice")
 
 
+def why_no_gpu() -> str | None:
+    """Why the tests of a GPU cannot run here, or None where they can."""
+    from lattice import arrays
+
+    try:
+        arrays.cupy()
+    except RuntimeError as error:
+        return str(error)
+    return "the simulator takes its place in this process" if config.ENABLE_CUDASIM else None
+
+
 def pytest_terminal_summary(terminalreporter):
-    """One line for each tier of the tests that this run left out, and why."""
+    """One line for each tier of the tests that this run left out, and why; `TIERS` names those that are run elsewhere."""
+    elsewhere = os.environ.get("TIERS", "").split()
     for tier, reason in skipped_tiers():
-        terminalreporter.write_line(f"tier {tier}: not run, {reason}")
+        if tier not in elsewhere:
+            terminalreporter.write_line(f"tier {tier}: not run, {reason}")
 
 
 def skipped_tiers():
-    missing = [library for library in ("torch", "jax") if importlib.util.find_spec(library) is None]
-    if missing:
-        yield "dlpack", f"{' and '.join(missing)} not installed"
-    for tier in ("cudasim", "ptx", "cuda"):
-        yield tier, "this version has no CUDA kernels yet"
+    def lacking(*libraries):
+        return " and ".join(library for library in libraries if importlib.util.find_spec(library) is None)
+
+    if lacking("torch", "jax"):
+        yield "dlpack", f"{lacking('torch', 'jax')} not installed"
+    if not config.ENABLE_CUDASIM:
+        yield "cudasim", "NUMBA_ENABLE_CUDASIM is not set" if not lacking("greenlet") else "greenlet not installed"
+    if config.ENABLE_CUDASIM or lacking("numba_cuda"):
+        yield "ptx", "numba-cuda not installed" if lacking("numba_cuda") else "the simulator takes its place in this process"
+    if why_no_gpu():
+        yield "cuda", why_no_gpu()

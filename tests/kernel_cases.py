@@ -26,14 +26,18 @@ FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """A call `function(*arguments, **options)`; `dtype` is what it stores, `lax` the entries whose value is left open."""
+    """A call `function(*arguments, **options)`.
+
+    `dtype` is what it stores. Where argument `judge` is not finite afterwards, what stands in the arguments `lax` is left open.
+    """
 
     name: str
     dtype: np.dtype
     function: Callable
     arguments: tuple
     options: dict
-    slack: float = 0.0
+    judge: int = 0
+    lax: tuple = ()
 
     @property
     def id(self):
@@ -68,7 +72,7 @@ def _emissions(dtype, stored):
         label = rng.integers(-1, size, 11).astype(np.int32)
         for bias in (np.zeros(0, dtype), rng.standard_normal(size).astype(dtype)):
             outputs = tuple(np.zeros(11, dtype) for _ in range(4))
-            yield Case(f"emit-{size}-bias{len(bias)}", stored, emit_only, (logits, bias, row, label, 1, *outputs), {})
+            yield Case(f"emit-{size}-bias{len(bias)}", stored, emit_only, (logits, bias, row, label, 1, *outputs), {}, 5, (7, 8))
 
 
 def emit_only(logits, bias, *rest):
@@ -115,7 +119,7 @@ def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
 def compacted(frames, monotonic, blank, label, floor):
     """The occupied cells of the lattices."""
     count, alpha, log_z, beta = len(blank), *(like(blank, n, np.float64) for n in (len(blank), len(frames.labels), len(blank)))
-    maximum, total = blank.copy(), label.copy()
+    maximum, total, blank, label = blank.copy(), label.copy(), blank.copy(), label.copy()
     forward_backward(frames, monotonic, blank, label, alpha, log_z, beta, posteriors=True)
     cells, edges = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
@@ -247,11 +251,11 @@ def _copy(value, widen):
     return value.astype(np.float32) if widen and value.dtype in (F2, BF) else value.copy()
 
 
-def assert_equal(name, ours, truth, dtype):
+def assert_equal(name, ours, truth):
     """Equal to rounding: what is computed with is float32 or float64, what is stored may be rounded to either side."""
     if isinstance(truth, tuple):
         for part, other in zip(ours, truth, strict=True):
-            assert_equal(name, part, other, dtype)
+            assert_equal(name, part, other)
         return
     if not isinstance(truth, np.ndarray):
         return
@@ -259,32 +263,34 @@ def assert_equal(name, ours, truth, dtype):
         assert np.array_equal(ours, truth), name
         return
     info = ml_dtypes.finfo(ours.dtype)
+    half = info.bits == 16
     ours, truth = ours.astype(np.float64), truth.astype(np.float64)
-    if ours.dtype != truth.dtype or info.bits == 16:
-        truth = np.where(np.abs(truth) > float(info.max), np.copysign(np.inf, truth), truth)
     same = (ours == truth) | (np.isnan(ours) & np.isnan(truth))
-    worst = np.abs(np.where(same, 0, ours - truth))
-    bound = (1 if info.bits == 16 else 8) * float(info.eps) * np.maximum(1e-3 if info.bits == 16 else 1, np.abs(truth))
+    with np.errstate(invalid="ignore"):
+        worst = np.abs(np.where(same, 0, ours - truth))
+    bound = (1 if half else 8) * float(info.eps) * np.maximum(1e-3 if half else 1, np.abs(truth))
     bound = np.where(np.isfinite(truth), bound, 0)
     if not (worst <= bound).all():
         at = tuple(np.argwhere(~(worst <= bound))[0].tolist())
         raise AssertionError(f"{name}{list(at)} is {ours[at]}, expected {truth[at]}, off by {worst[at]:.2e}")
 
 
-def check(case: Case, place: Callable, fetch: Callable) -> None:
-    """Run a case on device arrays made by `place` and fetched by `fetch`, and compare with the CPU target."""
+def check(case: Case, put: Callable, fetch: Callable) -> None:
+    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target."""
     expected, expected_result = on_cpu(case)
-    arguments = [_place(value, place) for value in case.arguments]
+    arguments = [place(value, put) for value in case.arguments]
     result = case.function(*arguments, **case.options)
     for number, (value, truth) in enumerate(zip(arguments, expected, strict=True)):
         if isinstance(truth, np.ndarray):
-            assert_equal(f"{case.id}, argument {number}", fetch(value), truth, case.dtype)
+            certain = np.isfinite(expected[case.judge]) if number in case.lax else ...
+            assert_equal(f"{case.id}, argument {number}", fetch(value)[certain], truth[certain])
     if expected_result is not None:
         given = tuple(part if isinstance(part, np.ndarray) else fetch(part) for part in result)
-        assert_equal(f"{case.id}, result", given, expected_result, case.dtype)
+        assert_equal(f"{case.id}, result", given, expected_result)
 
 
-def _place(value, place):
+def place(value, put):
+    """One argument of a case on the device, by `put` for each array."""
     if isinstance(value, layout.Frames):
-        return layout.Frames(*(place(part) for part in value[:-1]), value.widest)
-    return place(value) if isinstance(value, np.ndarray) else value
+        return layout.Frames(*(put(part) for part in value[:-1]), value.widest)
+    return put(value) if isinstance(value, np.ndarray) else value

@@ -11,11 +11,14 @@ from math import comb, log
 
 import numpy as np
 
-ACTIVATIONS = {  # name: (function, derivative as a function of the pre-activation)
-    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
-    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype)),
+ACTIVATIONS = {  # name: (function, derivative as a function of the activation's value)
+    "tanh": (np.tanh, lambda y: 1 - y**2),
+    "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0).astype(y.dtype)),
     "identity": (lambda x: x, np.ones_like),
 }
+
+ROUNDED_OPERANDS: set[str] = set()
+"""Weight dtypes whose matrix products take operands rounded to them, on the device under test; the naive joint does too."""
 
 
 def truth_and_naive(function, dtype, *args, **options):
@@ -210,6 +213,12 @@ def joint_loss_and_grad(
     gradients : (encoder, predictor, weight, bias), shaped like the inputs, 0 on padding, bias None if `bias` is
     """
     function, derivative = ACTIVATIONS[activation]
+    stored = np.asarray(weight).dtype
+    rounds = dtype == np.float32 and stored.name in ROUNDED_OPERANDS
+
+    def operand(x):
+        return x.astype(stored).astype(dtype) if rounds else x
+
     weight = np.asarray(weight).astype(dtype)
     offset = np.zeros(len(weight), dtype) if bias is None else np.asarray(bias).astype(dtype)
     rows = range(len(targets)) if encoder_index is None else encoder_index
@@ -220,8 +229,7 @@ def joint_loss_and_grad(
     for n, row in enumerate(rows):
         frames, labels, ids = encoder_lengths[n], target_lengths[n], ids_of[n]
         local = {int(v): position for position, v in enumerate(ids)}
-        before = encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype)
-        hidden = function(before)
+        hidden = operand(function(encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype)))
         loss[n], grad_logits = loss_and_grad(
             hidden @ weight[ids].T + offset[ids],
             [local[int(v)] for v in targets[n, :labels]],
@@ -232,7 +240,8 @@ def joint_loss_and_grad(
             grad_loss=1 if grad_loss is None else grad_loss[n],
             dtype=dtype,
         )
-        grad_before = (grad_logits @ weight[ids]) * derivative(before)
+        grad_logits = operand(grad_logits)
+        grad_before = (grad_logits @ weight[ids]) * derivative(hidden)
         grad_encoder[row, :frames] += grad_before.sum(axis=1)
         grad_predictor[n, : labels + 1] += grad_before.sum(axis=0)
         grad_weight[ids] += np.einsum("tuv,tuh->vh", grad_logits, hidden)

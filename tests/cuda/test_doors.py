@@ -1,0 +1,39 @@
+"""The tests of the host's doors once more, on the device: their NumPy arrays are put there and fetched back round each call."""
+
+import pytest
+from _pytest.fixtures import FixtureFunctionDefinition
+
+import lattice
+from tests import (
+    oracle,
+    test_inputs,
+    test_inputs_values,
+    test_joint,
+    test_joint_laws,
+    test_joint_vjp,
+    test_sizes,
+    test_transducer,
+)
+from tests import test_transducer_laws as laws
+
+MODULES = (test_transducer, laws, test_joint, test_joint_laws, test_joint_vjp, test_sizes, test_inputs, test_inputs_values)
+HOST_ONLY = {}
+"""Tests that are about the host's memory or threads, and why."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def doors_on_the_device(there):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, door in there.doors().items():
+            patch.setattr(lattice, name, door)
+        patch.setattr(oracle, "ROUNDED_OPERANDS", {"bfloat16"})
+        yield
+
+
+for module in MODULES:
+    for name, value in vars(module).items():
+        if isinstance(value, FixtureFunctionDefinition):
+            globals()[name] = value
+        elif name.startswith("test_") and callable(value) and name not in HOST_ONLY:
+            globals()[f"test_{module.__name__.rpartition('.')[2].removeprefix('test_')}_{name.removeprefix('test_')}"] = value
+del module, name, value

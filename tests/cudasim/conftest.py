@@ -1,0 +1,52 @@
+"""The simulated device: CuPy's stand-in for memory, numba's simulator on greenlets for the kernels."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numba import config
+
+if config.ENABLE_CUDASIM:
+    from lattice import arrays
+    from lattice.kernels import hidden, launch, ptx
+    from tests.cudasim import fake_cublas, fake_cupy, scheduler
+
+FEW_THREADS = {"THREADS": 64, "LATTICE_THREADS": 3}
+"""More than a warp, so that several rows share a block; fewer than there are labels, so that threads stride over them."""
+
+
+def run(kernel, blocks, threads, arguments):
+    """`ptx.run` in the simulator: the kernel as a Python function over the memory of the stand-ins."""
+    with np.errstate(all="ignore"):
+        kernel[blocks, threads](*map(unwrap, arguments))
+
+
+def unwrap(argument):
+    if not isinstance(argument, fake_cupy.ndarray):
+        return argument
+    if not argument.flags.c_contiguous:
+        raise ValueError("a kernel takes C-contiguous arrays")
+    array = argument._array
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The stand-in for CuPy, with kernels that run in the simulator."""
+    arrays.cupy.cache_clear()
+    cupy = fake_cupy.install()
+    monkeypatch.setattr(cupy.cuda, "cublas", fake_cublas, raising=False)
+    monkeypatch.setattr(cupy.cuda, "device", SimpleNamespace(get_cublas_handle=lambda: 0), raising=False)
+    monkeypatch.setattr(ptx, "run", run)
+    for name, value in FEW_THREADS.items():
+        monkeypatch.setattr(launch, name, value)
+    monkeypatch.setattr(hidden, "MOST_THREADS", 32)
+    yield cupy
+    fake_cupy.uninstall()
+    arrays.cupy.cache_clear()
+
+
+@pytest.fixture(params=["forward", "reverse", "random:0"])
+def order(request, monkeypatch):
+    """The order in which the threads of a block run: a missing barrier shows in one of them."""
+    monkeypatch.setattr(scheduler, "ORDER", request.param)

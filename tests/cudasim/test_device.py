@@ -1,0 +1,156 @@
+"""What a device asks for beside the right numbers: waits, streams, mixed devices, memory that is not there, arrays of others."""
+
+import numpy as np
+import pytest
+from numba import config
+
+if not config.ENABLE_CUDASIM:
+    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
+
+import lattice
+from lattice import arrays
+from lattice.kernels import ptx
+from tests.problems import joint_problem, logits_problem
+
+SMALL = {"batch": 3, "frames": 4, "labels": 3}
+
+
+def placed(device, values, *, integers=True):
+    """Arguments on the device; with `integers` false ids and lengths stay on the host."""
+    keep = () if integers else "iu"
+    return [device.asarray(x) if isinstance(x, np.ndarray) and x.dtype.kind not in keep else x for x in values]
+
+
+@pytest.mark.parametrize("integers", [True, False])
+def test_from_logits_waits_at_the_door_alone(device, integers):
+    arguments = placed(device, logits_problem(0, **SMALL).args, integers=integers)
+    device.syncs = 0
+    lattice.transducer_loss_and_grad(*arguments)
+    assert device.syncs == int(integers)
+
+
+@pytest.mark.parametrize("integers", [True, False])
+def test_the_joint_waits_at_the_door_and_once_a_group(device, integers):
+    problem = joint_problem(0, vocabulary="lengths", **SMALL)
+    arguments, options = placed(device, problem.args, integers=integers), dict(problem.options)
+    for name in ("vocabulary", "vocabulary_lengths"):
+        options[name] = device.asarray(options[name]) if integers else options[name]
+    device.syncs = 0
+    lattice.joint_transducer_loss(*arguments, **options)
+    assert device.syncs == int(integers)
+    device.syncs = 0
+    lattice.joint_transducer_loss_and_grad(*arguments, **options)
+    assert device.syncs == int(integers) + 1
+    device.syncs = 0
+    upstream = device.asarray(np.ones(3, np.float32))
+    _, vjp = lattice.joint_transducer_loss_vjp(*arguments, **options)
+    assert device.syncs == int(integers) + 1
+    vjp(upstream)
+    assert device.syncs == int(integers) + 1
+
+
+def test_kernels_run_on_the_current_stream(device, monkeypatch):
+    streams, run = set(), ptx.run
+
+    def spy(*launch):
+        streams.add(device.cuda.get_current_stream().ptr)
+        run(*launch)
+
+    monkeypatch.setattr(ptx, "run", spy)
+    stream = device.cuda.Stream()
+    with stream:
+        lattice.joint_transducer_loss_and_grad(*placed(device, joint_problem(1, **SMALL).args))
+    assert streams == {stream.ptr}
+
+
+@pytest.mark.parametrize("position, name", [(1, "predictor"), (2, "weight"), (3, "bias")])
+def test_mixed_devices_are_named_before_anything_runs(device, monkeypatch, position, name):
+    problem = joint_problem(2, **SMALL)
+    arguments = placed(device, problem.args)
+    arguments[position] = problem.args[position]
+    monkeypatch.setattr(ptx, "run", None)
+    with pytest.raises(ValueError, match=rf"{name} is on the host, expected CUDA device 0 as the first argument"):
+        lattice.joint_transducer_loss(*arguments)
+    arguments = list(problem.args)
+    arguments[position] = device.asarray(arguments[position])
+    with pytest.raises(ValueError, match=rf"{name} is on CUDA device 0, expected the host"):
+        lattice.joint_transducer_loss(*arguments)
+
+
+def test_upstream_gradients_and_outputs_elsewhere_are_named(device):
+    problem = logits_problem(3, **SMALL)
+    arguments = placed(device, problem.args)
+    with pytest.raises(ValueError, match="grad_loss is on the host, expected CUDA device 0"):
+        lattice.transducer_loss_and_grad(*arguments, grad_loss=np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="out is on the host, expected CUDA device 0"):
+        lattice.transducer_loss_and_grad(*arguments, out=problem.logits.copy())
+
+
+def test_bad_input_is_told_before_any_kernel_is_launched(device, monkeypatch):
+    monkeypatch.setattr(ptx, "run", None)
+    arguments = placed(device, logits_problem(4, **SMALL).args)
+    arguments[2] = device.asarray(np.array([4, 9, 1]))
+    with pytest.raises(ValueError, match=r"logit_lengths\[1\] is 9, expected 1 to 5"):
+        lattice.transducer_loss(*arguments)
+    arguments[0] = device.asarray(np.ones((2, 3, 4, 5), np.int32))
+    with pytest.raises(TypeError, match="logits has dtype int32"):
+        lattice.transducer_loss(*arguments)
+
+
+def test_out_of_memory_names_what_was_asked_for_and_what_would_do(device):
+    problem = joint_problem(5, frames=30, labels=10, batch=4)
+    arguments = placed(device, problem.args, integers=False)
+    device.memory_info, device.limit = (40_000, 10**6), device.live_bytes + 40_000
+    with pytest.raises(
+        MemoryError, match=r"CUDA device 0 has no room for a workspace of \d+ bytes.*memory_limit=(\d+)"
+    ) as caught:
+        lattice.joint_transducer_loss(*arguments)
+    would_do = int(str(caught.value).split("memory_limit=")[1].split()[0])
+    loss = lattice.joint_transducer_loss(*arguments, memory_limit=would_do)
+    assert np.isfinite(device.asnumpy(loss)).all()
+    device.limit = device.live_bytes + 25_000
+    with pytest.raises(MemoryError, match=r"no room for an output of \d+ bytes.*overwrite=True"):
+        lattice.joint_transducer_loss_and_grad(*arguments, memory_limit=24_000)
+
+
+class Foreign:
+    """An array of another library on the device: read through DLPack, given back through its library's `from_dlpack`."""
+
+    def __init__(self, array, read_only=False):
+        self._fake, self.read_only = array, read_only
+
+    def __dlpack_device__(self):
+        return self._fake.__dlpack_device__()
+
+    def __dlpack__(self, **options):
+        if self.read_only:
+            options.pop("max_version", None)
+        return self._fake.__dlpack__(**options)
+
+    def __array_namespace__(self):
+        return type("namespace", (), {"from_dlpack": staticmethod(Foreign)})
+
+
+def test_arrays_of_other_libraries_come_back_in_kind(device):
+    problem = joint_problem(6, **SMALL)
+    expected = lattice.joint_transducer_loss(*problem.args)
+    foreign = [Foreign(x) for x in placed(device, problem.args)]
+    loss, gradients = lattice.joint_transducer_loss_and_grad(*foreign)
+    assert type(loss) is Foreign and all(type(part) is Foreign for part in gradients)
+    assert np.allclose(device.asnumpy(loss._fake), expected)
+
+
+def test_read_only_memory_on_a_device_is_not_overwritten(device):
+    encoder, *rest = (Foreign(x) for x in placed(device, joint_problem(7, **SMALL).args))
+    encoder.read_only = True
+    with pytest.raises(ValueError, match="encoder is read-only"):
+        lattice.joint_transducer_loss_and_grad(encoder, *rest, overwrite=True)
+
+
+def test_arrays_that_share_memory_are_refused(device):
+    memory = device.asarray(np.zeros((3, 8, 5), np.float32))
+    encoder, predictor = memory[:, :4].copy(), memory.reshape(-1)[:60].reshape(3, 4, 5)
+    rest = placed(device, joint_problem(8, **SMALL).args)[2:]
+    with pytest.raises(ValueError, match="share memory"):
+        lattice.joint_transducer_loss_and_grad(predictor, predictor, *rest, overwrite=True)
+    assert not arrays.overlap(encoder, predictor)

@@ -1,0 +1,14 @@
+"""Every kernel in the simulator, thread by thread, against the CPU target."""
+
+import pytest
+from numba import config
+
+if not config.ENABLE_CUDASIM:
+    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
+
+from tests import kernel_cases
+
+
+@pytest.mark.parametrize("case", kernel_cases.every_case(), ids=lambda case: case.id)
+def test_kernel(case, device, order):
+    kernel_cases.check(case, device.asarray, device.asnumpy)

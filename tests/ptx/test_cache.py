@@ -1,0 +1,61 @@
+"""Compiled kernels are kept on disk: found again, not taken when the driver refuses them, and not needed."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
+
+from numba import config
+
+from lattice.kernels import ptx, rows
+
+ARGUMENTS = (np.zeros(3, np.int64), np.zeros(4, np.uint8))
+
+
+class Driver:
+    """Loads what does not hold a forbidden word, and counts compilations."""
+
+    def __init__(self, monkeypatch, folder):
+        self.compiled, self.refused = 0, None
+        monkeypatch.setattr(config, "CACHE_DIR", str(folder))
+        monkeypatch.setattr(ptx, "load", self.load)
+        monkeypatch.setattr(ptx, "compile_kernel", self.compile)
+
+    def load(self, text):
+        if self.refused and self.refused in text:
+            raise RuntimeError("the driver refuses PTX")
+        return text
+
+    def compile(self, kernel, arguments, cc):
+        self.compiled += 1
+        return f"code {self.compiled}"
+
+
+def test_a_kernel_is_compiled_once(monkeypatch, tmp_path):
+    driver = Driver(monkeypatch, tmp_path / "new")
+    assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 1"
+    assert ptx._make(rows.mark_cuda, ARGUMENTS, (8, 0)) == "code 2"
+    assert ptx._make(rows.mark_cuda, (ARGUMENTS[0].astype(np.int32), ARGUMENTS[1]), (9, 0)) == "code 3"
+    assert driver.compiled == 3
+    monkeypatch.setattr(ptx, "_sources", lambda: "another version")
+    assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 4"
+
+
+def test_what_the_driver_refuses_is_compiled_anew(monkeypatch, tmp_path):
+    driver = Driver(monkeypatch, tmp_path)
+    ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
+    driver.refused = "code 1"
+    assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 2"
+    driver.refused = "code"
+    with pytest.raises(RuntimeError, match="refuses"):
+        ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
+
+
+def test_a_folder_that_cannot_be_written_to_is_done_without(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    Driver(monkeypatch, tmp_path / "file")
+    assert [ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) for _ in range(2)] == ["code 1", "code 2"]

@@ -1,0 +1,123 @@
+"""Every kernel compiles for sm_80 and sm_90 without a GPU or a driver, with the types its host function passes.
+
+The cases of `tests/kernel_cases.py` are called on stand-ins for device arrays, and what they would launch is compiled instead.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import types
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from lattice import arrays
+from lattice.kernels import ptx
+from tests import kernel_cases
+from tests.cudasim import fake_cupy
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
+
+FLOAT64_KERNELS = {"sums_cuda", "posteriors_cuda", "count_cuda", "list_cuda"}
+"""Sums over alignments are float64 whatever the scores are, and the two that list cells read one of them."""
+NEWEST_PTX = (9, 0)
+"""What a driver of CUDA 13.0 reads."""
+MOST_REGISTERS = {np.dtype(np.float64): 96}
+REGISTERS = 64
+"""With more, fewer than half the threads of a multiprocessor find room."""
+
+
+@contextlib.contextmanager
+def pretend_capability(cc):
+    """A device function asks the driver for the capability of the current device, whatever it is compiled for."""
+    from numba.cuda import dispatcher
+
+    device = types.SimpleNamespace(compute_capability=cc)
+    with mock.patch.object(dispatcher, "get_current_device", lambda: device):
+        yield
+
+
+def assembler():
+    found = shutil.which("ptxas")
+    if found is None and importlib.util.find_spec("nvidia") is not None:
+        roots = importlib.util.find_spec("nvidia").submodule_search_locations
+        found = next((str(path) for root in roots for path in Path(root).glob("*/bin/ptxas")), None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def launches():
+    """What every case launches: {(kernel, types): (arguments, dtype of the case)}."""
+    found = {}
+    arrays.cupy.cache_clear()
+    with mock.patch.dict("sys.modules"):
+        cupy = fake_cupy.install()
+        with mock.patch.object(ptx, "run") as run:
+            for case in kernel_cases.every_case():
+                run.side_effect = lambda kernel, blocks, threads, arguments, case=case: found.setdefault(
+                    (kernel, ptx.signature(arguments)), (arguments, case.dtype)
+                )
+                case.function(*(kernel_cases.place(value, cupy.asarray) for value in case.arguments), **case.options)
+    arrays.cupy.cache_clear()
+    return found
+
+
+def test_every_kernel_is_launched(launches):
+    import lattice.kernels as package
+
+    written = set()
+    for path in Path(package.__file__).parent.glob("*.py"):
+        written |= set(re.findall(r"@cuda_kernel\ndef (\w+)", path.read_text()))
+    assert written == {kernel.py_func.__name__ for kernel, _ in launches}
+
+
+@pytest.mark.parametrize("cc", [(8, 0), (9, 0)], ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
+def test_kernels_compile_and_assemble(launches, cc, tmp_path):
+    ptxas = assembler()
+    assert ptxas or not os.environ.get("CI"), "ptxas is part of the requirements of this tier"
+    for (kernel, signature), (arguments, dtype) in launches.items():
+        name = f"{kernel.py_func.__name__} {signature}"
+        # A device function keeps the first capability it was compiled for.
+        with pretend_capability(cc):
+            text = ptx.compile_kernel(kernel, arguments, cc)
+        assert f".target sm_{cc[0]}{cc[1]}" in text, name
+        version = tuple(map(int, re.search(r"\.version (\d+)\.(\d+)", text).groups()))
+        assert version <= NEWEST_PTX, f"{name}: PTX {version}, expected at most {NEWEST_PTX}"
+        if dtype != np.float64 and kernel.py_func.__name__ not in FLOAT64_KERNELS:
+            assert not re.search(r"\.f64\b", text), f"{name} computes in float64"
+        assert parameter_sizes(text) == passed_sizes(arguments), name
+        if ptxas:
+            assert_fits(ptxas, text, cc, tmp_path, name, MOST_REGISTERS.get(dtype, REGISTERS))
+
+
+def parameter_sizes(text: str) -> list[int]:
+    """Bytes of each parameter of the kernel in a PTX text."""
+    listed = re.search(r"\.entry\s+\w+\s*\((.*?)\)", text, re.DOTALL)[1]
+    return [int(bits) // 8 for bits in re.findall(r"\.param \.[a-z](\d+)", listed)]
+
+
+def passed_sizes(arguments) -> list[int]:
+    """Bytes of each parameter as a launch passes it."""
+    flat = []
+    for argument in arguments:
+        ptx.flatten(argument, flat)
+    return [value.dtype.itemsize if isinstance(value, np.generic) else 8 for value in flat]
+
+
+def assert_fits(ptxas, text, cc, folder, name, most):
+    """The assembler takes the text, keeps everything in registers, and does not need too many of them."""
+    source = folder / "kernel.ptx"
+    source.write_text(text)
+    command = [ptxas, "-v", f"-arch=sm_{cc[0]}{cc[1]}", str(source), "-o", str(folder / "kernel.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+    frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr).groups()
+    assert set(frame) == {"0"}, f"{name}: {done.stderr}"
+    used = int(re.search(r"Used (\d+) registers", done.stderr)[1])
+    assert used <= most, f"{name}: {used} registers, expected at most {most}"

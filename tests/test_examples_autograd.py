@@ -1,0 +1,76 @@
+"""The examples for torch, JAX and CuPy run, check themselves, and stay short enough to copy."""
+
+import ast
+import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(name):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_torch_example_checks_itself():
+    pytest.importorskip("torch")
+    lines = run("03_torch_autograd.py").splitlines()
+    assert lines[0].startswith("cpu: gradcheck passed") and "nats in 10 steps of SGD" in lines[1]
+    assert len(lines) in (2, 4)
+
+
+def test_jax_example_checks_itself():
+    pytest.importorskip("jax")
+    printed = run("04_jax_custom_vjp.py")
+    for expected in ("cpu: gradients agree", "cpu, eager: loss and gradients", "cpu, jit: loss and gradients"):
+        assert expected in printed
+
+
+def test_cupy_example_runs_or_says_what_is_missing():
+    printed = run("05_cupy.py")
+    if importlib.util.find_spec("cupy") is None:
+        assert printed == "CuPy is not installed: nothing to show\n"
+    else:
+        assert printed == "CuPy finds no GPU: nothing to show\n" or "relative to CPU" in printed
+
+
+def test_torch_function_refuses_what_it_cannot_do():
+    torch = pytest.importorskip("torch")
+    example = runpy.run_path(str(EXAMPLES / "03_torch_autograd.py"))
+    inputs = [torch.randn(shape, requires_grad=True) for shape in ((2, 5, 4), (2, 4, 4), (6, 4))]
+    encoder, loss_of = inputs[0], example["joint_transducer_loss"]
+    loss = loss_of(*inputs, None, *example["lengths"])
+    (grad,) = torch.autograd.grad(loss.square().sum(), encoder, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+    shifted = encoder + 1
+    loss = loss_of(shifted, *inputs[1:], None, *example["lengths"])
+    shifted += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.sum().backward()
+
+
+@pytest.mark.parametrize("name, most", [("03_torch_autograd.py", 79), ("04_jax_custom_vjp.py", 79), ("05_cupy.py", 59)])
+def test_examples_are_short_and_say_how_they_are_run(name, most):
+    text = (EXAMPLES / name).read_text()
+    assert len(text.splitlines()) <= most
+    says = ast.get_docstring(ast.parse(text))
+    assert f"Run: python examples/{name}" in says and 3 <= len(says.splitlines()) <= 6
+
+
+def test_what_is_to_be_copied_is_under_50_lines():
+    for name in ("03_torch_autograd.py", "04_jax_custom_vjp.py"):
+        body = ast.parse((EXAMPLES / name).read_text()).body
+        copied = [x for x in body if isinstance(x, (ast.ClassDef, ast.FunctionDef)) and x.name != "plain_loss"]
+        assert "joint_transducer_loss" in [x.name for x in copied]
+        assert sum(x.end_lineno - x.lineno + 1 for x in copied) < 50
