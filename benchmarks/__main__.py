@@ -2,7 +2,8 @@
 
 import argparse
 
-from . import joint, logits, memory, startup
+from . import joint, logits, memory, startup, table
+from .gpu import command as gpu
 
 
 def main() -> None:
@@ -19,6 +20,10 @@ def main() -> None:
     command.set_defaults(run=memory.main)
     command = commands.add_parser("startup", help=startup.__doc__.splitlines()[0])
     command.set_defaults(run=startup.main)
+    command = commands.add_parser("gpu", help=gpu.__doc__.splitlines()[0])
+    gpu.add_arguments(command)
+    command.set_defaults(run=gpu.main)
+    commands.add_parser("table", help=table.__doc__.splitlines()[0]).set_defaults(run=table.main)
     for command in commands.choices.values():
         command.add_argument("--json", help="file for the record")
     options = parser.parse_args()

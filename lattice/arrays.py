@@ -133,7 +133,8 @@ def for_kernels(array):
     Numba would compile every kernel a second time for it, and arrays of some frameworks always carry the mark.
     """
     if not isinstance(array, np.ndarray):
-        return array if array.flags.c_contiguous else array.copy(order="C")
+        with array.device:
+            return array if array.flags.c_contiguous else array.copy(order="C")
     array = np.require(array, requirements=["C", "A"])
     return array if array.flags.writeable else np.asarray(_Alias(array)).view(array.dtype)
 

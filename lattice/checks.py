@@ -90,7 +90,8 @@ def read_grad_loss(grad_loss, count: int, dtype, device):
     if array.shape != (count,):
         raise ValueError(f"grad_loss has shape {array.shape}, expected ({count},), one for each example")
     one_device(device, grad_loss=array)
-    return array.astype(dtype)
+    with device.active():
+        return array.astype(dtype)
 
 
 def one_device(device, **real_arrays) -> None:

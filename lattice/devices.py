@@ -100,7 +100,8 @@ class Cuda:
         if values.dtype == dtype:
             return values
         output = self.empty(values.shape, dtype)
-        gather(values.reshape(len(values), -1), self.upload(None, NO_IDS)[0], output.reshape(len(values), -1))
+        rows = len(values), values.size // max(1, len(values))
+        gather(values.reshape(rows), self.upload(None, NO_IDS)[0], output.reshape(rows))
         return output
 
     def scratch(self, size: int, least: int):

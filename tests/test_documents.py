@@ -1,5 +1,6 @@
 """What the README and the examples say is run."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import lattice
+from benchmarks import table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +21,22 @@ def test_every_python_block_of_the_readme_runs():
     for block in blocks:
         exec(block, names)
     assert blocks and np.isfinite(names["loss"]).all()
+
+
+def test_the_tables_of_the_readme_are_those_of_the_records():
+    text = (ROOT / "README.md").read_text()
+    assert table.filled(text) == text, "python -m benchmarks table"
+    assert all(f"<!-- table {name} -->" in text for name in table.TABLES)
+
+
+def test_a_gpu_record_fills_the_table_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    assert table.MISSING in table.gpu_table()
+    rows = {"untrained, 256 MiB": {"ratio": 1.1}, "trained-like, 256 MiB": {"ratio": 0.4}}
+    record = {"benchmark": "gpu", "environment": {"date": "2030-01-01", "gpu": [{"name": "some GPU"}]}, "tests": {"passed": 7},
+              "sections": {"joint float32": {"default float32": {"rows": rows}}}}  # fmt: skip
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert "some GPU" in table.gpu_table() and "| 1.10 | not measured |" in table.gpu_table()
 
 
 def test_the_first_example_runs_and_is_short():

@@ -149,3 +149,21 @@ def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, vocab
     assert_alike(
         (device.asnumpy(loss), *map(device.asnumpy, gradients)), (host[0], *host[1]), dtype, operands=problem.weight.dtype
     )
+
+
+def test_a_batch_without_examples(there):
+    problem = joint_problem(11, **SMALL)
+    empty = [x[:0] if position not in (2, 3) else x for position, x in enumerate(problem.args)]
+    loss, gradients = there.joint_transducer_loss_and_grad(*empty)
+    assert loss.shape == (0,) and not gradients.weight.any() and gradients.encoder.shape == empty[0].shape
+    logits = logits_problem(11, **SMALL)
+    loss, grad = there.transducer_loss_and_grad(*(x[:0] for x in logits.args))
+    assert loss.shape == (0,) and grad.shape == (0, *logits.logits.shape[1:])
+
+
+def test_strided_inputs_are_copied(there):
+    problem = joint_problem(12, **SMALL)
+    host = lattice.joint_transducer_loss_and_grad(*problem.args)
+    turned = [np.asfortranarray(x) for x in problem.args]
+    ours = there.joint_transducer_loss_and_grad(*turned)
+    assert_alike((ours[0], *ours[1]), (host[0], *host[1]), np.float32)

@@ -1,0 +1,175 @@
+"""The sections that are measured on a GPU, each in a process of its own: `python -m benchmarks.gpu.sections NAME ...`.
+
+An invalid access spoils a CUDA context for good, and a kernel that hangs can only be ended with its process: neither may cost
+more than one section. Each case prints its result as a line of JSON as soon as it has one.
+"""
+
+import argparse
+import contextlib
+import gc
+import json
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+import lattice
+from lattice import arrays
+
+from .. import shapes
+from . import device, losses, problems, stages, timing
+
+HEADLINE = {"B": 1024, "T": 1000, "U": 100, "V": 1024, "H": 512}
+HEADLINE_POOL, HEADLINE_LIMIT = 3_000_000_000, 64 << 20
+FLOAT32_BOUND, BFLOAT16_BOUND = 1e-5, 3e-2
+"""Largest deviation from the float64 oracle on the same inputs, relative to the largest entry."""
+SAME = 1e-5
+"""Largest relative difference of a loss in a batch and alone: matrix products of other sizes sum in another order."""
+
+
+class Report:
+    """Runs cases until the time is up; what fails is reported and does not stop the next one."""
+
+    def __init__(self, seconds: float, out=sys.stdout):
+        self.deadline, self.out = time.monotonic() + seconds, out
+
+    def case(self, name: str, measure, *arguments) -> None:
+        if time.monotonic() >= self.deadline:
+            result = {"not_measured": "out of time"}
+        else:
+            begin = time.monotonic()
+            try:
+                result = measure(*arguments)
+            except Exception as error:
+                frames = traceback.extract_tb(error.__traceback__)[-5:]
+                where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}: {frame.line}" for frame in frames]
+                result = {"error": timing.text_of(error), "where": where}
+            result = {**result, "took": time.monotonic() - begin}
+        print(json.dumps({name: result}), file=self.out, flush=True)
+        # A failed case may be kept alive by its traceback, in a cycle.
+        gc.collect()
+        # Where a case has spoiled the context, this fails like every case that follows: they shall say so themselves.
+        with contextlib.suppress(Exception):
+            arrays.cupy().get_default_memory_pool().free_all_blocks()
+            if "torch" in sys.modules:
+                sys.modules["torch"].cuda.empty_cache()
+
+
+def check(report) -> None:
+    """Gradients against the float64 oracle, and two runs bit for bit."""
+    for dtype, bound in (("float32", FLOAT32_BOUND), ("bfloat16", BFLOAT16_BOUND)):
+        report.case(f"oracle {dtype}", oracle_case, dtype, bound)
+    for dtype in ("float32", "bfloat16"):
+        report.case(f"two runs {dtype}", determinism_case, dtype)
+
+
+def oracle_case(dtype: str, bound: float) -> dict:
+    from tests import oracle
+
+    real = problems.real_dtype(dtype)
+    problem = problems.joint(problems.full(2, 12, 5, 20, 16), "untrained", real)
+    on_host = [array.get() for array in problem]
+    wide = [array.astype(np.float64) for array in on_host[:4]]
+    _, ours = lattice.joint_transducer_loss_and_grad(*problem)
+    _, truth = oracle.joint_loss_and_grad(*wide, *on_host[4:])
+    worst = {"joint": max(deviation(a, b) for a, b in zip(ours, truth))}
+    logits = shapes.logits_of(shapes.Joint(*wide, *on_host[4:])).astype(real)
+    _, ours = lattice.transducer_loss_and_grad(problems.device().upload(None, logits)[0], *problem[4:])
+    _, truth = oracle.batch_loss_and_grad(logits.astype(np.float64), *on_host[4:])
+    worst["logits"] = deviation(ours, truth)
+    # Written so that NaN is an error too.
+    wrong = [name for name, value in worst.items() if not value <= bound]
+    return {**worst, "bound": bound, **({"error": f"{', '.join(wrong)} too far from the oracle"} if wrong else {})}
+
+
+def deviation(ours, truth) -> float:
+    return float(np.abs(ours.get().astype(np.float64) - truth).max() / np.abs(truth).max())
+
+
+def determinism_case(dtype: str) -> dict:
+    real = problems.real_dtype(dtype)
+    shape = problems.ragged(8, 500)
+    inputs = {"joint": problems.joint(shape, "untrained", real), "logits": problems.logits(shape, real)}
+    doors = {"joint": lattice.joint_transducer_loss_and_grad, "logits": lattice.transducer_loss_and_grad}
+    equal = {}
+    for name, door in doors.items():
+        runs = [bits(*door(*inputs[name])) for _ in range(2)]
+        equal[name] = runs[0] == runs[1]
+    return {**equal, **({} if all(equal.values()) else {"error": "two runs differ"})}
+
+
+def bits(loss, gradients) -> list[bytes]:
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    return [array.get().tobytes() for array in (loss, *gradients)]
+
+
+def headline(report, dtype: str) -> None:
+    """B=1024, everything under 3e9 bytes of CuPy's pool."""
+    report.case(dtype, headline_case, dtype, *HEADLINE.values())
+
+
+def memory_in_use() -> int | None:
+    """Bytes in use on the first GPU by every process, asked without a CUDA context; None where nobody knows."""
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        return int(subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]) << 20
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None
+
+
+def headline_case(dtype: str, B: int, T: int, U: int, V: int, H: int) -> dict:
+    """One loss and gradient over the inputs, inputs and weights in the pool; it fails where the pool's limit is passed."""
+    before = memory_in_use()
+    cupy, place = arrays.cupy(), problems.device()
+    free, total = cupy.cuda.runtime.memGetInfo()
+    pool = cupy.get_default_memory_pool()
+    pool.set_limit(size=HEADLINE_POOL)
+    real = problems.real_dtype(dtype)
+    encoder, predictor = problems.normals((B, T, H), real), problems.normals((B, U + 1, H), real)
+    drawn = problems.host_joint(problems.full(1, 1, 1, V, H), "untrained")
+    targets = np.random.default_rng(problems.SEED).integers(1, V, (B, U), dtype=np.int32)
+    lengths = np.full(B, T, np.int32), np.full(B, U, np.int32)
+    rest = place.upload(None, drawn.weight.astype(real), drawn.bias.astype(real), targets, *lengths)
+    inputs = sum(array.nbytes for array in (encoder, predictor, *rest))
+    first = (encoder[:2], predictor[:2], *rest[:2], *(array[:2] for array in rest[2:]))
+    alone = lattice.joint_transducer_loss_and_grad(*first, memory_limit=HEADLINE_LIMIT)[0].get()
+    pool.free_all_blocks()
+    results = []
+
+    def run():
+        results.append(lattice.joint_transducer_loss_and_grad(
+            encoder, predictor, *rest, memory_limit=HEADLINE_LIMIT, overwrite=True
+        ))  # fmt: skip
+
+    seconds = []
+    held = pool.used_bytes()
+    growth = timing.peak_of(lambda: seconds.append(timing.timed(run)[0]))
+    loss = results[0][0].get()
+    apart = float(np.abs(loss[:2] - alone).max() / np.abs(alone).max())
+    row = {
+        "B": B, "T": T, "U": U, "V": V, "H": H, "seconds": seconds[0], "inputs": inputs, "growth": growth, "peak": held + growth,
+        "pool": pool.total_bytes(), "pool_limit": HEADLINE_POOL, "memory_limit": HEADLINE_LIMIT,
+        "process": None if before is None else total - cupy.cuda.runtime.memGetInfo()[0] - before,
+        "context": None if before is None else total - free - before, "mean_loss": float(loss.mean()),
+        "finite": bool(np.isfinite(loss).all()), "apart": apart, "bit_equal": bool((loss[:2] == alone).all()),
+    }  # fmt: skip
+    if not (row["finite"] and apart <= SAME):
+        row["error"] = "the loss is not finite, or not that of the first two examples alone"
+    return row
+
+
+SECTIONS = {
+    "check": check, "device": device.device, "headline": headline, "logits": losses.logits, "joint": losses.joint,
+    "stages": stages.stages,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument("arguments", nargs="*", help="dtypes")
+    parser.add_argument("--seconds", type=float, required=True, help="no case starts after this long")
+    options = parser.parse_args()
+    SECTIONS[options.section](Report(options.seconds), *options.arguments)

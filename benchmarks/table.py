@@ -1,0 +1,95 @@
+"""The tables of the README, made from the records: `python -m benchmarks table` writes them, a test compares them."""
+
+import json
+import re
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).resolve().parent.parent / "README.md"
+MISSING = "not measured"
+
+CPU_ROWS = {
+    "three matrix products, nothing else": "three GEMMs",
+    "**lattice**, 64 MiB": "lattice, {kind}, 64 MiB",
+    "lattice, every cell (`posterior_floor=0`)": "lattice, {kind}, every cell",
+    "optimized_transducer 1.4": "optimized_transducer, {kind}",
+    "fast_rnnt 1.3, exact": "fast_rnnt, {kind}",
+    "torch 2.11, log_softmax and autograd": "torch, naive, {kind}",
+    "torchaudio 2.11": "torchaudio, {kind}",
+    "fast_rnnt 1.3, pruned to 5 labels a frame (approximate)": "fast_rnnt, pruned, {kind}",
+}
+KINDS = ("untrained", "near-uniform", "trained-like")
+
+
+def newest(benchmark: str) -> dict | None:
+    """The latest record of a benchmark; of one day, the one with most rows."""
+    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    records = [record for record in records if record["benchmark"] == benchmark]
+    return max(records, key=lambda record: (record["environment"]["date"], len(record.get("rows", ()))), default=None)
+
+
+def cpu_table() -> str:
+    """Times of the fused joint in units of its three matrix products."""
+    rows = newest("joint")["rows"]
+    lines = ["| | untrained | near-uniform | trained-like |", "|---|---|---|---|"]
+    for name, key in CPU_ROWS.items():
+        cells = [rows.get(key.format(kind=kind), {}).get("ratio") for kind in KINDS]
+        if key == "three GEMMs":
+            texts = ["1"] * len(KINDS)
+        else:
+            texts = ["" if cell is None else f"{cell:.2f}" if cell < 1.5 else f"{cell:.1f}" for cell in cells]
+        bold = "**" if name.startswith("**") else ""
+        lines.append(f"| {name} | " + " | ".join(f"{bold}{text}{bold}" if text else "" for text in texts) + " |")
+    return "\n".join(lines)
+
+
+def looked_up(record: dict | None, *path):
+    """A value in a record, None where any part of the path is missing."""
+    node = record
+    for key in path:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
+
+
+def gpu_table() -> str:
+    """What was measured on a GPU, and what was not yet."""
+    record = newest("gpu")
+    names = [gpu["name"] for gpu in looked_up(record, "environment", "gpu") or ()]
+    lines = [f"| on a GPU ({', '.join(names) or 'none was at hand yet'}) | float32 | bfloat16 |", "|---|---|---|"]
+
+    def row(title, *paths, form):
+        values = [looked_up(record, *path) for path in paths]
+        lines.append(f"| {title} | " + " | ".join(MISSING if value is None else form(value) for value in values) + " |")
+
+    def joint(dtype, kind):
+        return "sections", f"joint {dtype}", f"default {dtype}", "rows", f"{kind}, 256 MiB", "ratio"
+
+    def logits(dtype, label, key):
+        return "sections", "logits", f"long {dtype}", "rows", label, key
+
+    both = ("float32", "bfloat16")
+    row("tests of the `cuda` tier that passed", ("tests", "passed"), ("tests", "passed"), form=str)
+    row("fused joint, untrained, in three matrix products", *(joint(d, "untrained") for d in both), form="{:.2f}".format)
+    row("fused joint, trained-like", *(joint(d, "trained-like") for d in both), form="{:.2f}".format)
+    row("loss from logits in place (B=8 T=1000 U=100 V=1024), in copies of the logits",
+        *(logits(d, "out=logits", "ratio") for d in both), form="{:.2f}".format)  # fmt: skip
+    row("torchaudio there", *(logits(d, "torchaudio", "ratio") for d in both), form="{:.2f}".format)
+    row("headline B=1024 T=1000 U=100 H=512 V=1024: bytes of the memory pool, inputs included",
+        *(("sections", f"headline {d}", d, "pool") for d in both), form="{:.3g}".format)  # fmt: skip
+    row("headline: seconds", *(("sections", f"headline {d}", d, "seconds") for d in both), form="{:.3g}".format)
+    return "\n".join(lines)
+
+
+TABLES = {"cpu": cpu_table, "gpu": gpu_table}
+
+
+def filled(text: str) -> str:
+    """A document with what stands between `<!-- table NAME -->` and `<!-- end -->` made anew."""
+    for name, make in TABLES.items():
+        between = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(between, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.S)
+    return text
+
+
+def main(options) -> None:
+    README.write_text(filled(README.read_text()))
