@@ -1,6 +1,7 @@
 """Where a problem is worked on: memory, copies and matrix products of the host and of a GPU behind one face."""
 
 import ctypes
+import math
 import threading
 
 import numpy as np
@@ -16,6 +17,11 @@ _ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
 _in_flight: list[tuple] = []
 """(event, pinned memory) of uploads that the device may not have read yet."""
 _in_flight_lock = threading.Lock()
+
+
+def _count(shape) -> int:
+    """Elements of an array of this shape."""
+    return math.prod(shape) if isinstance(shape, tuple) else int(shape)
 
 
 class Host:
@@ -39,7 +45,7 @@ class Host:
     def empty(self, shape, dtype):
         """A fresh C-contiguous output, aligned for every framework that takes it without a copy."""
         dtype = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = _count(shape) * dtype.itemsize
         return arrays.aligned_bytes(size).view(dtype)[: size // dtype.itemsize].reshape(shape)
 
     def convert(self, values, dtype):
@@ -92,7 +98,7 @@ class Cuda:
         try:
             return self.cupy.empty(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
-            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            size = _count(shape) * np.dtype(dtype).itemsize
             raise MemoryError(f"{self.name} has no room for an output of {size} bytes, {self._free()} are free: with "
                               "overwrite=True or out= the gradients need no memory of their own") from error  # fmt: skip
 
@@ -179,7 +185,7 @@ class Workspace:
     def take(self, shape, dtype):
         """An uninitialised array out of the block."""
         dtype = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = _count(shape) * dtype.itemsize
         begin = self.used
         self.used += -(-size // ALIGNMENT) * ALIGNMENT
         if self.used > len(self.memory):

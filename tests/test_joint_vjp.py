@@ -52,12 +52,15 @@ def test_overwriting_changes_where_not_what(kind, dtype, posterior_floor):
     assert not victim.predictor[np.isnan(problem.predictor)].any()
 
 
-def test_overwriting_is_refused():
+def test_overwriting_rows_that_are_shared_is_refused():
     problem = joint_problem(3, hypotheses=5)
     with pytest.raises(ValueError, match=r"overwrite.*encoder_index|encoder_index.*overwrite"):
         plain(problem, overwrite=True)
     with pytest.raises(ValueError, match=r"overwrite.*encoder_index|encoder_index.*overwrite"):
         lattice.joint_transducer_loss_vjp(*problem.args, **problem.options, overwrite=True)
+
+
+def test_read_only_arrays_are_not_overwritten():
     for name in ("encoder", "predictor"):
         problem = joint_problem(4)
         before = [array.copy() for array in problem.args[:2]]

@@ -91,6 +91,7 @@ def test_kernels_compile_and_assemble(launches, cc, tmp_path):
         assert version <= NEWEST_PTX, f"{name}: PTX {version}, expected at most {NEWEST_PTX}"
         if dtype != np.float64 and kernel.py_func.__name__ not in FLOAT64_KERNELS:
             assert not re.search(r"\.f64\b", text), f"{name} computes in float64"
+        assert not re.search(r"\b(add|sub|mul|fma|max|min)(\.\w+)*\.(f16|bf16)", text), f"{name} computes in half precision"
         assert parameter_sizes(text) == passed_sizes(arguments), name
         if ptxas:
             assert_fits(ptxas, text, cc, tmp_path, name, MOST_REGISTERS.get(dtype, REGISTERS))
