@@ -26,8 +26,10 @@ def cupy():
         raise RuntimeError(f"CuPy cannot be imported ({error}): pip install 'transducer-lattice[cuda13]'") from error
     if not cupy.cuda.is_available():
         raise RuntimeError("CuPy finds no CUDA device, or no driver that is new enough for it")
-    from numba import config, cuda
-
+    try:
+        from numba import config, cuda
+    except Exception as error:
+        raise RuntimeError(f"numba.cuda cannot be imported ({type(error).__name__}: {error})") from error
     if not config.ENABLE_CUDASIM and getattr(cuda, "implementation", "") != "NVIDIA":
         raise RuntimeError("numba's own CUDA target does not compile these kernels: pip install 'numba-cuda[cu13]'")
     return cupy
@@ -55,7 +57,7 @@ def read(x, name: str):
         raise TypeError(f"{name}: expected an array (NumPy, CuPy, or with __dlpack__), got {type(x).__name__}")
     try:
         kind, number = _device_of(x, name)
-        if kind == dlpack.CPU:
+        if kind in (dlpack.CPU, dlpack.CUDA_HOST):
             return dlpack.to_numpy(x)
         if kind in (dlpack.CUDA, dlpack.CUDA_MANAGED):
             return _on_gpu(x, name, number)
@@ -95,13 +97,17 @@ def to_host(**arguments) -> list:
     The one synchronisation at the door. Anything else is handed on as it is, for the checks to judge.
     """
     waited_for, copies = {}, []
-    for name, x in arguments.items():
-        if isinstance(x, (tuple, list)):
-            copies.append(type(x)(_start_copy(part, f"{name}[{i}]", waited_for) for i, part in enumerate(x)))
-        else:
-            copies.append(_start_copy(x, name, waited_for))
-    for stream in waited_for.values():
-        stream.synchronize()
+    try:
+        for name, x in arguments.items():
+            if isinstance(x, (tuple, list)):
+                copies.append(type(x)(_start_copy(part, f"{name}[{i}]", waited_for) for i, part in enumerate(x)))
+            else:
+                copies.append(_start_copy(x, name, waited_for))
+    finally:
+        # After an error too: the memory of a copy that is still under way must not go to someone else.
+        for number, stream in waited_for.items():
+            with cupy().cuda.Device(number):
+                stream.synchronize()
     return copies
 
 
@@ -143,7 +149,8 @@ def is_read_only(x, array) -> bool:
     """Whether the memory of argument `x`, read as `array`, may not be written to."""
     if isinstance(array, np.ndarray):
         return not array.flags.writeable
-    return x is not array and dlpack.is_read_only(x)
+    with array.device:
+        return x is not array and dlpack.is_read_only(x)
 
 
 def address(array) -> int:

@@ -15,8 +15,14 @@ _N, _T = 0, 1
 _ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
 
 _in_flight: list[tuple] = []
-"""(event, pinned memory) of uploads that the device may not have read yet."""
+"""(event, memory) that the device may not have read yet."""
 _in_flight_lock = threading.Lock()
+
+
+def _hold(event, memory) -> None:
+    with _in_flight_lock:
+        _in_flight[:] = [entry for entry in _in_flight if not entry[0].done]
+        _in_flight.append((event, memory))
 
 
 def _count(shape) -> int:
@@ -63,6 +69,15 @@ class Host:
     def upload(self, space, *host_arrays) -> list:
         """Index arrays made on the host, where the kernels want them."""
         return list(host_arrays)
+
+    def mark(self) -> None:
+        """The work so far, which on the host is done."""
+
+    def follow(self, mark) -> None:
+        """Wait for marked work."""
+
+    def keep(self, like, *used) -> None:
+        """Hold on to arrays until they have been read."""
 
     def matmul(self, a, b, out) -> None:
         np.matmul(a, b, out=out)
@@ -119,8 +134,27 @@ class Cuda:
             raise MemoryError(f"{self.name} has no room for a workspace of {size} bytes, {free} are free: {advice}") from error
 
     def _free(self) -> int:
+        """Bytes that the device and CuPy's pool could still give."""
         pool = self.cupy.get_default_memory_pool()
-        return int(self.cupy.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
+        free = int(self.cupy.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
+        return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
+
+    def mark(self):
+        """The work so far, for `follow`."""
+        return self.cupy.cuda.get_current_stream().record(self.cupy.cuda.Event(disable_timing=True))
+
+    def follow(self, mark) -> None:
+        """Let the current stream wait for marked work, which may have been given to another one."""
+        self.cupy.cuda.get_current_stream().wait_event(mark)
+
+    def keep(self, like, *used) -> None:
+        """Hold on to arrays until the device has read them, where their library would not wait for that.
+
+        torch's stream waits for ours when it takes an output, and CuPy frees memory in the order of its stream. JAX may reuse the
+        memory of a temporary as soon as it is let go.
+        """
+        if type(like).__module__.partition(".")[0] not in ("cupy", "torch"):
+            _hold(self.mark(), used)
 
     def upload(self, space, *host_arrays) -> list:
         """One copy for all, through pinned memory, so that nothing waits; they lie in `space`, or in fresh memory without one."""
@@ -133,10 +167,7 @@ class Cuda:
             for begin, array in zip(begins, host_arrays):
                 staged[begin : begin + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             block.set(staged)
-            event = self.cupy.cuda.get_current_stream().record()
-            with _in_flight_lock:
-                _in_flight[:] = [(begun, memory) for begun, memory in _in_flight if not begun.done]
-                _in_flight.append((event, pinned))
+            _hold(self.mark(), pinned)
         return [block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
                 for begin, array in zip(begins, host_arrays)]  # fmt: skip
 

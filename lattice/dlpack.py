@@ -9,7 +9,7 @@ import ctypes
 
 import numpy as np
 
-CPU, CUDA, CUDA_MANAGED = 1, 2, 13
+CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 UNSIGNED, BFLOAT = 1, 4
 READ_ONLY = 1
 

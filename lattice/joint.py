@@ -160,6 +160,7 @@ def joint_transducer_loss_vjp(
                 held[index] = Visited(*(array.copy() for array in visited))
                 left -= cost
         loss = _loss(tiles, log_z, encoder)
+        forward_done = problem.device.mark()
     del forward_pass
 
     def vjp(grad_loss=None):
@@ -167,8 +168,11 @@ def joint_transducer_loss_vjp(
         pullback.check_unused()
         backward_pass = copy.copy(tiles)
         with problem.device.active():
+            problem.device.follow(forward_done)
             backward_pass.open()
-            return pullback.run(backward_pass, upstream, problem.device.empty(len(tiles.order), np.float64), held)
+            gradients = pullback.run(backward_pass, upstream, problem.device.empty(len(tiles.order), np.float64), held)
+            problem.device.keep(encoder, upstream)
+            return gradients
 
     return loss, vjp
 
@@ -179,6 +183,8 @@ def _loss(tiles: JointTiles, log_z, like):
     if tiles.problem.encoder_index is not None:
         place, sorted_loss, loss = device.upload(None, np.argsort(tiles.order))[0], loss, device.empty(loss.shape, np.float64)
         gather(sorted_loss[:, None], place, loss[:, None])
+    problem = tiles.problem
+    device.keep(like, problem.encoder, problem.predictor, problem.weight, problem.bias)
     return arrays.give_back(device.convert(loss, tiles.dtype), like)
 
 

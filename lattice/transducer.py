@@ -48,7 +48,9 @@ def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, 
     """
     problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     with problem.device.active():
-        return arrays.give_back(_Lattices(problem).forward(posteriors=False), logits)
+        loss = _Lattices(problem).forward(posteriors=False)
+        problem.device.keep(logits, problem.logits)
+        return arrays.give_back(loss, logits)
 
 
 def transducer_loss_and_grad(
@@ -86,6 +88,7 @@ def transducer_loss_and_grad(
         lattices = _Lattices(problem)
         loss = lattices.forward(posteriors=True)
         lattices.backward(target, fastemit_lambda, grad_loss)
+        device.keep(logits, problem.logits, grad_loss)
         grad_logits = arrays.give_back(target.reshape(problem.shape), logits) if out is None else out
         return arrays.give_back(loss, logits), grad_logits
 

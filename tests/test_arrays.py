@@ -1,12 +1,17 @@
 """Arrays in and out: DLPack producers, memory that overlaps, read-only memory, the workspace."""
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lattice
 from lattice import devices
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def logits_problem():
@@ -49,6 +54,42 @@ def test_without_cupy_an_array_on_a_gpu_is_told_what_is_missing():
         lattice.transducer_loss(OnAnotherDevice(2), *rest)
     with pytest.raises(ValueError, match=r"targets is on CUDA device 0, which cannot be used"):
         lattice.transducer_loss(logits_problem()[0], OnAnotherDevice(2), *rest[1:])
+
+
+def test_a_broken_cuda_target_does_not_matter_on_the_cpu():
+    script = """
+import importlib.abc, sys
+class Broken(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "numba.cuda":
+            raise AttributeError("no NPDatetime")
+sys.meta_path.insert(0, Broken())
+import numpy as np, lattice
+one = np.ones(1, int)
+print(lattice.transducer_loss(np.zeros((1, 1, 2, 2), np.float32), np.ones((1, 1), int), one, one))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.startswith("[1.38"), done.stderr
+
+
+class Pinned:
+    """Host memory that a GPU can read, as torch's `pin_memory` makes it."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return (3, 0)
+
+
+def test_pinned_host_memory_is_host_memory():
+    logits, *rest = logits_problem()
+    expected = lattice.transducer_loss(logits, *rest)
+    assert np.array_equal(lattice.transducer_loss(logits, *map(Pinned, rest)), expected)
+    assert np.array_equal(lattice.transducer_loss(Pinned(logits), *rest), expected)
 
 
 def test_out_may_be_the_logits_or_apart_from_them():

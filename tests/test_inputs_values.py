@@ -79,9 +79,12 @@ def test_out():
     refuse(door, LOGITS, {"out": LOGITS.pack(LOGITS.logits)}, ValueError, "out", shape)
     refuse(door, LOGITS, {"out": np.zeros(shape, np.float32).tolist()}, TypeError, "out")
     refuse(door, LOGITS, {"out": np.zeros(shape[::-1], np.float32).T.reshape(shape, order="F")}, ValueError, "out")
-    frozen = np.zeros(shape, np.float32)
+
+
+def test_read_only_outputs_are_refused():
+    frozen = np.zeros(LOGITS.logits.shape, np.float32)
     frozen.setflags(write=False)
-    refuse(door, LOGITS, {"out": frozen}, ValueError, "out", "read-only")
+    refuse(LOGITS_DOORS[1:], LOGITS, {"out": frozen}, ValueError, "out", "read-only")
 
 
 def test_floor_and_limit():

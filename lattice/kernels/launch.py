@@ -16,7 +16,9 @@ from . import ptx
 
 try:
     from numba import cuda
-except ImportError:  # numba announces that it will drop its own CUDA target; the CPU half does not need it
+except Exception:
+    # numba announces that it will drop its own CUDA target, and a numba-cuda that does not fit to numba fails in many ways:
+    # the CPU half needs neither. `arrays.cupy` says what is wrong where a GPU is asked for.
     cuda = None
 
 cpu_sweep = partial(numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})

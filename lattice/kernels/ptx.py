@@ -11,10 +11,13 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import os
 import re
+import shutil
 import struct
 import threading
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +44,8 @@ class _Slots(threading.local):
 
 
 _slots = _Slots()
+_compiling = threading.RLock()
+"""Held while a kernel is compiled, because that changes what the whole process sees: an environment variable, a name of NumPy."""
 
 
 class _Function(NamedTuple):
@@ -73,7 +78,7 @@ def run(kernel, blocks: tuple[int, ...], threads: int, arguments: tuple) -> None
 
 def _slot(value) -> str:
     """Code of the `struct` module for one parameter in its slot."""
-    return "q" if isinstance(value, int) else "f4x" if isinstance(value, np.float32) else "d"
+    return "q" if isinstance(value, (int, np.integer)) else "f4x" if isinstance(value, np.float32) else "d"
 
 
 def _make(kernel, arguments: tuple, cc: tuple[int, int]):
@@ -82,11 +87,17 @@ def _make(kernel, arguments: tuple, cc: tuple[int, int]):
     with contextlib.suppress(OSError, RuntimeError):
         return load(path.read_text())
     text = compile_kernel(kernel, arguments, cc)
+    flat = []
+    for argument in arguments:
+        flatten(argument, flat)
+    if len(parameters(text)) != len(flat):
+        raise RuntimeError(f"this numba-cuda passes {len(parameters(text))} parameters to {kernel.py_func.__name__}, "
+                           f"expected {len(flat)}: another release, 0.30 for one, is needed")  # fmt: skip
     function = load(text)
     # Without a place to write to, as in an installation that is read-only, each process compiles for itself.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
         unfinished.write_text(text)
         unfinished.replace(path)
     return function
@@ -94,11 +105,16 @@ def _make(kernel, arguments: tuple, cc: tuple[int, int]):
 
 def _kept(kernel, types: tuple, cc: tuple[int, int]) -> Path:
     """Where the PTX of a kernel is kept; any change of the kernels or of the compiler leads to another file."""
-    from numba import config, cuda
-
-    wanted = hashlib.sha256(repr((types, cc, numba.__version__, getattr(cuda, "__version__", ""), _sources())).encode())
-    folder = Path(config.CACHE_DIR) if config.CACHE_DIR else Path(__file__).parent / "__pycache__"
+    wanted = hashlib.sha256(repr((types, cc, _compiler(), _sources())).encode())
+    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else Path(__file__).parent / "__pycache__"
     return folder / f"{kernel.py_func.__name__}-{wanted.hexdigest()[:24]}.ptx"
+
+
+@functools.cache
+def _compiler() -> tuple[str, str]:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return numba.__version__, importlib.metadata.version("numba-cuda")
+    return numba.__version__, ""
 
 
 @functools.cache
@@ -145,10 +161,58 @@ def capability(device) -> tuple[int, int]:
 
 
 def compile_kernel(kernel, arguments: tuple, cc: tuple[int, int]) -> str:
-    """PTX of a kernel for the types of these arguments."""
+    """PTX of a kernel for the types of these arguments.
+
+    Raises
+    ------
+    RuntimeError
+        A part of the CUDA toolkit is not found.
+    """
     from numba import cuda
 
-    return cuda.compile_ptx(kernel.py_func, signature(arguments), cc=cc)[0]
+    with _compiling, _row_stack(), _toolkit():
+        try:
+            return cuda.compile_ptx(kernel.py_func, signature(arguments), cc=cc)[0]
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"numba-cuda cannot compile {kernel.py_func.__name__} ({error}): set CUDA_HOME to the CUDA toolkit, or "
+                "pip install 'cuda-toolkit[nvrtc,nvvm]==13.0.*'"
+            ) from error
+
+
+@contextlib.contextmanager
+def _row_stack():
+    """NumPy 2.5 has no `row_stack` any more, and numba-cuda up to 0.30 asks for it where it fills its registries."""
+    missing = not hasattr(np, "row_stack")
+    if missing:
+        np.row_stack = lambda rows, **options: np.vstack(rows, **options)  # noqa: NPY201
+    try:
+        yield
+    finally:
+        if missing:
+            del np.row_stack  # noqa: NPY201
+
+
+@contextlib.contextmanager
+def _toolkit():
+    """Show numba-cuda the system's toolkit, which it does not look for where a part of one came with pip."""
+    known = {"CUDA_HOME", "CUDA_PATH"} & os.environ.keys()
+    nvcc = shutil.which("nvcc")
+    roots = [Path(nvcc).resolve().parents[1]] if nvcc else []
+    found = [root for root in (*roots, Path("/usr/local/cuda")) if (root / "nvvm" / "libdevice" / "libdevice.10.bc").exists()]
+    if not known and found:
+        os.environ["CUDA_HOME"] = str(found[0])
+    try:
+        yield
+    finally:
+        if not known and found:
+            del os.environ["CUDA_HOME"]
+
+
+def parameters(text: str) -> list[int]:
+    """Bytes of each parameter of the kernel in a PTX text."""
+    listed = re.search(r"\.entry\s+\w+\s*\((.*?)\)", text, re.DOTALL)
+    return [int(bits) // 8 for bits in re.findall(r"\.param \.[a-z](\d+)", listed[1])] if listed else []
 
 
 def load(text: str):
@@ -159,13 +223,15 @@ def load(text: str):
     RuntimeError
         The driver is older than the compiler that wrote the PTX.
     """
+    version, entry = re.search(r"\.version ([\d.]+)", text), re.search(r"\.entry\s+(\w+)", text)
+    if not (version and entry):
+        raise RuntimeError("no PTX: the text has no version or no kernel")
     module = arrays.cupy().cuda.Module()
     try:
         module.load(text.encode())
     except Exception as error:
-        version = re.search(r"\.version ([\d.]+)", text)[1]
         raise RuntimeError(
-            f"the driver refuses PTX of version {version} ({error}): install the CUDA toolkit of the driver's own release, "
+            f"the driver refuses PTX of version {version[1]} ({error}): install the CUDA toolkit of the driver's own release, "
             "for a driver of CUDA 13.0 pip install 'cuda-toolkit==13.0.*'"
         ) from error
-    return module.get_function(re.search(r"\.entry\s+(\w+)", text)[1])
+    return module.get_function(entry[1])

@@ -17,8 +17,8 @@ from tests import (
 from tests import test_transducer_laws as laws
 
 MODULES = (test_transducer, laws, test_joint, test_joint_laws, test_joint_vjp, test_sizes, test_inputs, test_inputs_values)
-HOST_ONLY = {"test_read_only_arrays_are_not_overwritten"}
-"""What is said of read-only NumPy memory: its copy on the device may be written to."""
+HOST_ONLY = {"test_read_only_arrays_are_not_overwritten", "test_read_only_outputs_are_refused", "test_dtypes_of_reals"}
+"""What is said of read-only NumPy memory, whose copy on the device may be written to, and of dtypes that CuPy does not have."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ if not config.ENABLE_CUDASIM:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 import lattice
-from lattice import arrays
+from lattice import arrays, devices
 from lattice.kernels import ptx
 from tests.problems import joint_problem, logits_problem
 
@@ -111,6 +111,42 @@ def test_out_of_memory_names_what_was_asked_for_and_what_would_do(device):
     device.limit = device.live_bytes + 25_000
     with pytest.raises(MemoryError, match=r"no room for an output of \d+ bytes.*overwrite=True"):
         lattice.joint_transducer_loss_and_grad(*arguments, memory_limit=24_000)
+
+
+def test_vjp_waits_for_the_stream_of_the_forward_pass(device, monkeypatch):
+    waited = []
+    monkeypatch.setattr(device.cuda.Stream, "wait_event", lambda stream, event: waited.append((stream.ptr, event)), raising=False)
+    forward, backward = device.cuda.Stream(), device.cuda.Stream()
+    with forward:
+        _, vjp = lattice.joint_transducer_loss_vjp(*placed(device, joint_problem(9, **SMALL).args))
+    with backward:
+        vjp()
+    assert [stream for stream, _ in waited] == [backward.ptr]
+
+
+def test_arguments_of_other_libraries_are_held_until_they_are_read(device, monkeypatch):
+    held = []
+    monkeypatch.setattr(devices, "_hold", lambda event, memory: held.append(memory))
+    arguments = placed(device, joint_problem(10, **SMALL).args)
+    lattice.joint_transducer_loss(*arguments)
+    assert not any(isinstance(memory, tuple) for memory in held)
+    lattice.joint_transducer_loss(*map(Foreign, arguments))
+    (kept,) = (memory for memory in held if isinstance(memory, tuple))
+    assert [array.data.ptr for array in kept] == [array.data.ptr for array in arguments[:4]]
+
+
+def test_an_error_at_the_door_waits_for_copies_under_way(device):
+    arguments = placed(device, joint_problem(11, **SMALL).args)
+    arguments[5] = OnNoDevice()
+    device.syncs = 0
+    with pytest.raises(TypeError, match="encoder_lengths"):
+        lattice.joint_transducer_loss(*arguments)
+    assert device.syncs == 1
+
+
+class OnNoDevice:
+    def __dlpack_device__(self):
+        raise ValueError("Unknown device type")
 
 
 class Foreign:

@@ -12,8 +12,9 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("nu
 from numba import config
 
 from lattice.kernels import ptx, rows
+from tests.ptx.test_launch import Array
 
-ARGUMENTS = (np.zeros(3, np.int64), np.zeros(4, np.uint8))
+ARGUMENTS = (Array(64, (3,), np.int64), Array(128, (4,), np.uint8))
 
 
 class Driver:
@@ -24,6 +25,7 @@ class Driver:
         monkeypatch.setattr(config, "CACHE_DIR", str(folder))
         monkeypatch.setattr(ptx, "load", self.load)
         monkeypatch.setattr(ptx, "compile_kernel", self.compile)
+        monkeypatch.setattr(ptx, "parameters", lambda text: [8] * 14)
 
     def load(self, text):
         if self.refused and self.refused in text:
@@ -39,7 +41,7 @@ def test_a_kernel_is_compiled_once(monkeypatch, tmp_path):
     driver = Driver(monkeypatch, tmp_path / "new")
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 1"
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (8, 0)) == "code 2"
-    assert ptx._make(rows.mark_cuda, (ARGUMENTS[0].astype(np.int32), ARGUMENTS[1]), (9, 0)) == "code 3"
+    assert ptx._make(rows.mark_cuda, (Array(64, (3,), np.int32), ARGUMENTS[1]), (9, 0)) == "code 3"
     assert driver.compiled == 3
     monkeypatch.setattr(ptx, "_sources", lambda: "another version")
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 4"
@@ -53,6 +55,19 @@ def test_what_the_driver_refuses_is_compiled_anew(monkeypatch, tmp_path):
     driver.refused = "code"
     with pytest.raises(RuntimeError, match="refuses"):
         ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
+
+
+def test_another_calling_convention_is_noticed(monkeypatch, tmp_path):
+    Driver(monkeypatch, tmp_path)
+    monkeypatch.setattr(ptx, "parameters", lambda text: [8] * 13)
+    with pytest.raises(RuntimeError, match="passes 13 parameters to mark_cuda, expected 14"):
+        ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
+
+
+@pytest.mark.parametrize("text", ["", ".version 9.0"])
+def test_a_damaged_file_is_no_kernel(text):
+    with pytest.raises(RuntimeError, match="no PTX"):
+        ptx.load(text)
 
 
 def test_a_folder_that_cannot_be_written_to_is_done_without(monkeypatch, tmp_path):

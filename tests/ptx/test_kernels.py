@@ -92,15 +92,9 @@ def test_kernels_compile_and_assemble(launches, cc, tmp_path):
         if dtype != np.float64 and kernel.py_func.__name__ not in FLOAT64_KERNELS:
             assert not re.search(r"\.f64\b", text), f"{name} computes in float64"
         assert not re.search(r"\b(add|sub|mul|fma|max|min)(\.\w+)*\.(f16|bf16)", text), f"{name} computes in half precision"
-        assert parameter_sizes(text) == passed_sizes(arguments), name
+        assert ptx.parameters(text) == passed_sizes(arguments), name
         if ptxas:
             assert_fits(ptxas, text, cc, tmp_path, name, MOST_REGISTERS.get(dtype, REGISTERS))
-
-
-def parameter_sizes(text: str) -> list[int]:
-    """Bytes of each parameter of the kernel in a PTX text."""
-    listed = re.search(r"\.entry\s+\w+\s*\((.*?)\)", text, re.DOTALL)[1]
-    return [int(bits) // 8 for bits in re.findall(r"\.param \.[a-z](\d+)", listed)]
 
 
 def passed_sizes(arguments) -> list[int]:
