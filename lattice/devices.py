@@ -87,7 +87,8 @@ class Cuda:
     """CuPy arrays on one GPU, the current stream of the caller, and the CUDA target."""
 
     on_gpu = True
-    tile_bytes = 1 << 30
+    tile_bytes = 192 << 20
+    """Long enough for matrix products and launches; more room is better given to more examples at once."""
     reserve = 0
 
     def __init__(self, number: int):

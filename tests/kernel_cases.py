@@ -50,7 +50,7 @@ def every_case() -> list[Case]:
         found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype)]
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
-    return [*found, *_places()]
+    return [*found, *_wide_lattices(), *_places()]
 
 
 def _logits(rng, count, size, dtype):
@@ -108,6 +108,15 @@ def _lattices(dtype):
             yield Case(f"posteriors-{name}", dtype, both_sweeps, (frames, monotonic, blank, label, *sums, sums[0].copy()), {})
             yield Case(f"compact-{name}", dtype, compacted, (frames, monotonic, blank, label, FLOOR), {})
             yield Case(f"compact-all-{name}", dtype, compacted, (frames, monotonic, blank, label, 0.0), {})
+
+
+def _wide_lattices():
+    """More frames than a block may have threads, and more cells in a frame than a warp has lanes."""
+    frames = frames_for(False, False, (np.array([70, 3]), np.array([40, 2])))
+    blank, label = _scores(frames, F4)
+    sums = np.zeros(frames.cells), np.zeros(2)
+    yield Case("posteriors-wide", F4, both_sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
+    yield Case("compact-wide", F4, compacted, (frames, False, blank, label, FLOOR), {})
 
 
 def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):

@@ -3,6 +3,8 @@
 The normaliser is kept in two parts, the row's maximum and the sum of exp(logit - maximum), because a float32
 `logit - log_norm` loses the loss when all logits carry a large offset. A row that is -inf throughout has no distribution: its
 arcs are closed. NaN and +inf anywhere in a row make its scores NaN.
+
+The CUDA kernel takes `math.exp`, for which a GPU has an instruction; the polynomial of cells.py exists to vectorise on a CPU.
 """
 
 import math
@@ -14,6 +16,9 @@ from numba.extending import overload, register_jitable
 
 from .cells import CLOSED, exp, score, typed, widen
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
+
+FOUR_WARPS = 4 * WARP
+ONE, TWO, THREE = np.uint64(WARP), np.uint64(2 * WARP), np.uint64(3 * WARP)
 
 
 def _order(logit):
@@ -96,13 +101,13 @@ def emit_cpu(begin, end, logits, bias, row, label, blank, blank_score, label_sco
 
 @register_jitable
 def fold(maximum, total, a, b, c, d):
-    """Take four more logits into a running maximum and the sum of exp(logit - maximum); four, to have as many loads under way."""
+    """Take four more logits into a running maximum and the sum of exp(logit - maximum)."""
     highest = max(max(a, b), max(c, d))
     if highest > maximum:
-        total = total * exp(maximum - highest)
+        total = total * math.exp(maximum - highest)
         maximum = highest
     base = typed(0, maximum) if maximum == typed(CLOSED, maximum) else maximum
-    return maximum, total + ((exp(a - base) + exp(b - base)) + (exp(c - base) + exp(d - base)))
+    return maximum, total + ((math.exp(a - base) + math.exp(b - base)) + (math.exp(c - base) + math.exp(d - base)))
 
 
 @register_jitable
@@ -111,15 +116,44 @@ def merge(maximum, total, other_maximum, other_total):
     highest = max(maximum, other_maximum)
     if highest == typed(CLOSED, highest):
         return highest, total + other_total
-    return highest, total * exp(maximum - highest) + other_total * exp(other_maximum - highest)
+    return highest, total * math.exp(maximum - highest) + other_total * math.exp(other_maximum - highest)
 
 
 @register_jitable
-def entry(logits, bias, r, v):
-    """logit + bias, -inf beyond the row."""
-    if v >= logits.shape[1]:
-        return typed(CLOSED, widen(logits[r, 0]))
-    return widen(logits[r, v]) + bias[v] if bias.shape[0] else widen(logits[r, v])
+def load_four(rows, bias, biased, r, v):
+    """rows[r, v] and the three entries that lie a warp apart, with the bias. Nothing stands between the loads: all are under way.
+
+    `v` is unsigned, because a signed index may be negative and asks for more instructions.
+    """
+    a, b = widen(rows[r, v]), widen(rows[r, v + ONE])
+    c, d = widen(rows[r, v + TWO]), widen(rows[r, v + THREE])
+    if biased:
+        return a + bias[v], b + bias[v + ONE], c + bias[v + TWO], d + bias[v + THREE]
+    return a, b, c, d
+
+
+@register_jitable
+def entry(rows, bias, biased, r, v):
+    """rows[r, v] with the bias, -inf beyond the row."""
+    if v >= rows.shape[1]:
+        return typed(CLOSED, widen(rows[r, 0]))
+    return widen(rows[r, v]) + bias[v] if biased else widen(rows[r, v])
+
+
+@register_jitable
+def reduce_row(logits, bias, biased, r, lane, like):
+    """Maximum and sum of a lane's part of a row; `biased` is a constant at each call, so that the loops hold no test of it."""
+    highest, summed = typed(CLOSED, like), typed(0, like)
+    whole = logits.shape[1] - logits.shape[1] % FOUR_WARPS
+    for begin in range(0, whole, FOUR_WARPS):
+        a, b, c, d = load_four(logits, bias, biased, r, np.uint64(begin + lane))
+        highest, summed = fold(highest, summed, a, b, c, d)
+    if whole < logits.shape[1]:
+        v = whole + lane
+        a, b = entry(logits, bias, biased, r, v), entry(logits, bias, biased, r, v + WARP)
+        c, d = entry(logits, bias, biased, r, v + 2 * WARP), entry(logits, bias, biased, r, v + 3 * WARP)
+        highest, summed = fold(highest, summed, a, b, c, d)
+    return highest, summed
 
 
 @cuda_kernel
@@ -127,21 +161,19 @@ def emit_cuda(logits, bias, row, label, blank, blank_score, label_score, maximum
     i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
     if i >= row.shape[0]:
         return
-    lane = cuda.threadIdx.x % WARP
-    r = row[i]
-    highest, summed = typed(CLOSED, total[i]), typed(0, total[i])
-    for v in range(lane, logits.shape[1], 4 * WARP):
-        a, b = entry(logits, bias, r, v), entry(logits, bias, r, v + WARP)
-        c, d = entry(logits, bias, r, v + 2 * WARP), entry(logits, bias, r, v + 3 * WARP)
-        highest, summed = fold(highest, summed, a, b, c, d)
+    lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
+    if biased:
+        highest, summed = reduce_row(logits, bias, True, r, lane, total[i])
+    else:
+        highest, summed = reduce_row(logits, bias, False, r, lane, total[i])
     for distance in (16, 8, 4, 2, 1):
         other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
         highest, summed = merge(highest, summed, other, cuda.shfl_xor_sync(0xFFFFFFFF, summed, distance))
     if lane == 0:
         # A NaN passes the comparisons of a maximum by and stands in the sum alone.
         highest += summed - summed
-        label_logit = entry(logits, bias, r, label[i]) if label[i] >= 0 else typed(CLOSED, highest)
-        blank_score[i], label_score[i] = emit_scores(entry(logits, bias, r, blank), label_logit, highest, summed)
+        label_logit = entry(logits, bias, biased, r, label[i]) if label[i] >= 0 else typed(CLOSED, highest)
+        blank_score[i], label_score[i] = emit_scores(entry(logits, bias, biased, r, blank), label_logit, highest, summed)
         maximum[i], total[i] = highest, summed
 
 

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
+from . import launch as policy
 from .cells import CLOSED, log_add, posterior
-from .launch import LATTICE_THREADS, WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 
 
 @register_jitable
@@ -32,19 +33,19 @@ def inside(values, low, count, u):
 
 
 @register_jitable
-def arriving(f, begin, u, c, first, offset, monotonic, blank, label, alpha):
-    """alpha of cell c = (f, u), from the cells before it."""
+def by_blank(f, begin, u, first, offset, blank, alpha):
+    """What arrives in cell (f, u) by a blank arc."""
     if f > begin:
-        stay = leaving(blank, alpha, f - 1, u, first, offset)
-    else:
-        stay = 0.0 if u == 0 else CLOSED
-    step = CLOSED
-    if not monotonic:
-        if u > first[f]:
-            step = alpha[c - 1] + label[c - 1]
-    elif f > begin:
-        step = leaving(label, alpha, f - 1, u - 1, first, offset)
-    return log_add(stay, step)
+        return leaving(blank, alpha, f - 1, u, first, offset)
+    return 0.0 if u == 0 else CLOSED
+
+
+@register_jitable
+def by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha):
+    """What arrives in cell c = (f, u) by a label arc; `low` is u of the first cell of the frame."""
+    if monotonic:
+        return leaving(label, alpha, f - 1, u - 1, first, offset) if f > begin else CLOSED
+    return alpha[c - 1] + label[c - 1] if u > low else CLOSED
 
 
 @register_jitable
@@ -60,8 +61,11 @@ def total(end, labels, first, offset, monotonic, blank, label, alpha):
 def forward(begin, end, labels, first, offset, monotonic, blank, label, alpha):
     """Fill alpha for the frames of one example and return log_z."""
     for f in range(begin, end):
+        low = first[f]
         for c in range(offset[f], offset[f + 1]):
-            alpha[c] = arriving(f, begin, first[f] + c - offset[f], c, first, offset, monotonic, blank, label, alpha)
+            u = low + c - offset[f]
+            stay = by_blank(f, begin, u, first, offset, blank, alpha)
+            alpha[c] = log_add(stay, by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha))
     return total(end, labels, first, offset, monotonic, blank, label, alpha)
 
 
@@ -114,15 +118,18 @@ def held(values, f, u, first, offset):
 @register_jitable
 def departing(f, end, u, c, labels, first, offset, monotonic, blank, label, beta):
     """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
+    blank_score, label_score = blank[c], label[c]
     if f + 1 < end:
         stay = held(beta, f + 1, u, first, offset)
-        step = held(beta, f + 1, u + 1, first, offset)
     else:
         stay = 0.0 if u == labels else CLOSED
-        step = 0.0 if u + 1 == labels else CLOSED
     if not monotonic:
         step = held(beta, f, u + 1, first, offset)
-    return blank[c] + stay, label[c] + step
+    elif f + 1 < end:
+        step = held(beta, f + 1, u + 1, first, offset)
+    else:
+        step = 0.0 if u + 1 == labels else CLOSED
+    return blank_score + stay, label_score + step
 
 
 @cuda_kernel
@@ -136,19 +143,21 @@ def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, bet
     steps = T if monotonic else T + U
     for step in range(steps):
         wave = steps - 1 - step if back else step
-        low = 0 if monotonic else max(0, wave - T + 1)
         high = U if monotonic else min(U, wave)
-        for u in range(low + cuda.threadIdx.x, high + 1, cuda.blockDim.x):
+        u = cuda.threadIdx.x + (0 if monotonic else max(0, wave - T + 1))
+        # A range with a stride that is not a constant would divide, which takes as long as the rest.
+        while u <= high:
             f = begin + (wave if monotonic else wave - u)
             k = u - first[f]
-            if k < 0 or k >= offset[f + 1] - offset[f]:
-                continue
-            c = offset[f] + k
-            if back:
-                stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, beta)
-                beta[c] = log_add(stay, move)
-            else:
-                alpha[c] = arriving(f, begin, u, c, first, offset, monotonic, blank, label, alpha)
+            if 0 <= k < offset[f + 1] - offset[f]:
+                c = offset[f] + k
+                if back:
+                    stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, beta)
+                    beta[c] = log_add(stay, move)
+                else:
+                    stay = by_blank(f, begin, u, first, offset, blank, alpha)
+                    alpha[c] = log_add(stay, by_label(f, begin, first[f], u, c, first, offset, monotonic, label, alpha))
+            u += cuda.blockDim.x
         cuda.syncthreads()
     if cuda.threadIdx.x == 0 and not back:
         log_z[n] = total(end, U, first, offset, monotonic, blank, label, alpha)
@@ -189,7 +198,7 @@ def forward_backward(frames, monotonic, blank, label, alpha, log_z, beta=None, *
     """
     lowest = math.log(float(np.finfo(blank.dtype).tiny))
     if not on_host(blank):
-        threads = min(LATTICE_THREADS, -(-(frames.widest + 1) // WARP) * WARP)
+        threads = min(policy.LATTICE_THREADS, -(-(frames.widest + 1) // WARP) * WARP)
         directions = 2 if posteriors else 1
         launch(sums_cuda, (len(log_z), directions), threads, frames.starts, frames.labels, frames.first, frames.offset, monotonic,
                blank, label, alpha, beta if posteriors else alpha, log_z)  # fmt: skip

@@ -1,10 +1,12 @@
 """d loss / d logits, row by row, from the posteriors of the two arcs and the parts of the normaliser."""
 
+import math
+
 import numpy as np
 from numba.extending import register_jitable
 
 from .cells import exp, flush, store, typed
-from .emissions import entry
+from .emissions import FOUR_WARPS, ONE, THREE, TWO, entry, load_four
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -59,6 +61,28 @@ def gradient_cpu(
         )  # fmt: skip
 
 
+@register_jitable
+def share_of(logit, maximum, scale, smallest):
+    return softmax_entry(math.exp(logit - maximum), scale, smallest)
+
+
+@register_jitable
+def spread_row(source, bias, biased, target, r, lane, maximum, scale, smallest):
+    """A lane's part of weight * softmax; `biased` is a constant at each call."""
+    V = source.shape[1]
+    whole = V - V % FOUR_WARPS
+    for begin in range(0, whole, FOUR_WARPS):
+        # All four loads stand before the stores: the target may be the source, so the compiler must keep their order.
+        v = np.uint64(begin + lane)
+        a, b, c, d = load_four(source, bias, biased, r, v)
+        store(target, r, v, share_of(a, maximum, scale, smallest))
+        store(target, r, v + ONE, share_of(b, maximum, scale, smallest))
+        store(target, r, v + TWO, share_of(c, maximum, scale, smallest))
+        store(target, r, v + THREE, share_of(d, maximum, scale, smallest))
+    for v in range(whole + lane, V, WARP):
+        store(target, r, v, share_of(entry(source, bias, biased, r, v), maximum, scale, smallest))
+
+
 @cuda_kernel
 def gradient_cuda(
     source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, label_factor, grad_loss,
@@ -67,36 +91,31 @@ def gradient_cuda(
     i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
     if i >= row.shape[0]:
         return
-    lane = cuda.threadIdx.x % WARP
-    r, V = row[i], source.shape[1]
+    lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
     blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
     weight = blank_weight + label_weight
     if abs(weight) < tiny:
-        for v in range(lane, V, WARP):
+        for v in range(lane, source.shape[1], WARP):
             store(target, r, v, typed(0, weight))
         return
-    scale = weight / total[i]
+    # In locals, because a store may change what an array holds, for all the compiler knows.
+    highest, own, scale = maximum[i], label[i], weight / total[i]
     smallest = tiny / abs(scale)
-    for v in range(lane, V, 4 * WARP):
-        # All loads stand before the stores: source may be target, so the compiler must keep their order.
-        a, b = exp(entry(source, bias, r, v) - maximum[i]), exp(entry(source, bias, r, v + WARP) - maximum[i])
-        c, d = exp(entry(source, bias, r, v + 2 * WARP) - maximum[i]), exp(entry(source, bias, r, v + 3 * WARP) - maximum[i])
-        put(target, r, v, a, scale, smallest, blank, blank_weight, label[i], label_weight, tiny)
-        put(target, r, v + WARP, b, scale, smallest, blank, blank_weight, label[i], label_weight, tiny)
-        put(target, r, v + 2 * WARP, c, scale, smallest, blank, blank_weight, label[i], label_weight, tiny)
-        put(target, r, v + 3 * WARP, d, scale, smallest, blank, blank_weight, label[i], label_weight, tiny)
-
-
-@register_jitable
-def put(target, r, v, e, scale, smallest, blank, blank_weight, label, label_weight, tiny):
-    if v < target.shape[1]:
-        if v == blank:
-            x = flush(e * scale - blank_weight, tiny)
-        elif v == label:
-            x = flush(e * scale - label_weight, tiny)
-        else:
-            x = softmax_entry(e, scale, smallest)
-        store(target, r, v, x)
+    # Each lane sets the two special entries if it is the one that reads and writes them, so none waits for another.
+    sets_blank, sets_label = lane == blank % WARP, own >= 0 and lane == own % WARP
+    at_blank, at_label = typed(0, weight), typed(0, weight)
+    if sets_blank:
+        at_blank = flush(math.exp(entry(source, bias, biased, r, blank) - highest) * scale - blank_weight, tiny)
+    if sets_label:
+        at_label = flush(math.exp(entry(source, bias, biased, r, own) - highest) * scale - label_weight, tiny)
+    if biased:
+        spread_row(source, bias, True, target, r, lane, highest, scale, smallest)
+    else:
+        spread_row(source, bias, False, target, r, lane, highest, scale, smallest)
+    if sets_blank:
+        store(target, r, blank, at_blank)
+    if sets_label:
+        store(target, r, own, at_label)
 
 
 def gradient(

@@ -32,6 +32,8 @@ THREADS = 256
 """Threads of a block where a warp takes a row, or a thread a cell."""
 LATTICE_THREADS = 512
 """Most threads of the block that sweeps one lattice; longer transcripts are strided over."""
+SCAN_THREADS = 1024
+"""Threads of the one block that adds up over frames."""
 
 _pool: ThreadPoolExecutor | None = None
 

@@ -3,8 +3,10 @@
 A skipped cell would have added at most twice its posterior, in l1, to the gradient of the logits.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
+from . import launch as policy
 from .cells import CLOSED
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
 from .rows import gather
@@ -52,22 +54,30 @@ def count_cuda(example, offset, log_z, floor, blank, label, counts):
 
 @cuda_kernel
 def add_up_cuda(counts, starts, edges):
-    # One warp turns the counts of the frames into the place of each frame's first cell, and notes it for each example.
-    lane, before = cuda.threadIdx.x, 0
-    if lane == 0:
+    # One block turns the counts of the frames into the place of each frame's first cell, and notes it for each example.
+    sums = cuda.shared.array(WARP, np.int64)
+    lane, warp, warps = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, cuda.blockDim.x // WARP
+    before = 0
+    if cuda.threadIdx.x == 0:
         counts[0] = 0
-    for begin in range(1, counts.shape[0], WARP):
-        f = begin + lane
+    for begin in range(1, counts.shape[0], cuda.blockDim.x):
+        f = begin + cuda.threadIdx.x
         here = counts[f] if f < counts.shape[0] else 0
         for distance in (1, 2, 4, 8, 16):
             other = cuda.shfl_up_sync(0xFFFFFFFF, here, distance)
             if lane >= distance:
                 here += other
+        if lane == WARP - 1:
+            sums[warp] = here
+        cuda.syncthreads()
         if f < counts.shape[0]:
+            for w in range(warp):
+                here += sums[w]
             counts[f] = before + here
-        before += cuda.shfl_sync(0xFFFFFFFF, here, WARP - 1)
-    cuda.syncthreads()
-    for n in range(lane, edges.shape[0], WARP):
+        for w in range(warps):
+            before += sums[w]
+        cuda.syncthreads()
+    for n in range(cuda.threadIdx.x, edges.shape[0], cuda.blockDim.x):
         edges[n] = counts[starts[n]]
 
 
@@ -118,7 +128,7 @@ def compact(frames, log_z, floor, state, cells, edges, counts=None, spare=None):
     blank, label = state[:2]
     arguments = (frames.example, frames.offset, log_z, floor, blank, label, counts)
     by_warp(count_cuda, len(frames.example), *arguments)
-    launch(add_up_cuda, 1, WARP, counts, frames.starts, edges)
+    launch(add_up_cuda, 1, policy.SCAN_THREADS, counts, frames.starts, edges)
     by_warp(list_cuda, len(frames.example), *arguments, cells)
     edges = edges.get()
     moved = []

@@ -11,8 +11,12 @@ if config.ENABLE_CUDASIM:
     from lattice.kernels import hidden, launch, ptx
     from tests.cudasim import fake_cublas, fake_cupy, scheduler
 
-FEW_THREADS = {"THREADS": 64, "LATTICE_THREADS": 3}
-"""More than a warp, so that several rows share a block; fewer than there are labels, so that threads stride over them."""
+FEW = {
+    "launch": {"THREADS": 64, "LATTICE_THREADS": 3, "SCAN_THREADS": 64},
+    "hidden": {"MOST_THREADS": 32, "MOST_BLOCKS": 2, "SEARCHED": 4},
+}
+"""More than a warp, so that several rows share a block; else fewer threads, blocks and places than there is work for, so that
+every loop goes round."""
 
 
 def run(kernel, blocks, threads, arguments):
@@ -38,9 +42,9 @@ def device(monkeypatch):
     monkeypatch.setattr(cupy.cuda, "cublas", fake_cublas, raising=False)
     monkeypatch.setattr(cupy.cuda, "device", SimpleNamespace(get_cublas_handle=lambda: 0), raising=False)
     monkeypatch.setattr(ptx, "run", run)
-    for name, value in FEW_THREADS.items():
-        monkeypatch.setattr(launch, name, value)
-    monkeypatch.setattr(hidden, "MOST_THREADS", 32)
+    for module, values in ((launch, FEW["launch"]), (hidden, FEW["hidden"])):
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
     yield cupy
     fake_cupy.uninstall()
     arrays.cupy.cache_clear()
