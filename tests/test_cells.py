@@ -19,7 +19,7 @@ def exp_of(x, y):
 @numba.njit
 def tanh_of(x, y):
     for i in range(x.shape[0]):
-        y[i] = tanh(x[i])
+        y[i] = tanh(x[i], cells.exp(-abs(x[i] + x[i])))
 
 
 @numba.njit

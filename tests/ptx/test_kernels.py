@@ -55,14 +55,14 @@ def launches():
     """What every case launches: {(kernel, types): (arguments, dtype of the case)}."""
     found = {}
     arrays.cupy.cache_clear()
-    with mock.patch.dict("sys.modules"):
-        cupy = fake_cupy.install()
-        with mock.patch.object(ptx, "run") as run:
-            for case in kernel_cases.every_case():
-                run.side_effect = lambda kernel, blocks, threads, arguments, case=case: found.setdefault(
-                    (kernel, ptx.signature(arguments)), (arguments, case.dtype)
-                )
-                case.function(*(kernel_cases.place(value, cupy.asarray) for value in case.arguments), **case.options)
+    cupy = fake_cupy.install()
+    with mock.patch.object(ptx, "run") as run:
+        for case in kernel_cases.every_case():
+            run.side_effect = lambda kernel, blocks, threads, arguments, case=case: found.setdefault(
+                (kernel, ptx.signature(arguments)), (arguments, case.dtype)
+            )
+            case.function(*(kernel_cases.place(value, cupy.asarray) for value in case.arguments), **case.options)
+    fake_cupy.uninstall()
     arrays.cupy.cache_clear()
     return found
 
