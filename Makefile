@@ -9,8 +9,8 @@ BENCH ?= joint
 
 .PHONY: demo test test-gpu lint bench clean
 
-%/bin/pip:
-	$(PYTHON) -m venv $*
+$(VENV)/bin/pip $(CUDA)/bin/pip $(DLPACK)/bin/pip:
+	$(PYTHON) -m venv $(@:/bin/pip=)
 
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --editable ".[$*]"

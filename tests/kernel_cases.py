@@ -38,6 +38,7 @@ class Case:
     options: dict
     judge: int = 0
     lax: tuple = ()
+    exact: bool = False
 
     @property
     def id(self):
@@ -232,8 +233,11 @@ def _stored_rows(stored):
     yield Case("share", stored, rows.share, arguments, {})
     visited = np.array([1, 0, 1], np.uint8)
     yield Case("clear", stored, rows.clear_rows, (visited, np.full((3, 40), 7, stored).view(np.uint16)), {})
-    special = np.array([[1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]], np.float32).repeat(3, axis=0)
-    yield Case("round", stored, rounded, (special, rows.NO_IDS, np.zeros((3, 8), stored)), {})
+    special = [1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]
+    # Halfway between two neighbours, of which the even one is meant: the lower, and the upper.
+    half = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]
+    source = np.array([special + half], np.float32).repeat(3, axis=0)
+    yield Case("round", stored, rounded, (source, rows.NO_IDS, np.zeros(source.shape, stored)), {}, exact=True)
 
 
 def rounded(source, ids, target):
@@ -292,6 +296,8 @@ def check(case: Case, put: Callable, fetch: Callable) -> None:
     for number, (value, truth) in enumerate(zip(arguments, expected, strict=True)):
         if isinstance(truth, np.ndarray):
             certain = np.isfinite(expected[case.judge]) if number in case.lax else ...
+            if case.exact:
+                np.testing.assert_array_equal(fetch(value).astype(np.float64), truth.astype(np.float64))
             assert_equal(f"{case.id}, argument {number}", fetch(value)[certain], truth[certain])
     if expected_result is not None:
         given = tuple(part if isinstance(part, np.ndarray) else fetch(part) for part in result)

@@ -151,6 +151,13 @@ def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, vocab
     )
 
 
+def test_the_smallest_workspace_of_a_lattice_that_fills_it(there):
+    problem = joint_problem(13, batch=1, frames=60, labels=25, vocab=3, width=2, blank=0)
+    host = lattice.joint_transducer_loss_and_grad(*problem.args)
+    ours = there.joint_transducer_loss_and_grad(*problem.args, memory_limit=least(there, problem))
+    assert_alike((ours[0], *ours[1]), (host[0], *host[1]), np.float32)
+
+
 def test_a_batch_without_examples(there):
     problem = joint_problem(11, **SMALL)
     empty = [x[:0] if position not in (2, 3) else x for position, x in enumerate(problem.args)]
