@@ -1,10 +1,7 @@
 """One small call of every kernel's host function, in every branch: run by the simulator, compiled to PTX, and run on a GPU.
 
-A case is run twice, on NumPy arrays and on device arrays, and every array it was given or gives back must come out equal.
+How they are compared is in `tests/kernel_compare.py`.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -17,32 +14,12 @@ from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact
+from tests.kernel_compare import Case
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
 LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
 FLOOR = 1e-3
-
-
-@dataclass(frozen=True)
-class Case:
-    """A call `function(*arguments, **options)`.
-
-    `dtype` is what it stores. Where argument `judge` is not finite afterwards, what stands in the arguments `lax` is left open.
-    """
-
-    name: str
-    dtype: np.dtype
-    function: Callable
-    arguments: tuple
-    options: dict
-    judge: int = 0
-    lax: tuple = ()
-    exact: bool = False
-
-    @property
-    def id(self):
-        return f"{self.name}-{self.dtype.name}"
 
 
 def every_case() -> list[Case]:
@@ -227,17 +204,17 @@ def _stored_rows(stored):
     rng = np.random.default_rng(6)
     source, starts = rng.standard_normal((9, 35)).astype(F4), np.array([0, 4, 4, 9])
     examples = np.array([3, 0, 2])
-    yield Case("unpack", stored, rows.unpack, (source, starts, examples, np.full((4, 6, 35), 7, stored)), {})
+    yield Case("unpack", stored, rows.unpack, (source, starts, examples, np.full((4, 6, 35), 7, stored)), {}, stored=True)
     opens, total = np.array([0, 1, 0], np.uint8), rng.standard_normal((6, 35)).astype(F4)
     arguments = (source, starts, np.array([1, 2, 2]), opens, total, np.full((4, 6, 35), 7, stored))
-    yield Case("share", stored, rows.share, arguments, {})
+    yield Case("share", stored, rows.share, arguments, {}, stored=True)
     visited = np.array([1, 0, 1], np.uint8)
     yield Case("clear", stored, rows.clear_rows, (visited, np.full((3, 40), 7, stored).view(np.uint16)), {})
     special = [1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]
     # Halfway between two neighbours, of which the even one is meant: the lower, and the upper.
     half = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]
     source = np.array([special + half], np.float32).repeat(3, axis=0)
-    yield Case("round", stored, rounded, (source, rows.NO_IDS, np.zeros(source.shape, stored)), {}, exact=True)
+    yield Case("round", stored, rounded, (source, rows.NO_IDS, np.zeros(source.shape, stored)), {}, exact=True, stored=True)
 
 
 def rounded(source, ids, target):
@@ -247,65 +224,3 @@ def rounded(source, ids, target):
             target[:] = source
     else:
         rows.gather(source, ids, target)
-
-
-def on_cpu(case: Case):
-    """The case with the CPU target, half precision widened where it has no CPU sweep: (arguments after the call, result)."""
-    half = case.dtype in (F2, BF)
-    arguments = [_copy(value, half and case.function not in (rows.unpack, rows.share, rounded)) for value in case.arguments]
-    with np.errstate(all="ignore"):
-        result = case.function(*arguments, **case.options)
-    return arguments, result
-
-
-def _copy(value, widen):
-    if not isinstance(value, np.ndarray):
-        return value
-    return value.astype(np.float32) if widen and value.dtype in (F2, BF) else value.copy()
-
-
-def assert_equal(name, ours, truth):
-    """Equal to rounding: what is computed with is float32 or float64, what is stored may be rounded to either side."""
-    if isinstance(truth, tuple):
-        for part, other in zip(ours, truth, strict=True):
-            assert_equal(name, part, other)
-        return
-    if not isinstance(truth, np.ndarray):
-        return
-    if truth.dtype.kind in "iu":
-        assert np.array_equal(ours, truth), name
-        return
-    info = ml_dtypes.finfo(ours.dtype)
-    half = info.bits == 16
-    ours, truth = ours.astype(np.float64), truth.astype(np.float64)
-    same = (ours == truth) | (np.isnan(ours) & np.isnan(truth))
-    with np.errstate(invalid="ignore"):
-        worst = np.abs(np.where(same, 0, ours - truth))
-    bound = (1 if half else 8) * float(info.eps) * np.maximum(1e-3 if half else 1, np.abs(truth))
-    bound = np.where(np.isfinite(truth), bound, 0)
-    if not (worst <= bound).all():
-        at = tuple(np.argwhere(~(worst <= bound))[0].tolist())
-        raise AssertionError(f"{name}{list(at)} is {ours[at]}, expected {truth[at]}, off by {worst[at]:.2e}")
-
-
-def check(case: Case, put: Callable, fetch: Callable) -> None:
-    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target."""
-    expected, expected_result = on_cpu(case)
-    arguments = [place(value, put) for value in case.arguments]
-    result = case.function(*arguments, **case.options)
-    for number, (value, truth) in enumerate(zip(arguments, expected, strict=True)):
-        if isinstance(truth, np.ndarray):
-            certain = np.isfinite(expected[case.judge]) if number in case.lax else ...
-            if case.exact:
-                np.testing.assert_array_equal(fetch(value).astype(np.float64), truth.astype(np.float64))
-            assert_equal(f"{case.id}, argument {number}", fetch(value)[certain], truth[certain])
-    if expected_result is not None:
-        given = tuple(part if isinstance(part, np.ndarray) else fetch(part) for part in result)
-        assert_equal(f"{case.id}, result", given, expected_result)
-
-
-def place(value, put):
-    """One argument of a case on the device, by `put` for each array."""
-    if isinstance(value, layout.Frames):
-        return layout.Frames(*(put(part) for part in value[:-1]), value.widest)
-    return put(value) if isinstance(value, np.ndarray) else value

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from tests import kernel_cases
+from tests import kernel_cases, kernel_compare
 
 
 @pytest.mark.parametrize("case", kernel_cases.every_case(), ids=lambda case: case.id)
 def test_kernel(case, cupy):
-    kernel_cases.check(case, cupy.asarray, cupy.asnumpy)
+    kernel_compare.check(case, cupy.asarray, cupy.asnumpy)
 
 
 @pytest.mark.parametrize("threads", [32, 256])
@@ -20,5 +20,5 @@ def test_lattices_wider_than_a_block(cupy, threads, monkeypatch):
     rng = np.random.default_rng(0)
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(np.float32) for k in (0, 1))
     sums = np.zeros(frames.cells), np.zeros(2), np.zeros(frames.cells)
-    case = kernel_cases.Case("wide", np.dtype(np.float32), kernel_cases.both_sweeps, (frames, False, blank, label, *sums), {})
-    kernel_cases.check(case, cupy.asarray, cupy.asnumpy)
+    case = kernel_compare.Case("wide", np.dtype(np.float32), kernel_cases.both_sweeps, (frames, False, blank, label, *sums), {})
+    kernel_compare.check(case, cupy.asarray, cupy.asnumpy)

@@ -6,9 +6,9 @@ from numba import config
 if not config.ENABLE_CUDASIM:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
-from tests import kernel_cases
+from tests import kernel_cases, kernel_compare
 
 
 @pytest.mark.parametrize("case", kernel_cases.every_case(), ids=lambda case: case.id)
 def test_kernel(case, device, order):
-    kernel_cases.check(case, device.asarray, device.asnumpy)
+    kernel_compare.check(case, device.asarray, device.asnumpy)

@@ -18,7 +18,7 @@ import pytest
 
 from lattice import arrays
 from lattice.kernels import ptx
-from tests import kernel_cases
+from tests import kernel_cases, kernel_compare
 from tests.cudasim import fake_cupy
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
@@ -61,7 +61,7 @@ def launches():
             run.side_effect = lambda kernel, blocks, threads, arguments, case=case: found.setdefault(
                 (kernel, ptx.signature(arguments)), (arguments, case.dtype)
             )
-            case.function(*(kernel_cases.place(value, cupy.asarray) for value in case.arguments), **case.options)
+            case.function(*(kernel_compare.place(value, cupy.asarray) for value in case.arguments), **case.options)
     fake_cupy.uninstall()
     arrays.cupy.cache_clear()
     return found

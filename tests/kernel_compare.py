@@ -1,0 +1,98 @@
+"""How a case of `tests/kernel_cases.py` is run on two targets and compared.
+
+A case is run twice, on NumPy arrays and on device arrays, and every array it was given or gives back must come out equal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from lattice import layout
+
+HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call `function(*arguments, **options)`.
+
+    `dtype` is what it stores. Where argument `judge` is not finite afterwards, what stands in the arguments `lax` is left open.
+    `exact` asks for the very same numbers; `stored` says that the CPU takes half precision too.
+    """
+
+    name: str
+    dtype: np.dtype
+    function: Callable
+    arguments: tuple
+    options: dict
+    judge: int = 0
+    lax: tuple = ()
+    exact: bool = False
+    stored: bool = False
+
+    @property
+    def id(self):
+        return f"{self.name}-{self.dtype.name}"
+
+
+def on_cpu(case: Case):
+    """The case with the CPU target, half precision widened where it has no CPU sweep: (arguments after the call, result)."""
+    arguments = [_copy(value, case.dtype in HALF and not case.stored) for value in case.arguments]
+    with np.errstate(all="ignore"):
+        result = case.function(*arguments, **case.options)
+    return arguments, result
+
+
+def _copy(value, widen):
+    if not isinstance(value, np.ndarray):
+        return value
+    return value.astype(np.float32) if widen and value.dtype in HALF else value.copy()
+
+
+def assert_equal(name, ours, truth):
+    """Equal to rounding: what is computed with is float32 or float64, what is stored may be rounded to either side."""
+    if isinstance(truth, tuple):
+        for part, other in zip(ours, truth, strict=True):
+            assert_equal(name, part, other)
+        return
+    if not isinstance(truth, np.ndarray):
+        return
+    if truth.dtype.kind in "iu":
+        assert np.array_equal(ours, truth), name
+        return
+    info = ml_dtypes.finfo(ours.dtype)
+    half = info.bits == 16
+    ours, truth = ours.astype(np.float64), truth.astype(np.float64)
+    same = (ours == truth) | (np.isnan(ours) & np.isnan(truth))
+    with np.errstate(invalid="ignore"):
+        worst = np.abs(np.where(same, 0, ours - truth))
+    bound = (1 if half else 8) * float(info.eps) * np.maximum(1e-3 if half else 1, np.abs(truth))
+    bound = np.where(np.isfinite(truth), bound, 0)
+    if not (worst <= bound).all():
+        at = tuple(np.argwhere(~(worst <= bound))[0].tolist())
+        raise AssertionError(f"{name}{list(at)} is {ours[at]}, expected {truth[at]}, off by {worst[at]:.2e}")
+
+
+def check(case: Case, put: Callable, fetch: Callable) -> None:
+    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target."""
+    expected, expected_result = on_cpu(case)
+    arguments = [place(value, put) for value in case.arguments]
+    result = case.function(*arguments, **case.options)
+    for number, (value, truth) in enumerate(zip(arguments, expected, strict=True)):
+        if isinstance(truth, np.ndarray):
+            certain = np.isfinite(expected[case.judge]) if number in case.lax else ...
+            if case.exact:
+                np.testing.assert_array_equal(fetch(value).astype(np.float64), truth.astype(np.float64))
+            assert_equal(f"{case.id}, argument {number}", fetch(value)[certain], truth[certain])
+    if expected_result is not None:
+        given = tuple(part if isinstance(part, np.ndarray) else fetch(part) for part in result)
+        assert_equal(f"{case.id}, result", given, expected_result)
+
+
+def place(value, put):
+    """One argument of a case on the device, by `put` for each array."""
+    if isinstance(value, layout.Frames):
+        return layout.Frames(*(put(part) for part in value[:-1]), value.widest)
+    return put(value) if isinstance(value, np.ndarray) else value
