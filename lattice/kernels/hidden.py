@@ -1,8 +1,8 @@
 """activation(encoder + predictor) for a tile of cells, and its transpose.
 
 The transpose is split over columns: each thread walks all cells of the tile in order, so the sums over cells come out the same
-whatever the number of threads, without atomics. On a GPU a block takes a frame, or a label position, and adds up its cells in the same
-order.
+whatever the number of threads, without atomics. On a GPU a block takes a frame, or a label position, and adds up its cells in
+the same order.
 """
 
 import math

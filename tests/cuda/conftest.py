@@ -1,8 +1,13 @@
 """The real device, where there is one."""
 
+import os
+
 import pytest
 
 from tests.on_device import OnDevice
+
+# JAX would take most of the GPU's memory at its first array.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def pytest_ignore_collect(collection_path):
