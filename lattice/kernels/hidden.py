@@ -162,9 +162,13 @@ def to_frames_cuda(activation, hidden, grad_hidden, frame, grad_encoder):
         f = frame[i]
         if i > 0 and frame[i - 1] == f:
             continue
-        end = i + 1
-        while end < count and frame[end] == f:
-            end += 1
+        last, end = i, count
+        while end - last > 1:
+            middle = (last + end) // 2
+            if frame[middle] == f:
+                last = middle
+            else:
+                end = middle
         for h in range(cuda.threadIdx.x, width, cuda.blockDim.x):
             summed = grad_encoder[f, h]
             for k in range(i, end, 4):
