@@ -144,7 +144,8 @@ def test_relabelling_commutes(topology, dtype):
     logits = problem.logits[..., np.argsort(order)]
     new_loss, new_grad = both(replace(problem, logits=logits, targets=targets, blank=int(order[2])))
     compare.assert_same(new_loss, loss)
-    compare.assert_same(new_grad[..., order], grad)
+    # Another order of the sum over ids; in float64 the sums over alignments, as large as the loss, are rounded no finer.
+    compare.assert_same(new_grad[..., order], grad, scale=loss.max() if dtype == np.float64 else None)
 
 
 def test_a_negative_blank_counts_from_the_end():
