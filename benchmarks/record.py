@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -79,22 +80,29 @@ def in_child(module: str, **arguments) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def environment() -> dict:
-    """Machine, versions and commit."""
+def commit() -> str:
+    """The commit that was measured, marked where code has been changed since; empty without git."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        return ""
+    described = subprocess.run(["git", "describe", "--always"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    # Records and documents may be under way; what was measured may not.
+    code = ["lattice", "samplers", *(str(path) for path in Path(__file__).parent.rglob("*.py"))]
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT, capture_output=True).returncode
+    return f"{described}-dirty" if changed else described
+
+
+def environment(packages: tuple[str, ...] = PACKAGES) -> dict:
+    """Machine, versions of the packages that are there, and commit."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(["git", "describe", "--always"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    # Records and documents may be under way; what was measured may not.
-    code = ["lattice", "samplers", *(str(path) for path in Path(__file__).parent.glob("*.py"))]
-    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT, capture_output=True).returncode:
-        commit += "-dirty"
     cpu = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit, "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "date": datetime.date.today().isoformat(), "commit": commit(),
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
         "cpu": cpu[0] if cpu else platform.processor(), "cores": len(os.sched_getaffinity(0)), "versions": versions,
         "blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("openblas configuration", ""),
     }  # fmt: skip

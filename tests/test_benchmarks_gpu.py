@@ -215,3 +215,9 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=record.ROOT)
     assert done.returncode == 2 and len(done.stdout.splitlines()) == 1 and "CuPy cannot be imported" in done.stdout, done
     assert not path.exists()
+
+
+def test_a_record_made_without_git_says_when_and_of_what(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    known = gpu.environment()
+    assert known["date"] and known["commit"] == "" and known["versions"]["numpy"] == np.__version__ and len(known["tree"]) == 40

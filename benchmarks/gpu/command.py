@@ -4,11 +4,8 @@ The losses are measured section by section, each in a process of its own (sectio
 The exit code is 1 where a test, a check or a section failed, 2 where there is no GPU.
 """
 
-import importlib.metadata
 import json
 import os
-import platform
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -97,18 +94,9 @@ def failed(node) -> bool:
 
 def environment() -> dict:
     """That of every record, with what a GPU adds; the library's tree, because a copy without .git has no commit."""
-    try:
-        known = record.environment()
-    except OSError:
-        # No git on this machine.
-        known = {"command": "python -m benchmarks " + " ".join(sys.argv[1:]), "versions": {"python": platform.python_version()}}
+    known = record.environment((*record.PACKAGES, *PACKAGES))
     if not (record.ROOT / ".git").exists():
         known["commit"] = "a copy without .git: `git rev-parse COMMIT:lattice` prints the tree"
-    for package in PACKAGES:
-        try:
-            known["versions"][package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {**known, "tree": process.tree(record.ROOT / "lattice"), "gpu": process.gpus()}
 
 
