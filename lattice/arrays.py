@@ -181,9 +181,14 @@ def computing_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
+def aligned(size: int) -> int:
+    """`size` rounded up to the alignment."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 def aligned_bytes(size: int) -> np.ndarray:
     """`size` bytes of host memory, rounded up to the alignment and starting on it."""
-    size = -(-size // ALIGNMENT) * ALIGNMENT
+    size = aligned(size)
     memory = np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size]

@@ -30,10 +30,8 @@ def read_real(x, name: str, ndims: tuple[int, ...]):
 
 
 def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
-    """An int32 or int64 array whose axes have the sizes in `shape`; None stands for any size."""
+    """An int32 or int64 array on the host whose axes have the sizes in `shape`; None stands for any size."""
     array = arrays.read(x, name)
-    if not isinstance(array, np.ndarray):
-        array = arrays.to_host(**{name: array})[0]
     if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
         raise TypeError(f"{name} has dtype {array.dtype}, expected int32 or int64")
     if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape)):

@@ -3,15 +3,14 @@
 import ctypes
 import math
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 
 from . import arrays
-from .arrays import ALIGNMENT
-from .kernels.rows import NO_IDS, gather
+from .arrays import aligned
 
 _R_32F, _R_16BF, _COMPUTE_32F, _DEFAULT_TENSOR_OP = 0, 14, 68, 99
-_N, _T = 0, 1
 _ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
 
 _in_flight: list[tuple] = []
@@ -30,7 +29,17 @@ def _count(shape) -> int:
     return math.prod(shape) if isinstance(shape, tuple) else int(shape)
 
 
-class Host:
+class _Device:
+    def convert(self, values, dtype):
+        """`values` rounded to `dtype`, in a fresh array; values of that dtype already are handed on as they are."""
+        if values.dtype == dtype:
+            return values
+        output = self.empty(values.shape, dtype)
+        output[:] = values
+        return output
+
+
+class Host(_Device):
     """NumPy arrays and the CPU target."""
 
     name = "the host"
@@ -54,14 +63,6 @@ class Host:
         size = _count(shape) * dtype.itemsize
         return arrays.aligned_bytes(size).view(dtype)[: size // dtype.itemsize].reshape(shape)
 
-    def convert(self, values, dtype):
-        """`values` rounded to `dtype`, in a fresh array; values of that dtype already are handed on as they are."""
-        if values.dtype == dtype:
-            return values
-        output = self.empty(values.shape, dtype)
-        output[:] = values
-        return output
-
     def scratch(self, size: int, least: int):
         """`size` bytes for a workspace; with `least` bytes a smaller one would do."""
         return arrays.aligned_bytes(size)
@@ -83,24 +84,23 @@ class Host:
         np.matmul(a, b, out=out)
 
 
-class Cuda:
+@dataclass(frozen=True)
+class Cuda(_Device):
     """CuPy arrays on one GPU, the current stream of the caller, and the CUDA target."""
 
+    number: int
     on_gpu = True
     tile_bytes = 192 << 20
     """Long enough for matrix products and launches; more room is better given to more examples at once."""
     reserve = 0
 
-    def __init__(self, number: int):
-        self.number = number
-        self.name = f"CUDA device {number}"
-        self.cupy = arrays.cupy()
+    @property
+    def name(self) -> str:
+        return f"CUDA device {self.number}"
 
-    def __eq__(self, other):
-        return isinstance(other, Cuda) and self.number == other.number
-
-    def __hash__(self):
-        return hash(self.name)
+    @property
+    def cupy(self):
+        return arrays.cupy()
 
     def active(self):
         """Context to work in."""
@@ -118,17 +118,9 @@ class Cuda:
             raise MemoryError(f"{self.name} has no room for an output of {size} bytes, {self._free()} are free: with "
                               "overwrite=True or out= the gradients need no memory of their own") from error  # fmt: skip
 
-    def convert(self, values, dtype):
-        if values.dtype == dtype:
-            return values
-        output = self.empty(values.shape, dtype)
-        rows = len(values), values.size // max(1, len(values))
-        gather(values.reshape(rows), self.upload(None, NO_IDS)[0], output.reshape(rows))
-        return output
-
     def scratch(self, size: int, least: int):
         try:
-            return self.cupy.empty(-(-size // ALIGNMENT) * ALIGNMENT, np.uint8)
+            return self.cupy.empty(aligned(size), np.uint8)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             free = self._free()
             advice = f"memory_limit={max(least, free // 2)} would do" if least <= free else f"the least that would do is {least}"
@@ -159,7 +151,7 @@ class Cuda:
 
     def upload(self, space, *host_arrays) -> list:
         """One copy for all, through pinned memory, so that nothing waits; they lie in `space`, or in fresh memory without one."""
-        begins = np.cumsum([0] + [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in host_arrays])
+        begins = np.cumsum([0] + [aligned(array.nbytes) for array in host_arrays])
         size = int(begins[-1])
         block = self.empty(size, np.uint8) if space is None else space.take(size, np.uint8)
         if size:
@@ -219,7 +211,7 @@ class Workspace:
         dtype = np.dtype(dtype)
         size = _count(shape) * dtype.itemsize
         begin = self.used
-        self.used += -(-size // ALIGNMENT) * ALIGNMENT
+        self.used += aligned(size)
         if self.used > len(self.memory):
             raise MemoryError(f"workspace of {len(self.memory)} bytes is {self.used - len(self.memory)} bytes short")
         return self.memory[begin : begin + size].view(dtype).reshape(shape)

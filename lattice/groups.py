@@ -58,7 +58,7 @@ def number(problem: JointProblem, order: np.ndarray, begin: int, end: int, space
     space : Workspace
         What the kernels of a device read is put there; the host needs it for widened rows alone.
     """
-    targets, device = problem.targets, problem.device
+    targets = problem.targets
     examples = order[begin:end]
     frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
     source = examples if problem.encoder_index is None else problem.encoder_index[examples]
@@ -74,11 +74,10 @@ def number(problem: JointProblem, order: np.ndarray, begin: int, end: int, space
         encoder, encoder_row = _widen(encoder, encoder_row, frames.starts, dtype, space)
         predictor, predictor_row = _widen(predictor, predictor_row, label_base, dtype, space)
     vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
-    placed = device.upload(
-        space, *frames[:-1], examples, source, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
+    index, rest = frames.on(
+        problem.device, space, examples, source, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
         targets.positions[examples], *vocabulary,
     )  # fmt: skip
-    index, rest = layout.Frames(*placed[:5], frames.widest), placed[5:]
     return Group(begin, end, examples, frames, index, *rest[:2], encoder, predictor, *rest[2:7], rest[7:])
 
 

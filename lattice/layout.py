@@ -39,9 +39,11 @@ class Frames(NamedTuple):
         """(frames,) int64, the frame's number within its example."""
         return np.arange(len(self.example)) - self.starts[self.example]
 
-    def on(self, device, space):
-        """The same frames where a device's kernels want them."""
-        return Frames(*device.upload(space, *self[:-1]), self.widest)
+    def on(self, device, space, *others):
+        """The same frames where a device's kernels want them, and a list of other arrays, all in one upload."""
+        own = self[:-1]
+        placed = device.upload(space, *own, *others)
+        return Frames(*placed[: len(own)], self.widest), placed[len(own) :]
 
     def cells_of(self, begin: int, end: int) -> tuple[int, int]:
         """The range of cells of examples `begin` to `end`."""

@@ -103,10 +103,10 @@ class _Lattices:
         frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
         count, example = frames.cells, frames.example
         frame_base = problem.base[example] + frames.t * problem.step[example]
-        positions, frame_base, label_base, none = self.device.upload(
-            None, targets.positions, frame_base, np.zeros(len(examples), np.int64), NO_IDS
+        label_base = np.zeros(len(examples), np.int64)
+        self.frames, (positions, frame_base, label_base, none) = frames.on(
+            self.device, None, targets.positions, frame_base, label_base, NO_IDS
         )
-        self.frames = frames.on(self.device, None)
         self.row, self.label, self.owner = empty(count, np.int64), empty(count, np.int32), empty(count, np.int32)
         slot = empty(count, np.int64)
         locate(0, none, self.frames, positions, frame_base, label_base, self.row, slot, self.label, self.owner)

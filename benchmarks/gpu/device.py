@@ -95,7 +95,7 @@ def launch(count: int = LAUNCHES) -> dict:
     frame_base, label_base, positions, none, weight = place.upload(
         None, np.arange(4), np.zeros(1, np.int64), np.ones((1, 2), np.int32), NO_IDS, np.ones((32, 32), np.float32)
     )
-    frames, cells = frames.on(place, None), frames.cells
+    (frames, _), cells = frames.on(place, None), frames.cells
     row, slot, label, owner = (empty(cells, dtype) for dtype in (np.int64, np.int64, np.int32, np.int32))
     product = empty((32, 32), np.float32)
 

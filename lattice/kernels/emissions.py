@@ -158,7 +158,7 @@ def reduce_row(logits, bias, biased, r, lane, like):
 
 @cuda_kernel
 def emit_cuda(logits, bias, row, label, blank, blank_score, label_score, maximum, total):
-    i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
         return
     lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0

@@ -12,12 +12,13 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .cells import CLOSED, log_add, posterior
-from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 
 
 @register_jitable
 def leaving(scores, sums, f, u, first, offset):
     """alpha + score of the arc that leaves cell (f, u), -inf where that cell does not exist."""
+    # `cell_at` written out: through it the CPU's compiler inlines this no more, and the forward sweep takes five times as long.
     k = u - first[f]
     if k < 0 or k >= offset[f + 1] - offset[f]:
         return CLOSED
@@ -109,10 +110,17 @@ def forward_backward_cpu(begin, end, starts, labels, first, offset, monotonic, b
 
 
 @register_jitable
+def cell_at(f, u, first, offset):
+    """The number of cell (f, u), -1 where it does not exist."""
+    k = u - first[f]
+    return offset[f] + k if 0 <= k < offset[f + 1] - offset[f] else -1
+
+
+@register_jitable
 def held(values, f, u, first, offset):
     """values of cell (f, u), -inf where it does not exist."""
-    k = u - first[f]
-    return values[offset[f] + k] if 0 <= k < offset[f + 1] - offset[f] else CLOSED
+    c = cell_at(f, u, first, offset)
+    return values[c] if c >= 0 else CLOSED
 
 
 @register_jitable
@@ -148,9 +156,8 @@ def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, bet
         # A range with a stride that is not a constant would divide, which takes as long as the rest.
         while u <= high:
             f = begin + (wave if monotonic else wave - u)
-            k = u - first[f]
-            if 0 <= k < offset[f + 1] - offset[f]:
-                c = offset[f] + k
+            c = cell_at(f, u, first, offset)
+            if c >= 0:
                 if back:
                     stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, beta)
                     beta[c] = log_add(stay, move)
@@ -165,7 +172,7 @@ def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, bet
 
 @cuda_kernel
 def posteriors_cuda(starts, labels, example, first, offset, monotonic, blank, label, alpha, beta, log_z, lowest):
-    f = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return
     n = example[f]
@@ -198,7 +205,7 @@ def forward_backward(frames, monotonic, blank, label, alpha, log_z, beta=None, *
     """
     lowest = math.log(float(np.finfo(blank.dtype).tiny))
     if not on_host(blank):
-        threads = min(policy.LATTICE_THREADS, -(-(frames.widest + 1) // WARP) * WARP)
+        threads = whole_warps(frames.widest + 1, policy.LATTICE_THREADS)
         directions = 2 if posteriors else 1
         launch(sums_cuda, (len(log_z), directions), threads, frames.starts, frames.labels, frames.first, frames.offset, monotonic,
                blank, label, alpha, beta if posteriors else alpha, log_z)  # fmt: skip

@@ -23,6 +23,12 @@ def softmax_entry(e, scale, smallest):
 
 
 @register_jitable
+def arc_entry(e, scale, arc_weight, tiny):
+    """The same for the entry of an arc, whose weight is taken off."""
+    return flush(e * scale - arc_weight, tiny)
+
+
+@register_jitable
 def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, total, tiny, scratch):
     """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
 
@@ -42,9 +48,9 @@ def gradient_row(source, bias, target, blank, label, blank_weight, label_weight,
     smallest = tiny / abs(scale)
     for v in range(target.shape[0]):
         target[v] = softmax_entry(scratch[v], scale, smallest)
-    target[blank] = flush(scratch[blank] * scale - blank_weight, tiny)
+    target[blank] = arc_entry(scratch[blank], scale, blank_weight, tiny)
     if label >= 0:
-        target[label] = flush(scratch[label] * scale - label_weight, tiny)
+        target[label] = arc_entry(scratch[label], scale, label_weight, tiny)
 
 
 @cpu_sweep
@@ -88,7 +94,7 @@ def gradient_cuda(
     source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, label_factor, grad_loss,
     tiny,
 ):  # fmt: skip
-    i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
         return
     lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
@@ -105,9 +111,9 @@ def gradient_cuda(
     sets_blank, sets_label = lane == blank % WARP, own >= 0 and lane == own % WARP
     at_blank, at_label = typed(0, weight), typed(0, weight)
     if sets_blank:
-        at_blank = flush(math.exp(entry(source, bias, biased, r, blank) - highest) * scale - blank_weight, tiny)
+        at_blank = arc_entry(math.exp(entry(source, bias, biased, r, blank) - highest), scale, blank_weight, tiny)
     if sets_label:
-        at_label = flush(math.exp(entry(source, bias, biased, r, own) - highest) * scale - label_weight, tiny)
+        at_label = arc_entry(math.exp(entry(source, bias, biased, r, own) - highest), scale, label_weight, tiny)
     if biased:
         spread_row(source, bias, True, target, r, lane, highest, scale, smallest)
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import exp, store, typed, widen
-from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .locate import frame_of
 
 ACTIVATIONS = {"tanh": 0, "relu": 1, "identity": 2}
@@ -67,7 +67,7 @@ def activate_lane(activation, encoder, e, predictor, p, hidden, i, lane):
 
 @cuda_kernel
 def hidden_cuda(activation, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden):
-    i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    i = cuda.grid(1) // WARP
     if i >= hidden.shape[0]:
         return
     lane, e, p = cuda.threadIdx.x % WARP, encoder_row[frame[i]], predictor_row[slot[i]]
@@ -234,7 +234,7 @@ def hidden_transpose(activation, hidden, grad_hidden, frame, slot, cells, frames
         sweep(hidden_transpose_cpu, hidden.shape[1], activation, hidden, grad_hidden, frame, slot, grad_encoder, grad_predictor,
               work=2 * hidden.size)  # fmt: skip
         return
-    threads = min(MOST_THREADS, -(-hidden.shape[1] // WARP) * WARP)
+    threads = whole_warps(hidden.shape[1], MOST_THREADS)
     launch(to_frames_cuda, min(MOST_BLOCKS, len(cells)), threads, activation, hidden, grad_hidden, frame, grad_encoder)
     launch(to_slots_cuda, min(MOST_BLOCKS, len(grad_predictor)), threads, activation, hidden, grad_hidden, frame, cells,
            frames.starts, frames.example, frames.first, frames.offset, label_base, grad_predictor)  # fmt: skip

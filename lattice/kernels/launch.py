@@ -48,6 +48,11 @@ def on_host(array) -> bool:
     return isinstance(array, np.ndarray)
 
 
+def whole_warps(threads: int, most: int) -> int:
+    """Threads of a block that has work for so many, in whole warps as far as `most` allows."""
+    return min(most, -(-threads // WARP) * WARP)
+
+
 def by_warp(kernel, rows: int, *arguments) -> None:
     """Launch a kernel in which a warp takes a row."""
     launch(kernel, -(-rows // (THREADS // WARP)), THREADS, *arguments)

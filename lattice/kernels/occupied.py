@@ -42,7 +42,7 @@ def keeps(f, c, example, offset, log_z, floor, blank, label):
 
 @cuda_kernel
 def count_cuda(example, offset, log_z, floor, blank, label, counts):
-    f = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return
     lane, kept = cuda.threadIdx.x % WARP, 0
@@ -83,7 +83,7 @@ def add_up_cuda(counts, starts, edges):
 
 @cuda_kernel
 def list_cuda(example, offset, log_z, floor, blank, label, counts, cells):
-    f = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return
     lane, kept = cuda.threadIdx.x % WARP, counts[f]

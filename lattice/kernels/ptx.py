@@ -26,6 +26,7 @@ import numpy as np
 
 from .. import arrays
 
+NUMBERS = (int, float, np.generic)
 MOST_PARAMETERS = 512
 SLOT = 8
 """Bytes of a packed parameter; a float32 fills half of one."""
@@ -60,9 +61,7 @@ def run(kernel, blocks: tuple[int, ...], threads: int, arguments: tuple) -> None
     device = arrays.cupy().cuda.Device()
     key = (kernel, device.id, *map(_kind, arguments))
     function = _functions.get(key)
-    flat = []
-    for argument in arguments:
-        flatten(argument, flat)
+    flat = flattened(arguments)
     if function is None:
         loaded = _make(kernel, arguments, capability(device))
         function = _functions[key] = _Function(loaded, struct.Struct("<" + "".join(map(_slot, flat))))
@@ -87,12 +86,10 @@ def _make(kernel, arguments: tuple, cc: tuple[int, int]):
     with contextlib.suppress(OSError, RuntimeError):
         return load(path.read_text())
     text = compile_kernel(kernel, arguments, cc)
-    flat = []
-    for argument in arguments:
-        flatten(argument, flat)
-    if len(parameters(text)) != len(flat):
-        raise RuntimeError(f"this numba-cuda passes {len(parameters(text))} parameters to {kernel.py_func.__name__}, "
-                           f"expected {len(flat)}: another release, 0.30 for one, is needed")  # fmt: skip
+    wanted, passed = len(parameters(text)), len(flattened(arguments))
+    if wanted != passed:
+        raise RuntimeError(f"this numba-cuda passes {wanted} parameters to {kernel.py_func.__name__}, "
+                           f"expected {passed}: another release, 0.30 for one, is needed")  # fmt: skip
     function = load(text)
     # Without a place to write to, as in an installation that is read-only, each process compiles for itself.
     with contextlib.suppress(OSError):
@@ -124,7 +121,7 @@ def _sources() -> str:
 
 def _kind(argument):
     """What decides about the specialisation an argument needs; cheaper to make and to hash than numba's types."""
-    return (argument.dtype.char, argument.ndim) if hasattr(argument, "strides") and argument.ndim else type(argument)
+    return type(argument) if isinstance(argument, NUMBERS) else (argument.dtype.char, argument.ndim)
 
 
 def signature(arguments: tuple) -> tuple:
@@ -134,24 +131,27 @@ def signature(arguments: tuple) -> tuple:
 
     found = []
     for argument in arguments:
-        if hasattr(argument, "strides") and argument.ndim:
+        if isinstance(argument, np.generic):
+            found.append(from_dtype(argument.dtype))
+        elif isinstance(argument, NUMBERS):
+            found.append(types.int64 if isinstance(argument, int) else types.float64)
+        else:
             dtype = np.dtype(np.uint16) if argument.dtype.name == "bfloat16" else argument.dtype
             found.append(types.Array(from_dtype(dtype), argument.ndim, "C"))
-        elif isinstance(argument, np.generic):
-            found.append(from_dtype(argument.dtype))
-        else:
-            found.append(types.int64 if isinstance(argument, int) else types.float64)
     return tuple(found)
 
 
-def flatten(argument, flat: list) -> None:
-    """Append what numba's calling convention wants for one argument: a C-contiguous array or a number."""
-    if not (hasattr(argument, "strides") and argument.ndim):
-        flat.append(int(argument) if isinstance(argument, int) else argument)
-        return
-    if not argument.flags.c_contiguous:
-        raise ValueError(f"a kernel takes C-contiguous arrays, not strides {argument.strides} of shape {argument.shape}")
-    flat += (0, 0, argument.size, argument.itemsize, argument.data.ptr, *argument.shape, *argument.strides)
+def flattened(arguments: tuple) -> list:
+    """What numba's calling convention wants for arguments that are C-contiguous arrays or numbers."""
+    flat = []
+    for argument in arguments:
+        if isinstance(argument, NUMBERS):
+            flat.append(argument)
+        elif argument.flags.c_contiguous:
+            flat += (0, 0, argument.size, argument.itemsize, argument.data.ptr, *argument.shape, *argument.strides)
+        else:
+            raise ValueError(f"a kernel takes C-contiguous arrays, not strides {argument.strides} of shape {argument.shape}")
+    return flat
 
 
 def capability(device) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .cells import store, typed, widen
+from .cells import store, typed
 from .launch import WARP, by_thread, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -16,11 +16,11 @@ def gather_cpu(begin, end, source, ids, target):
 def gather_cuda(source, ids, target):
     i, h = cuda.grid(1) // target.shape[1], cuda.grid(1) % target.shape[1]
     if i < target.shape[0]:
-        store(target, i, h, widen(source[ids[i] if ids.shape[0] else i, h]))
+        target[i, h] = source[ids[i], h]
 
 
 def gather(source, ids, target):
-    """target[i] = source[ids[i]], (V, H) to (S, H); on a GPU their dtypes may differ, and no ids stand for all rows."""
+    """target[i] = source[ids[i]], (V, H) to (S, H)."""
     if on_host(source):
         sweep(gather_cpu, len(ids), source, ids, target, work=target.size)
     else:
@@ -58,7 +58,7 @@ def clear_rows_cpu(begin, end, visited, rows):
 
 @cuda_kernel
 def clear_rows_cuda(visited, rows):
-    i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    i = cuda.grid(1) // WARP
     if i < rows.shape[0] and not visited[i]:
         for h in range(cuda.threadIdx.x % WARP, rows.shape[1], WARP):
             rows[i, h] = 0
@@ -89,7 +89,7 @@ def mark(row, visited):
 
 @cuda_kernel
 def unpack_cuda(source, starts, examples, depth, target):
-    i = (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) // WARP
+    i = cuda.grid(1) // WARP
     if i >= examples.shape[0] * depth:
         return
     n, t = i // depth, i % depth
@@ -163,4 +163,4 @@ def share(source, starts, examples, opens, total, target):
 
 
 NO_IDS = np.zeros(0, np.int64)
-"""Stands for a list of rows without holes."""
+"""Stands for a run without holes where `locate` takes a list of cells."""

@@ -98,10 +98,7 @@ def test_kernels_compile_and_assemble(launches, cc, tmp_path):
 
 def passed_sizes(arguments) -> list[int]:
     """Bytes of each parameter as a launch passes it."""
-    flat = []
-    for argument in arguments:
-        ptx.flatten(argument, flat)
-    return [value.dtype.itemsize if isinstance(value, np.generic) else 8 for value in flat]
+    return [value.dtype.itemsize if isinstance(value, np.generic) else 8 for value in ptx.flattened(arguments)]
 
 
 def assert_fits(ptxas, text, cc, folder, name, most):
