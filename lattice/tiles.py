@@ -12,6 +12,7 @@ import numpy as np
 
 from . import layout
 from .arrays import ALIGNMENT, computing_dtype
+from .certificate import Cost, certify, dense
 from .devices import Workspace
 from .groups import Group, number, segments, widens
 from .inputs import JointProblem
@@ -85,8 +86,8 @@ class JointTiles:
             fixed += problem.encoder.shape[1] * row
         tile_cell = 32 + 2 * real + S * real + operand_row + gradients * row
         if self.device.on_gpu:
-            # beta, and the index arrays of an example, which the host does not keep in the workspace.
-            state += 8 * cells + 4 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
+            # beta, and the index arrays and brackets of an example, which the host does not keep in the workspace.
+            state += 8 * cells + 5 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
             fixed += S * real
             tile_cell += gradients * (self.operand != dtype) * S * self.operand.itemsize
         self.plan = layout.plan(
@@ -125,43 +126,76 @@ class JointTiles:
     def segments(self, group: Group):
         return segments(group, self.problem, self.weight, self.bias, self.space)
 
+    def place(self, group: Group, start: int, cells, count: int):
+        """(frame, slot, label, owner) of a run of cells, or of listed ones."""
+        take = self.space.take
+        placed = take(count, np.int64), take(count, np.int64), take(count, np.int32), take(count, np.int32)
+        locate(start, cells, group.index, group.positions, group.frame_base, group.label_base, *placed)
+        return placed
+
     def _hidden(self, group: Group, start: int, cells, count: int):
         """(frame, slot, label, owner, hidden) of a tile."""
-        take = self.space.take
-        frame, slot, label, owner = take(count, np.int64), take(count, np.int64), take(count, np.int32), take(count, np.int32)
-        hidden = take((count, self.weight.shape[1]), self.operand)
-        locate(start, cells, group.index, group.positions, group.frame_base, group.label_base, frame, slot, label, owner)
+        frame, slot, label, owner = self.place(group, start, cells, count)
+        hidden = self.space.take((count, self.weight.shape[1]), self.operand)
         compute_hidden(self.problem.activation, group.encoder, group.predictor, group.encoder_row, group.predictor_row, frame,
                        slot, hidden)  # fmt: skip
         return frame, slot, label, owner, hidden
 
-    def forward(self, group: Group, log_z, *, posteriors: bool) -> Visited | None:
-        """Fill in `log_z` (N,) of a group's examples, in the order of work; return its occupied cells, in the workspace."""
-        space, frames = self.space, group.frames
-        cells = space.take(frames.cells, np.int64)
-        state = tuple(space.take(frames.cells, self.dtype) for _ in range(4))
+    def compute(self, group: Group, state, cells=None, edges=None) -> None:
+        """Exact scores and the parts of the normalisers of listed cells, or of all cells of a group.
+
+        Parameters
+        ----------
+        state : tuple of four (cells,) arrays
+            Blank and label scores, maxima and totals, filled in where a cell is computed.
+        cells, edges
+            From `list_cells`.
+        """
+        space = self.space
         for segment in self.segments(group):
-            first, last = frames.cells_of(segment.begin, segment.end)
+            if cells is None:
+                first, last = group.frames.cells_of(segment.begin, segment.end)
+            else:
+                first, last = int(edges[segment.begin]), int(edges[segment.end])
             for begin in range(first, last, self.plan.tile):
                 mark = space.used
                 tile = slice(begin, min(begin + self.plan.tile, last))
                 count = tile.stop - begin
-                _, _, label, _, hidden = self._hidden(group, begin, self.none, count)
+                listed, there = (self.none, tile) if cells is None else (cells[tile], slice(None))
+                _, _, label, _, hidden = self._hidden(group, begin, listed, count)
                 logits = space.take((count, len(segment.weight)), self.dtype)
                 self.device.matmul(hidden, segment.weight.T, logits)
-                emit(logits, segment.bias, self.count_up[:count], label, segment.blank, *(array[tile] for array in state))
+                into = (array[there] for array in state)
+                emit(logits, segment.bias, self.count_up[:count], listed, label, segment.blank, *into)
                 space.release(mark)
-        beta = space.take(frames.cells, np.float64) if self.device.on_gpu and posteriors else None
+
+    def forward(self, group: Group, log_z, *, posteriors: bool, ledger: list[Cost] | None = None) -> Visited | None:
+        """Fill in `log_z` (N,) of a group's examples, in the order of work; return its occupied cells, in the workspace.
+
+        What each example cost is appended to `ledger`.
+        """
+        space, frames, on_gpu = self.space, group.frames, self.device.on_gpu
         log_z = log_z[group.begin : group.end]
-        forward_backward(group.index, self.problem.targets.monotonic, *state[:2], cells.view(np.float64), log_z, beta,
-                         posteriors=posteriors)  # fmt: skip
+        cells = space.take(frames.cells, np.int64)
+        alpha = cells.view(np.float64)
+        state = tuple(space.take(frames.cells, self.dtype) for _ in range(4))
+        beta, counts, edges = None, None, space.take(len(group.examples) + 1, np.int64)
+        if on_gpu:
+            beta, counts = space.take(frames.cells, np.float64), space.take(len(frames.example) + 1, np.int64)
+        if self.problem.posterior_floor:
+            cost = certify(self, group, state, cells, edges, beta, counts, log_z)
+        else:
+            self.compute(group, state)
+            cost = dense(self, group)
         if not posteriors:
+            if not self.problem.posterior_floor:
+                forward_backward(group.index, self.problem.targets.monotonic, *state[:2], alpha, log_z, posteriors=False)
             return None
-        edges = space.take(len(group.examples) + 1, np.int64)
-        scratch = ()
-        if beta is not None:
-            scratch = space.take(len(frames.example) + 1, np.int64), beta.view(self.dtype)[: frames.cells]
-        edges, state = compact(group.index, log_z, self.problem.posterior_floor, state, cells, edges, *scratch)
+        forward_backward(group.index, self.problem.targets.monotonic, *state[:2], alpha, log_z, beta, posteriors=True)
+        scratch = (counts, beta.view(self.dtype)[: frames.cells]) if on_gpu else ()
+        edges, state = compact(group.index, log_z, self.problem.posterior_floor, state, cells, edges, cost.skipped, *scratch)
+        if ledger is not None:
+            ledger.append(cost.on_host(np.diff(edges)))
         return Visited(edges, cells[: edges[-1]], *state)
 
     def backward(self, group: Group, visited: Visited, fastemit_lambda: float, grad_loss, outputs: Outputs):

@@ -104,12 +104,12 @@ class _Lattices:
         count, example = frames.cells, frames.example
         frame_base = problem.base[example] + frames.t * problem.step[example]
         label_base = np.zeros(len(examples), np.int64)
-        self.frames, (positions, frame_base, label_base, none) = frames.on(
+        self.frames, (positions, frame_base, label_base, self.none) = frames.on(
             self.device, None, targets.positions, frame_base, label_base, NO_IDS
         )
         self.row, self.label, self.owner = empty(count, np.int64), empty(count, np.int32), empty(count, np.int32)
         slot = empty(count, np.int64)
-        locate(0, none, self.frames, positions, frame_base, label_base, self.row, slot, self.label, self.owner)
+        locate(0, self.none, self.frames, positions, frame_base, label_base, self.row, slot, self.label, self.owner)
         self.row += slot
         self.dtype = arrays.computing_dtype(problem.logits.dtype)
         self.blank_id = int(targets.blank[0]) if len(examples) else 0
@@ -133,8 +133,8 @@ class _Lattices:
     def forward(self, *, posteriors: bool):
         """Losses, in the dtype that is computed in."""
         for cells, logits, row in self._staged():
-            emit(logits, self.no_bias, row, self.label[cells], self.blank_id, self.blank[cells], self.label_score[cells],
-                 self.maximum[cells], self.total[cells])  # fmt: skip
+            emit(logits, self.no_bias, row, self.none, self.label[cells], self.blank_id, self.blank[cells],
+                 self.label_score[cells], self.maximum[cells], self.total[cells])  # fmt: skip
         log_z = self.device.empty(len(self.problem.base), np.float64)
         alpha = self.device.empty(len(self.row), np.float64)
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu and posteriors else None

@@ -72,6 +72,18 @@ def _store_overload(rows, r, v, x):
     return implementation
 
 
+def as_stored(rows, x):
+    """x as `store` would leave it in `rows` and `widen` read it."""
+    return _from_bfloat16(_to_bfloat16(x)) if rows.dtype == np.uint16 else x
+
+
+@overload(as_stored)
+def _as_stored_overload(rows, x):
+    if rows.dtype == types.uint16:
+        return lambda rows, x: _from_bfloat16(_to_bfloat16(x))
+    return lambda rows, x: x
+
+
 @register_jitable
 def _to_bfloat16(x):
     bits = np.float32(x).view(np.uint32)

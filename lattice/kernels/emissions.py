@@ -93,10 +93,11 @@ def emit_row(row, bias, blank, label, scratch):
 
 
 @cpu_sweep
-def emit_cpu(begin, end, logits, bias, row, label, blank, blank_score, label_score, maximum, total):
+def emit_cpu(begin, end, logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
     scratch = np.empty(logits.shape[1], logits.dtype)
     for i in range(begin, end):
-        blank_score[i], label_score[i], maximum[i], total[i] = emit_row(logits[row[i]], bias, blank, label[i], scratch)
+        p = place[i] if place.shape[0] else i
+        blank_score[p], label_score[p], maximum[p], total[p] = emit_row(logits[row[i]], bias, blank, label[i], scratch)
 
 
 @register_jitable
@@ -157,15 +158,16 @@ def reduce_row(logits, bias, biased, r, lane, like):
 
 
 @cuda_kernel
-def emit_cuda(logits, bias, row, label, blank, blank_score, label_score, maximum, total):
+def emit_cuda(logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
     i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
         return
     lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
+    p = place[i] if place.shape[0] else i
     if biased:
-        highest, summed = reduce_row(logits, bias, True, r, lane, total[i])
+        highest, summed = reduce_row(logits, bias, True, r, lane, total[p])
     else:
-        highest, summed = reduce_row(logits, bias, False, r, lane, total[i])
+        highest, summed = reduce_row(logits, bias, False, r, lane, total[p])
     for distance in (16, 8, 4, 2, 1):
         other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
         highest, summed = merge(highest, summed, other, cuda.shfl_xor_sync(0xFFFFFFFF, summed, distance))
@@ -173,11 +175,11 @@ def emit_cuda(logits, bias, row, label, blank, blank_score, label_score, maximum
         # A NaN passes the comparisons of a maximum by and stands in the sum alone.
         highest += summed - summed
         label_logit = entry(logits, bias, biased, r, label[i]) if label[i] >= 0 else typed(CLOSED, highest)
-        blank_score[i], label_score[i] = emit_scores(entry(logits, bias, biased, r, blank), label_logit, highest, summed)
-        maximum[i], total[i] = highest, summed
+        blank_score[p], label_score[p] = emit_scores(entry(logits, bias, biased, r, blank), label_logit, highest, summed)
+        maximum[p], total[p] = highest, summed
 
 
-def emit(logits, bias, row, label, blank, blank_score, label_score, maximum, total):
+def emit(logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
     """Reduce rows of logits to the scores of their arcs.
 
     Parameters
@@ -187,12 +189,14 @@ def emit(logits, bias, row, label, blank, blank_score, label_score, maximum, tot
     bias : (V,) or (0,)
     row, label : (n,) int64, (n,) int32
         The row of each cell, and the position of its label in the row or -1.
+    place : (n,) or (0,) int64
+        Where each cell's numbers go in the outputs; none for cells that follow one another.
     blank : int
     blank_score, label_score, maximum, total : (n,) float32, or float64 for float64 logits
         Filled here: log-probabilities in nats, and the two parts of the normaliser.
     """
     if not on_host(logits):
-        by_warp(emit_cuda, len(row), logits, bias, row, label, blank, blank_score, label_score, maximum, total)
+        by_warp(emit_cuda, len(row), logits, bias, row, place, label, blank, blank_score, label_score, maximum, total)
         return
     work = len(row) * logits.shape[1]
-    sweep(emit_cpu, len(row), logits, bias, row, label, blank, blank_score, label_score, maximum, total, work=work)
+    sweep(emit_cpu, len(row), logits, bias, row, place, label, blank, blank_score, label_score, maximum, total, work=work)

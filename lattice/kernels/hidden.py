@@ -54,15 +54,19 @@ def hidden_cpu(begin, end, activation, encoder, predictor, encoder_row, predicto
 
 
 @register_jitable
+def activate(activation, x):
+    """One entry; `activation` is a constant at each call."""
+    if activation == 0:
+        return tanh(x, math.exp(-abs(x + x)))
+    return rectify(x) if activation == 1 else x
+
+
+@register_jitable
 def activate_lane(activation, encoder, e, predictor, p, hidden, i, lane):
     """A lane's part of one hidden vector; `activation` is a constant at each call, and the index is unsigned."""
     for begin in range(0, hidden.shape[1] - lane, WARP):
         h = np.uint64(begin + lane)
-        x = widen(encoder[e, h]) + widen(predictor[p, h])
-        if activation == 0:
-            store(hidden, i, h, tanh(x, math.exp(-abs(x + x))))
-        else:
-            store(hidden, i, h, rectify(x) if activation == 1 else x)
+        store(hidden, i, h, activate(activation, widen(encoder[e, h]) + widen(predictor[p, h])))
 
 
 @cuda_kernel

@@ -1,15 +1,20 @@
-"""Which cells the backward pass visits: those whose posterior reaches the floor, gathered in order.
+"""Which cells a pass visits, listed in order: those that must be computed, and those whose posterior reaches the floor.
 
-A skipped cell would have added at most twice its posterior, in l1, to the gradient of the logits.
+A cell that the backward pass skips would have added at most twice its posterior, in l1, to the gradient of the logits.
 """
 
 import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
+from .block import block_sum
+from .bounds import BOUND
 from .cells import CLOSED
-from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .rows import gather
+
+COMPUTED = 0.0
+"""Stands for the total of any computed cell where cells of one kind are asked for."""
 
 
 @register_jitable
@@ -18,36 +23,73 @@ def occupied(blank_posterior, label_posterior, log_z, floor):
     return log_z != CLOSED and not (blank_posterior + label_posterior < floor)
 
 
-@cpu_sweep
-def compact_cpu(frames, log_z, floor, blank, label, maximum, total, cells, edges):
-    kept = 0
-    for n in range(log_z.shape[0]):
-        edges[n] = kept
-        for c in range(frames.offset[frames.starts[n]], frames.offset[frames.starts[n + 1]]):
-            if occupied(blank[c], label[c], log_z[n], floor):
-                cells[kept] = c
-                blank[kept] = blank[c]
-                label[kept] = label[c]
-                maximum[kept] = maximum[c]
-                total[kept] = total[c]
-                kept += 1
-    edges[log_z.shape[0]] = kept
-
-
 @register_jitable
-def keeps(f, c, example, offset, log_z, floor, blank, label):
-    """`occupied` for a lane of the warp that walks frame f; lanes behind its last cell keep nothing."""
-    return c < offset[f + 1] and occupied(blank[c], label[c], log_z[example[f]], floor)
+def leave_out(c, high, stride, blank, label, kinds, log_z, floor):
+    """Mark the cells that are not kept, and return their posterior."""
+    left = 0.0
+    while c < high:
+        if not (kinds[c] < 0) and not occupied(blank[c], label[c], log_z, floor):
+            left += blank[c] + label[c]
+            kinds[c] = BOUND
+        c += stride
+    return left
+
+
+@cpu_sweep
+def leave_out_cpu(begin, end, starts, offset, log_z, floor, blank, label, kinds, skipped):
+    for n in range(begin, end):
+        skipped[n] += leave_out(offset[starts[n]], offset[starts[n + 1]], 1, blank, label, kinds, log_z[n], floor)
 
 
 @cuda_kernel
-def count_cuda(example, offset, log_z, floor, blank, label, counts):
+def leave_out_cuda(starts, offset, log_z, floor, blank, label, kinds, skipped):
+    sums = cuda.shared.array(WARP, np.float64)
+    n = cuda.blockIdx.x
+    low, high = offset[starts[n]] + cuda.threadIdx.x, offset[starts[n + 1]]
+    left = block_sum(leave_out(low, high, cuda.blockDim.x, blank, label, kinds, log_z[n], floor), sums)
+    if cuda.threadIdx.x == 0:
+        skipped[n] += left
+
+
+@register_jitable
+def listed(total, kind):
+    """Is a cell with this total of that kind?"""
+    return total == kind if kind < 0 else not (total < 0)
+
+
+@cpu_sweep
+def list_cpu(frames, kinds, kind, cells, edges):
+    kept = 0
+    for n in range(edges.shape[0] - 1):
+        edges[n] = kept
+        for c in range(frames.offset[frames.starts[n]], frames.offset[frames.starts[n + 1]]):
+            if listed(kinds[c], kind):
+                cells[kept] = c
+                kept += 1
+    edges[edges.shape[0] - 1] = kept
+
+
+@cpu_sweep
+def move_cpu(cells, blank, label, maximum, total):
+    for i in range(cells.shape[0]):
+        c = cells[i]
+        blank[i], label[i], maximum[i], total[i] = blank[c], label[c], maximum[c], total[c]
+
+
+@register_jitable
+def keeps(f, c, offset, kinds, kind):
+    """`listed` for a lane of the warp that walks frame f; lanes behind its last cell keep nothing."""
+    return c < offset[f + 1] and listed(kinds[c], kind)
+
+
+@cuda_kernel
+def count_cuda(example, offset, kinds, kind, counts):
     f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return
     lane, kept = cuda.threadIdx.x % WARP, 0
     for c in range(offset[f], offset[f + 1], WARP):
-        kept += cuda.popc(cuda.ballot_sync(0xFFFFFFFF, keeps(f, c + lane, example, offset, log_z, floor, blank, label)))
+        kept += cuda.popc(cuda.ballot_sync(0xFFFFFFFF, keeps(f, c + lane, offset, kinds, kind)))
     if lane == 0:
         counts[f + 1] = kept
 
@@ -82,20 +124,53 @@ def add_up_cuda(counts, starts, edges):
 
 
 @cuda_kernel
-def list_cuda(example, offset, log_z, floor, blank, label, counts, cells):
+def list_cuda(example, offset, kinds, kind, counts, cells):
     f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return
     lane, kept = cuda.threadIdx.x % WARP, counts[f]
     for c in range(offset[f], offset[f + 1], WARP):
-        mine = keeps(f, c + lane, example, offset, log_z, floor, blank, label)
+        mine = keeps(f, c + lane, offset, kinds, kind)
         votes = cuda.ballot_sync(0xFFFFFFFF, mine)
         if mine:
             cells[kept + cuda.popc(votes & ((1 << lane) - 1))] = c + lane
         kept += cuda.popc(votes)
 
 
-def compact(frames, log_z, floor, state, cells, edges, counts=None, spare=None):
+def list_cells(frames, kinds, kind, cells, edges, counts=None):
+    """The numbers of the cells of one kind, in order.
+
+    Parameters
+    ----------
+    frames : lattice.layout.Frames
+    kinds : (cells,) float32 or float64
+        The totals of the cells, or what stands in their place.
+    kind : float
+        BOUND, WANTED, or COMPUTED for any total.
+    cells : (cells,) int64
+        Filled with the numbers of those that are kept.
+    edges : (examples + 1,) int64
+        Filled with the place of each example's first cell, and the number of cells that are kept.
+    counts : (frames + 1,) int64
+        Scratch, on a GPU.
+
+    Returns
+    -------
+    edges : (examples + 1,) int64, on the host
+        On a GPU this waits for the device, once.
+    """
+    kind = kinds.dtype.type(kind)
+    if on_host(cells):
+        list_cpu(frames, kinds, kind, cells, edges)
+        return edges
+    arguments = (frames.example, frames.offset, kinds, kind, counts)
+    by_warp(count_cuda, len(frames.example), *arguments)
+    launch(add_up_cuda, 1, policy.SCAN_THREADS, counts, frames.starts, edges)
+    by_warp(list_cuda, len(frames.example), *arguments, cells)
+    return edges.get()
+
+
+def compact(frames, log_z, floor, state, cells, edges, skipped, counts=None, spare=None):
     """Move the occupied cells to the front, in order.
 
     Parameters
@@ -104,15 +179,13 @@ def compact(frames, log_z, floor, state, cells, edges, counts=None, spare=None):
     log_z : (examples,) float64
         Examples without an alignment are left out.
     floor : float
-        Cells with a smaller posterior are skipped; 0 keeps every cell.
+        Cells with a smaller posterior are skipped; 0 keeps every cell that was computed.
     state : tuple of four (cells,) arrays
         Posteriors of the two arcs, maximum and total; their memory is used for what is returned.
-    cells : (cells,) int64
-        Filled with the numbers of the cells that are kept.
-    edges : (examples + 1,) int64
-        Filled with the place of each example's first cell, and the number of cells that are kept.
-    counts : (frames + 1,) int64
-        Scratch, on a GPU.
+    cells, edges, counts
+        As in `list_cells`.
+    skipped : (examples,) float64
+        The posterior that is left out here is added to it.
     spare : (cells,) like those of `state`
         Scratch, on a GPU: there nothing can be moved within its own memory.
 
@@ -122,19 +195,21 @@ def compact(frames, log_z, floor, state, cells, edges, counts=None, spare=None):
         On a GPU this waits for the device, once.
     state : tuple of four arrays
     """
+    blank, label, _, kinds = state
+    arguments = (frames.starts, frames.offset, log_z, floor, blank, label, kinds, skipped)
     if on_host(cells):
-        compact_cpu(frames, log_z, floor, *state, cells, edges)
+        sweep(leave_out_cpu, len(skipped), *arguments, work=len(kinds))
+    else:
+        launch(leave_out_cuda, len(skipped), policy.SCAN_THREADS, *arguments)
+    edges = list_cells(frames, kinds, COMPUTED, cells, edges, counts)
+    kept = cells[: edges[-1]]
+    if on_host(cells):
+        move_cpu(kept, *state)
         return edges, tuple(array[: edges[-1]] for array in state)
-    blank, label = state[:2]
-    arguments = (frames.example, frames.offset, log_z, floor, blank, label, counts)
-    by_warp(count_cuda, len(frames.example), *arguments)
-    launch(add_up_cuda, 1, policy.SCAN_THREADS, counts, frames.starts, edges)
-    by_warp(list_cuda, len(frames.example), *arguments, cells)
-    edges = edges.get()
     moved = []
     for array in state:
         target = spare[: edges[-1]]
-        gather(array[:, None], cells[: edges[-1]], target[:, None])
+        gather(array[:, None], kept, target[:, None])
         moved.append(target)
         spare = array
     return edges, tuple(moved)

@@ -1,0 +1,103 @@
+"""Which cells of a group are computed at all: bounds, a probe, and rounds until every cell left out is proven negligible."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .groups import Group
+from .kernels.bounds import WANTED, bound, measure, rounding_of
+from .kernels.certify import Brackets, select
+from .kernels.occupied import list_cells
+
+ROUNDS = 8
+"""Rounds after which what an example still lacks is computed without a proof that it must be."""
+TOLERANCE = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
+"""Largest certificate of a loss, in nats, by the dtype that is computed in."""
+CELL_BYTES = 32
+"""What a run of cells takes of a tile's memory while their scores are bounded, per cell."""
+
+
+class Cost(NamedTuple):
+    """What the examples of a group cost; all (examples,)."""
+
+    cells: np.ndarray
+    certified: np.ndarray
+    occupied: np.ndarray | None
+    rounds: np.ndarray
+    certificate: np.ndarray
+    skipped: np.ndarray
+
+    def on_host(self, occupied):
+        """With the cells that are visited, and what lay on a device fetched from it."""
+        fetched = (array if isinstance(array, np.ndarray) else array.get() for array in self._replace(occupied=occupied))
+        return Cost(*fetched)
+
+
+def dense(tiles, group: Group) -> Cost:
+    """The account of a group whose cells are all computed."""
+    cells = _cells(group)
+    skipped, certificate = tiles.device.upload(tiles.space, np.zeros(len(cells)), np.zeros(len(cells)))
+    return Cost(cells, cells, None, np.zeros(len(cells), np.int64), certificate, skipped)
+
+
+def _cells(group: Group) -> np.ndarray:
+    return np.diff(group.frames.offset[group.frames.starts])
+
+
+def certify(tiles, group: Group, state, cells, edges, beta, counts, log_z) -> Cost:
+    """Compute the cells of a group that may matter, close all others, and fill in log_z.
+
+    On a GPU every round waits for the device once.
+
+    Parameters
+    ----------
+    tiles : JointTiles
+    state : tuple of four (cells,) arrays
+        Filled with the scores, the maxima and the totals of the cells that are computed; the arcs of all others are closed, and
+        their totals negative.
+    cells : (cells,) int64
+        Scratch, shared with alpha.
+    edges, beta, counts
+        Scratch, as in `list_cells` and `select`.
+    log_z : (examples,) float64
+        Filled with the totals over the cells that are computed: below the totals over all by `certificate` at most.
+    """
+    device, monotonic, kinds = tiles.device, tiles.problem.targets.monotonic, state[3]
+    _bound(tiles, group, state)
+    N = len(group.examples)
+    floor, rounds = math.log(tiles.problem.posterior_floor), np.zeros(N, np.int64)
+    fields = np.zeros(N), np.full(N, -1.0), np.full(N, floor), np.zeros(N, np.int64), np.zeros(N)
+    brackets = Brackets(log_z, *device.upload(tiles.space, *fields))
+    tolerance, alpha = TOLERANCE[tiles.dtype], cells.view(np.float64)
+    for number in range(ROUNDS + 1):
+        select(group.index, monotonic, *state[:2], kinds, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,
+               tolerance=tolerance)  # fmt: skip
+        found = list_cells(group.index, kinds, WANTED, cells, edges, counts)
+        if not found[-1]:
+            break
+        rounds += np.diff(found) > 0
+        tiles.compute(group, state, cells, found)
+    return Cost(_cells(group), brackets.exact, None, rounds, brackets.certificate, brackets.skipped)
+
+
+def _bound(tiles, group: Group, state) -> None:
+    """Bounds on the scores of all cells of a group."""
+    space, problem = tiles.space, tiles.problem
+    blank, label, _, kinds = state
+    rounding = rounding_of(tiles.weight.shape[1], tiles.dtype, tiles.device.on_gpu)
+    run = tiles.plan.tile * max(1, tiles.weight.shape[1] * tiles.operand.itemsize // CELL_BYTES)
+    for segment in tiles.segments(group):
+        mark = space.used
+        norm, ceiling = space.take(len(segment.weight), tiles.dtype), space.take(3, tiles.dtype)
+        measure(segment.weight, segment.bias, norm, ceiling)
+        first, last = group.frames.cells_of(segment.begin, segment.end)
+        for begin in range(first, last, run):
+            inner, count = space.used, min(run, last - begin)
+            there = slice(begin, begin + count)
+            frame, slot, own, _ = tiles.place(group, begin, tiles.none, count)
+            bound(problem.activation, group.encoder, group.predictor, group.encoder_row, group.predictor_row, frame, slot, own,
+                  segment.blank, segment.weight, segment.bias, norm, ceiling, rounding, blank[there], label[there],
+                  kinds[there])  # fmt: skip
+            space.release(inner)
+        space.release(mark)
