@@ -8,7 +8,7 @@ from .launch import WARP, cuda
 
 @register_jitable
 def block_sum(value, sums):
-    """The sum of a number over the threads of a block, in each of them; `sums` is shared memory, float64, a place for each warp."""
+    """The sum over the threads of a block, in each of them; `sums` is shared memory, float64, a place for each warp."""
     value = np.float64(value)
     for distance in (16, 8, 4, 2, 1):
         value += cuda.shfl_xor_sync(0xFFFFFFFF, value, distance)

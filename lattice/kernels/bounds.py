@@ -18,8 +18,10 @@ from .cells import CLOSED, as_stored, typed, widen
 from .hidden import activate, activate_row
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 
-BOUND, WANTED = -1.0, -2.0
-"""In place of a cell's total, which is at least 0: its scores are bounds; its scores are to be computed."""
+WANTED = -0.5
+"""In place of the total of a cell that is to be computed."""
+BOUND = -1.0
+"""In place of the total of any other cell that is not: this, plus the bound on its label arc. Its maximum is the other bound."""
 TENSOR_FLOAT = 2.0**-9
 """What two operands rounded to TF32 lose: a GPU may be set to multiply float32 so."""
 
@@ -44,28 +46,23 @@ def bound_scores(blank_logit, label_logit, slack, spare):
 
 
 @register_jitable
-def bound_cell(i, blank, label, blank_dot, label_dot, square, norm, ceiling, bias, rounding, spare, outputs):
-    """Fill in a cell from its two dot products and the square of its hidden vector's length."""
-    blank_score, label_score, total = outputs
-    reach = math.sqrt(square)
-    if not (reach * ceiling[0] + ceiling[1] < ceiling[2]):
-        blank_score[i], label_score[i], total[i] = 0, 0, WANTED
-        return
-    at = label if label >= 0 else blank
+def logit_of(dot, bias, v):
+    return dot + bias[v] if bias.shape[0] else dot
+
+
+@register_jitable
+def bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, spare):
+    """Maximum and total of a cell that is not computed, from two logits, |hidden|, and the sum of the two rows' lengths."""
+    zero = typed(0, reach)
+    if not (reach * steep + high < most):
+        return zero, typed(WANTED, reach)
     # Cauchy and Schwarz: the products of a row add up to no more than both lengths, and rounding errs by a share of that.
-    slack = rounding * reach * (norm[blank] + norm[at])
-    blank_logit, label_logit = blank_dot, label_dot
-    if bias.shape[0]:
-        blank_logit += bias[blank]
-        label_logit += bias[at]
-    if label < 0:
-        label_logit = typed(CLOSED, slack)
-    if abs(blank_logit) < ceiling[2]:
-        slack += spare * abs(blank_logit)
-    if abs(label_logit) < ceiling[2]:
-        slack += spare * abs(label_logit)
-    blank_score[i], label_score[i] = bound_scores(blank_logit, label_logit, slack, spare)
-    total[i] = BOUND
+    slack = rounding * reach * lengths
+    # -inf is a closed arc, and exact.
+    slack += spare * (abs(blank_logit) if abs(blank_logit) < most else zero)
+    slack += spare * (abs(label_logit) if abs(label_logit) < most else zero)
+    blank_bound, label_bound = bound_scores(blank_logit, label_logit, slack, spare)
+    return blank_bound, typed(BOUND, reach) + label_bound
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
@@ -79,14 +76,20 @@ def _three_products(hidden, blank_row, label_row):
 
 
 @cpu_sweep
-def bound_cpu(begin, end, activation, rows, frame, slot, label, blank, weight, bias, norm, ceiling, rounding, spare, outputs):
-    encoder, predictor, encoder_row, predictor_row = rows
+def bound_cpu(
+    begin, end, activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm,
+    ceiling, rounding, spare, blank_score, label_score, maximum, total,
+):  # fmt: skip
     hidden = np.empty(weight.shape[1], weight.dtype)
+    closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
     for i in range(begin, end):
         activate_row(activation, encoder[encoder_row[frame[i]]], predictor[predictor_row[slot[i]]], hidden)
-        own = label[i]
-        blank_dot, label_dot, square = _three_products(hidden, weight[blank], weight[own if own >= 0 else blank])
-        bound_cell(i, blank, own, blank_dot, label_dot, square, norm, ceiling, bias, rounding, spare, outputs)
+        at = label[i] if label[i] >= 0 else blank
+        blank_dot, label_dot, square = _three_products(hidden, weight[blank], weight[at])
+        label_logit = logit_of(label_dot, bias, at) if label[i] >= 0 else closed
+        maximum[i], total[i] = bound_cell(logit_of(blank_dot, bias, blank), label_logit, math.sqrt(square),
+                                          norm[blank] + norm[at], steep, high, most, rounding, spare)  # fmt: skip
+        blank_score[i], label_score[i] = closed, closed
 
 
 @register_jitable
@@ -105,7 +108,7 @@ def lane_products(activation, encoder, e, predictor, p, weight, blank, at, lane,
 @cuda_kernel
 def bound_cuda(
     activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm, ceiling, rounding,
-    spare, blank_score, label_score, total,
+    spare, blank_score, label_score, maximum, total,
 ):  # fmt: skip
     i = cuda.grid(1) // WARP
     if i >= label.shape[0]:
@@ -123,12 +126,16 @@ def bound_cuda(
         b += cuda.shfl_xor_sync(0xFFFFFFFF, b, distance)
         c += cuda.shfl_xor_sync(0xFFFFFFFF, c, distance)
     if lane == 0:
-        bound_cell(i, blank, own, a, b, c, norm, ceiling, bias, rounding, spare, (blank_score, label_score, total))
+        closed = typed(CLOSED, c)
+        label_logit = logit_of(b, bias, at) if own >= 0 else closed
+        maximum[i], total[i] = bound_cell(logit_of(a, bias, blank), label_logit, math.sqrt(c), norm[blank] + norm[at], ceiling[0],
+                                          ceiling[1], ceiling[2], rounding, spare)  # fmt: skip
+        blank_score[i], label_score[i] = closed, closed
 
 
 def bound(
     activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm, ceiling, rounding,
-    blank_score, label_score, total,
+    blank_score, label_score, maximum, total,
 ):  # fmt: skip
     """Bound the scores of a run of cells.
 
@@ -145,19 +152,19 @@ def bound(
         From `measure`.
     rounding : float
         Error of a dot product in units of both vectors' lengths, from `rounding_of`.
-    blank_score, label_score, total : (n,) float32 or float64
-        Filled here: bounds in nats, and BOUND; WANTED for a cell that must be computed because it may hold NaN or infinity.
+    blank_score, label_score, maximum, total : (n,) float32 or float64
+        Filled here: -inf, for nothing is computed yet; the bound on the blank arc in nats; BOUND plus that on the label arc, or
+        WANTED for a cell that must be computed because it may hold NaN or infinity.
     """
     real = total.dtype.type
     # A sum of S exponentials is off by at most S roundings, and a few more are made on the way to a score.
     spare = real((len(weight) + 16) * np.finfo(real).eps)
-    rows = encoder, predictor, encoder_row, predictor_row
-    known = frame, slot, label, blank, weight, bias, norm, ceiling, real(rounding), spare
-    outputs = blank_score, label_score, total
+    arguments = (activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm,
+                 ceiling, real(rounding), spare, blank_score, label_score, maximum, total)  # fmt: skip
     if on_host(total):
-        sweep(bound_cpu, len(label), activation, rows, *known, outputs, work=4 * len(label) * weight.shape[1])
+        sweep(bound_cpu, len(label), *arguments, work=4 * len(label) * weight.shape[1])
     else:
-        by_warp(bound_cuda, len(label), activation, *rows, *known, *outputs)
+        by_warp(bound_cuda, len(label), *arguments)
 
 
 def rounding_of(width: int, dtype, on_gpu: bool) -> float:

@@ -2,33 +2,17 @@
 
 The sums are float64 whatever the scores are: float32 near -7000 has steps of 5e-4, and that is the gradient error of
 implementations that keep alpha in float32 on long audio. The topology is one flag: a label arc stays on its frame ("rnnt") or
-moves to the next ("monotonic"). A cell that does not exist has no outgoing arcs, so a band of cells is the same recursion; and
-scores handed over as a pair (scores, totals) close the arcs of every cell whose total is negative, whatever its scores say.
+moves to the next ("monotonic"). A cell that does not exist has no outgoing arcs, so a band of cells is the same recursion.
 """
 
 import math
 
 import numpy as np
-from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import register_jitable
 
 from . import launch as policy
 from .cells import CLOSED, log_add, posterior
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
-
-
-def arc(scores, c):
-    """The score of cell c, -inf where it comes with a negative total."""
-    if isinstance(scores, tuple):
-        return CLOSED if scores[1][c] < 0 else scores[0][c]
-    return scores[c]
-
-
-@overload(arc)
-def _arc_overload(scores, c):
-    if isinstance(scores, types.BaseTuple):
-        return lambda scores, c: CLOSED if scores[1][c] < 0 else scores[0][c]
-    return lambda scores, c: scores[c]
 
 
 @register_jitable
@@ -39,7 +23,7 @@ def leaving(scores, sums, f, u, first, offset):
     if k < 0 or k >= offset[f + 1] - offset[f]:
         return CLOSED
     c = offset[f] + k
-    return sums[c] + arc(scores, c)
+    return sums[c] + scores[c]
 
 
 @register_jitable
@@ -62,7 +46,7 @@ def by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha):
     """What arrives in cell c = (f, u) by a label arc; `low` is u of the first cell of the frame."""
     if monotonic:
         return leaving(label, alpha, f - 1, u - 1, first, offset) if f > begin else CLOSED
-    return alpha[c - 1] + arc(label, c - 1) if u > low else CLOSED
+    return alpha[c - 1] + label[c - 1] if u > low else CLOSED
 
 
 @register_jitable
@@ -159,13 +143,13 @@ def departing(f, end, u, c, labels, first, offset, monotonic, blank, label, beta
     return blank_score + stay, label_score + step
 
 
-@register_jitable
-def waves(n, back, starts, labels, first, offset, monotonic, blank, label, sums):
-    """One block fills alpha of an example, or its beta. Cells that do not depend on one another are filled at once.
-
-    Those are the cells of an anti-diagonal, or where every arc moves on by a frame, the cells of a frame.
-    """
+@cuda_kernel
+def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, beta, log_z):
+    # One block an example for alpha and, beside it, one for beta. Cells that do not depend on one another are filled at
+    # once: those of an anti-diagonal, or where every arc moves on by a frame, those of a frame.
+    n = cuda.blockIdx.x
     begin, end, U = starts[n], starts[n + 1], labels[n]
+    back = cuda.blockIdx.y
     T = end - begin
     steps = T if monotonic else T + U
     for step in range(steps):
@@ -178,24 +162,15 @@ def waves(n, back, starts, labels, first, offset, monotonic, blank, label, sums)
             c = cell_at(f, u, first, offset)
             if c >= 0:
                 if back:
-                    stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, sums)
-                    sums[c] = log_add(stay, move)
+                    stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, beta)
+                    beta[c] = log_add(stay, move)
                 else:
-                    stay = by_blank(f, begin, u, first, offset, blank, sums)
-                    sums[c] = log_add(stay, by_label(f, begin, first[f], u, c, first, offset, monotonic, label, sums))
+                    stay = by_blank(f, begin, u, first, offset, blank, alpha)
+                    alpha[c] = log_add(stay, by_label(f, begin, first[f], u, c, first, offset, monotonic, label, alpha))
             u += cuda.blockDim.x
         cuda.syncthreads()
-
-
-@cuda_kernel
-def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, beta, log_z):
-    n = cuda.blockIdx.x
-    if cuda.blockIdx.y:
-        waves(n, True, starts, labels, first, offset, monotonic, blank, label, beta)
-    else:
-        waves(n, False, starts, labels, first, offset, monotonic, blank, label, alpha)
-        if cuda.threadIdx.x == 0:
-            log_z[n] = total(starts[n + 1], labels[n], first, offset, monotonic, blank, label, alpha)
+    if cuda.threadIdx.x == 0 and not back:
+        log_z[n] = total(end, U, first, offset, monotonic, blank, label, alpha)
 
 
 @cuda_kernel
@@ -212,6 +187,13 @@ def posteriors_cuda(starts, labels, example, first, offset, monotonic, blank, la
             stay, step = departing(f, starts[n + 1], u, c, labels[n], first, offset, monotonic, blank, label, beta)
             arrive = alpha[c] - log_z[n]
             blank[c], label[c] = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
+
+
+def sums(frames, monotonic, blank, label, alpha, log_z, beta=None):
+    """alpha and log_z of every example on a GPU, and beta where there is room for it."""
+    threads = whole_warps(frames.widest + 1, policy.LATTICE_THREADS)
+    launch(sums_cuda, (len(log_z), 1 if beta is None else 2), threads, frames.starts, frames.labels, frames.first, frames.offset,
+           monotonic, blank, label, alpha, alpha if beta is None else beta, log_z)  # fmt: skip
 
 
 def forward_backward(frames, monotonic, blank, label, alpha, log_z, beta=None, *, posteriors):
@@ -233,10 +215,7 @@ def forward_backward(frames, monotonic, blank, label, alpha, log_z, beta=None, *
     """
     lowest = math.log(float(np.finfo(blank.dtype).tiny))
     if not on_host(blank):
-        threads = whole_warps(frames.widest + 1, policy.LATTICE_THREADS)
-        directions = 2 if posteriors else 1
-        launch(sums_cuda, (len(log_z), directions), threads, frames.starts, frames.labels, frames.first, frames.offset, monotonic,
-               blank, label, alpha, beta if posteriors else alpha, log_z)  # fmt: skip
+        sums(frames, monotonic, blank, label, alpha, log_z, beta if posteriors else None)
         if posteriors:
             by_warp(posteriors_cuda, len(frames.example), frames.starts, frames.labels, frames.example, frames.first,
                     frames.offset, monotonic, blank, label, alpha, beta, log_z, lowest)  # fmt: skip
