@@ -28,7 +28,7 @@ class Cost(NamedTuple):
     occupied: np.ndarray | None
     rounds: np.ndarray
     certificate: np.ndarray
-    skipped: np.ndarray
+    skipped_posterior: np.ndarray
 
     def on_host(self, occupied):
         """With the cells that are visited, and what lay on a device fetched from it."""

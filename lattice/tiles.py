@@ -193,7 +193,7 @@ class JointTiles:
             return None
         forward_backward(group.index, self.problem.targets.monotonic, *state[:2], alpha, log_z, beta, posteriors=True)
         scratch = (counts, beta.view(self.dtype)[: frames.cells]) if on_gpu else ()
-        edges, state = compact(group.index, log_z, self.problem.posterior_floor, state, cells, edges, cost.skipped, *scratch)
+        edges, state = compact(group.index, log_z, self.problem.posterior_floor, state, cells, edges, cost.skipped_posterior, *scratch)
         if ledger is not None:
             ledger.append(cost.on_host(np.diff(edges)))
         return Visited(edges, cells[: edges[-1]], *state)

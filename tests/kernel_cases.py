@@ -6,19 +6,19 @@ How they are compared is in `tests/kernel_compare.py`.
 import ml_dtypes
 import numpy as np
 
-from lattice import layout
 from lattice.kernels import rows
+from lattice.kernels.bounds import BOUND
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact
-from tests.kernel_compare import Case
+from tests import certificate_cases
+from tests.kernel_compare import Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
-LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
 FLOOR = 1e-3
 
 
@@ -28,7 +28,7 @@ def every_case() -> list[Case]:
         found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype)]
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
-    return [*found, *_wide_lattices(), *_places()]
+    return [*found, *_wide_lattices(), *_places(), *certificate_cases.every_case()]
 
 
 def _logits(rng, count, size, dtype):
@@ -50,22 +50,14 @@ def _emissions(dtype, stored):
         label = rng.integers(-1, size, 11).astype(np.int32)
         for bias in (np.zeros(0, dtype), rng.standard_normal(size).astype(dtype)):
             outputs = tuple(np.zeros(11, dtype) for _ in range(4))
-            yield Case(f"emit-{size}-bias{len(bias)}", stored, emit_only, (logits, bias, row, label, 1, *outputs), {}, 5, (7, 8))
+            for place in (rows.NO_IDS, rng.permutation(11)):
+                arguments = (logits, bias, row, place, label, 1, *outputs)
+                yield Case(f"emit-{size}-bias{len(bias)}-{len(place)}", stored, emit_only, arguments, {}, 6, (8, 9))
 
 
 def emit_only(logits, bias, *rest):
     """`emit` on logits of its own: where there is a bias the CPU adds it to them."""
     emit(logits.copy(), bias, *rest)
-
-
-def frames_for(monotonic, bounded, lengths=LENGTHS):
-    T, U = lengths
-    bounds = None
-    if bounded:
-        first = np.maximum(0, np.arange(T.max())[None] - 2).repeat(len(T), axis=0)
-        bounds = first, first + 2
-        bounds[0][-1, 1], bounds[1][-1, 1] = 5, 2  # a frame without cells: no alignment
-    return layout.frames_of(np.arange(len(T)), T, U, monotonic, bounds)
 
 
 def _scores(frames, dtype):
@@ -106,21 +98,17 @@ def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
 def compacted(frames, monotonic, blank, label, floor):
     """The occupied cells of the lattices."""
     count, alpha, log_z, beta = len(blank), *(like(blank, n, np.float64) for n in (len(blank), len(frames.labels), len(blank)))
-    maximum, total, blank, label = blank.copy(), label.copy(), blank.copy(), label.copy()
+    maximum, total, blank, label = blank.copy(), blank * 0 + 1, blank.copy(), label.copy()
     forward_backward(frames, monotonic, blank, label, alpha, log_z, beta, posteriors=True)
     cells, edges = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
-    edges, state = compact(frames, log_z, floor, (blank, label, maximum, total), cells, edges, counts, spare)
-    return (edges, cells[: edges[-1]], *state)
-
-
-def like(array, count, dtype):
-    """A fresh array where another one lies."""
-    if isinstance(array, np.ndarray):
-        return np.empty(count, dtype)
-    from lattice import arrays
-
-    return arrays.cupy().empty(count, dtype)
+    skipped = like(blank, len(frames.labels), np.float64)
+    skipped.fill(0)
+    total[1] = BOUND
+    edges, state = compact(frames, log_z, floor, (blank, label, maximum, total), cells, edges, skipped, counts, spare)
+    rounded = like(blank, len(frames.labels), blank.dtype)
+    rounded[:] = skipped
+    return (edges, cells[: edges[-1]], rounded, *state)
 
 
 def _gradients(dtype, stored):

@@ -11,6 +11,7 @@ import numpy as np
 
 from lattice import layout
 
+LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
@@ -96,3 +97,22 @@ def place(value, put):
     if isinstance(value, layout.Frames):
         return layout.Frames(*(put(part) for part in value[:-1]), value.widest)
     return put(value) if isinstance(value, np.ndarray) else value
+
+
+def frames_for(monotonic, bounded, lengths=LENGTHS):
+    T, U = lengths
+    bounds = None
+    if bounded:
+        first = np.maximum(0, np.arange(T.max())[None] - 2).repeat(len(T), axis=0)
+        bounds = first, first + 2
+        bounds[0][-1, 1], bounds[1][-1, 1] = 5, 2  # a frame without cells: no alignment
+    return layout.frames_of(np.arange(len(T)), T, U, monotonic, bounds)
+
+
+def like(array, count, dtype):
+    """A fresh array where another one lies."""
+    if isinstance(array, np.ndarray):
+        return np.empty(count, dtype)
+    from lattice import arrays
+
+    return arrays.cupy().empty(count, dtype)

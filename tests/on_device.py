@@ -34,7 +34,7 @@ class OnDevice:
 
     def module(self) -> SimpleNamespace:
         """What tests use of `lattice`, on the device."""
-        return SimpleNamespace(JointGradients=lattice.JointGradients, **self.doors())
+        return SimpleNamespace(JointGradients=lattice.JointGradients, LatticeReport=lattice.LatticeReport, **self.doors())
 
     def _wrap(self, door):
         real = REAL_ARGUMENTS["joint" if door.__name__.startswith("joint") else "transducer"]
@@ -61,6 +61,8 @@ class OnDevice:
         """Results as NumPy; one that is an argument's array comes back in the argument's memory."""
         if isinstance(result, lattice.JointGradients):
             return lattice.JointGradients(*(self._back(part, placed) for part in result))
+        if isinstance(result, lattice.LatticeReport):
+            return result
         if isinstance(result, tuple):
             return tuple(self._back(part, placed) for part in result)
         if callable(result):

@@ -22,7 +22,7 @@ PROBE = 12.0
 """Nats below the upper bound within which cells are computed first, to have a lower bound at all."""
 DENSE = 0.6
 """Share of an example's cells from which on the others are computed too: nothing would be saved by proving more."""
-TIGHTENINGS = 4
+TIGHTENINGS = 16
 """How often the floor of an example is lowered before all its cells are computed."""
 
 

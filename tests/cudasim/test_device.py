@@ -29,24 +29,29 @@ def test_from_logits_waits_at_the_door_alone(device, integers):
     assert device.syncs == int(integers)
 
 
+@pytest.mark.parametrize("posterior_floor", [0.0, 2.0**-24])
 @pytest.mark.parametrize("integers", [True, False])
-def test_the_joint_waits_at_the_door_and_once_a_group(device, integers):
-    problem = joint_problem(0, vocabulary="lengths", **SMALL)
+def test_the_joint_waits_at_the_door_once_a_group_and_once_a_round(device, integers, posterior_floor):
+    problem = joint_problem(0, vocabulary="lengths", sharpness=8.0, **SMALL)
     arguments, options = placed(device, problem.args, integers=integers), dict(problem.options)
     for name in ("vocabulary", "vocabulary_lengths"):
         options[name] = device.asarray(options[name]) if integers else options[name]
+    options["posterior_floor"] = posterior_floor
+    # After the last round that adds cells, one more finds that there are none.
+    rounds = lattice.joint_transducer_report(*arguments, **options).rounds.max()
+    waits = int(integers) + (rounds + 1 if posterior_floor else 0)
     device.syncs = 0
     lattice.joint_transducer_loss(*arguments, **options)
-    assert device.syncs == int(integers)
+    assert device.syncs == waits
     device.syncs = 0
     lattice.joint_transducer_loss_and_grad(*arguments, **options)
-    assert device.syncs == int(integers) + 1
+    assert device.syncs == waits + 1
     device.syncs = 0
     upstream = device.asarray(np.ones(3, np.float32))
     _, vjp = lattice.joint_transducer_loss_vjp(*arguments, **options)
-    assert device.syncs == int(integers) + 1
+    assert device.syncs == waits + 1
     vjp(upstream)
-    assert device.syncs == int(integers) + 1
+    assert device.syncs == waits + 1
 
 
 def test_kernels_run_on_the_current_stream(device, monkeypatch):

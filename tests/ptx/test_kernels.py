@@ -24,8 +24,8 @@ from tests.cudasim import fake_cupy
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
 
-FLOAT64_KERNELS = {"sums_cuda", "posteriors_cuda", "count_cuda", "list_cuda"}
-"""Sums over alignments are float64 whatever the scores are, and the two that list cells read one of them."""
+FLOAT64_KERNELS = {"sums_cuda", "posteriors_cuda", "select_cuda", "leave_out_cuda"}
+"""Sums over alignments are float64 whatever the scores are, and the last two compare with them and add up posteriors."""
 NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80

@@ -1,0 +1,88 @@
+"""What a call of the fused joint costs: the cells it computes, the cells it visits again, and what is known of the rest."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import inputs
+from .joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
+from .tiles import JointTiles
+
+
+class LatticeReport(NamedTuple):
+    """What `joint_transducer_loss_and_grad` does with the same arguments. NumPy arrays of (B,), or (N,) with `encoder_index`.
+
+    Attributes
+    ----------
+    cells : int64
+        Cells of each lattice that an alignment may visit.
+    certified : int64
+        Cells whose logits the forward pass computes, because they could not be shown to be negligible; all in a dense lattice.
+    occupied : int64
+        Cells whose posterior reaches `posterior_floor`: the backward pass computes their logits once more.
+    rounds : int64
+        How often cells were added to those that are computed: the probe, and what followed; 0 with `posterior_floor=0`.
+    certificate : float64
+        The loss is above the loss over all cells by so many nats at most, rounding apart; 0 in a dense lattice.
+    skipped_posterior : float64
+        The posterior of all cells that are not visited, at most, summed over cells.
+    workspace_bytes : int
+        Scratch memory of the whole call, at most `memory_limit`.
+    """
+
+    cells: np.ndarray
+    certified: np.ndarray
+    occupied: np.ndarray
+    rounds: np.ndarray
+    certificate: np.ndarray
+    skipped_posterior: np.ndarray
+    workspace_bytes: int
+
+
+def joint_transducer_report(
+    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, activation="tanh", topology="rnnt",
+    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=DEFAULT_MEMORY_LIMIT,
+    posterior_floor=DEFAULT_POSTERIOR_FLOOR, fastemit_lambda=0.0, grad_loss=None, overwrite=False,
+):  # fmt: skip
+    """What `joint_transducer_loss_and_grad` would do with the same arguments, cell by cell counted.
+
+    Runs the forward pass and allocates what that needs; nothing is overwritten.
+
+    Parameters
+    ----------
+    encoder, ..., posterior_floor
+        As in `joint_transducer_loss`.
+    fastemit_lambda, grad_loss, overwrite
+        Taken so that the call can be swapped for the other; they change nothing that is reported.
+
+    Returns
+    -------
+    report : LatticeReport
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `joint_transducer_loss_and_grad`.
+
+    Examples
+    --------
+    >>> report = lattice.joint_transducer_report(*arguments)  # doctest: +SKIP
+    >>> report.certified.sum() / report.cells.sum()  # doctest: +SKIP
+    0.043
+    """
+    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
+                                posterior_floor)  # fmt: skip
+    tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
+    ledger = []
+    with problem.device.active():
+        log_z = problem.device.empty(len(tiles.order), np.float64)
+        tiles.open()
+        for index in range(len(tiles.plan.groups)):
+            tiles.forward(tiles.group(index), log_z, posteriors=True, ledger=ledger)
+    columns = []
+    for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8"), strict=True):
+        column = np.empty(len(tiles.order), kind)
+        column[tiles.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
+        columns.append(column)
+    return LatticeReport(*columns, tiles.plan.size)

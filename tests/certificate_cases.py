@@ -1,0 +1,122 @@
+"""Cases of `tests/kernel_cases.py` for the kernels that decide which cells are computed."""
+
+import ml_dtypes
+import numpy as np
+
+from lattice import layout
+from lattice.kernels.bounds import BOUND, WANTED, bound, measure
+from lattice.kernels.certify import Brackets, select
+from lattice.kernels.hidden import ACTIVATIONS
+from lattice.kernels.occupied import list_cells
+from tests.kernel_compare import Case, like
+
+F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+BF = np.dtype(ml_dtypes.bfloat16)
+TOLERANCE = 1e-6
+
+
+def every_case() -> list[Case]:
+    found = []
+    for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
+        found += [*_bounds(dtype, stored), *_measures(dtype, stored)]
+    for dtype in (F4, F8):
+        found += _selections(dtype)
+    return found
+
+
+def _layer(rng, stored, size=9, width=37):
+    """Eighths, so that the products come out the same in any order."""
+    return (rng.integers(-4, 5, (size, width)) / 8).astype(stored)
+
+
+def _bounds(dtype, stored):
+    rng = np.random.default_rng(7)
+    weight = _layer(rng, stored if stored != F2 else F4)
+    for activation, number in ACTIVATIONS.items():
+        # tanh of these is -1, 0 or 1.
+        scale = 640 if activation == "tanh" else 1
+        encoder, predictor = _layer(rng, stored, 6) * stored.type(scale), _layer(rng, stored, 5) * stored.type(0)
+        encoder[3, 5], encoder[4, 0] = np.nan, np.inf
+        encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
+        frame, slot = rng.integers(0, 6, 40), rng.integers(0, 5, 40)
+        label = rng.integers(-1, 9, 40).astype(np.int32)
+        for bias in (np.zeros(0, dtype), np.append(rng.integers(-4, 5, 8) / 8, -np.inf).astype(dtype)):
+            norm, ceiling = np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
+            outputs = tuple(np.zeros(40, dtype) for _ in range(4))
+            arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, label, 8, weight, bias, norm,
+                         ceiling, 2.0**-10, *outputs)  # fmt: skip
+            yield Case(f"bound-{activation}-bias{len(bias)}", stored, bound, arguments, {})
+
+
+def _measures(dtype, stored):
+    weight = _layer(np.random.default_rng(8), stored if stored != F2 else F4)
+    with_nan = weight.copy()
+    with_nan[4, 4] = np.nan
+    for layer in (weight, with_nan):
+        for bias in (np.zeros(0, dtype), np.array([-np.inf, -3, 2, 0, 0, 0, 1, 2, 3], dtype)):
+            name = f"measure-{np.isnan(layer.astype(F4)).any()}-bias{len(bias)}"
+            yield Case(name, stored, measure, (layer, bias, np.zeros(9, dtype), np.zeros(3, dtype)), {})
+
+
+def _selections(dtype):
+    rng = np.random.default_rng(9)
+    for monotonic, bounded in ((False, False), (True, False), (False, True)):
+        T, U = np.array([24, 1, 9, 6]), np.array([7, 0, 4, 3])
+        bounds = None
+        if bounded:
+            first = np.arange(24) * U[:, None] // T[:, None] - 2
+            bounds = first, first + 5
+            bounds[1][3, 2] = -1  # a frame without cells: no alignment
+        frames = layout.frames_of(np.arange(4), T, U, monotonic, bounds)
+        n = frames.example
+        lengths = np.diff(frames.starts)[n]
+        width = np.diff(frames.offset)
+        u = np.arange(frames.cells) - np.repeat(frames.offset[:-1] - frames.first, width)
+        due = np.repeat((frames.t + 1) * frames.labels[n] / lengths, width)
+        for sharpness in (0.3, 2.0, 6.0):
+            # Blanks win where more labels are out than are due by now, labels where fewer are.
+            ahead = sharpness * (u - due)
+            truth = np.stack([ahead, -ahead, rng.normal(size=frames.cells) - 3])
+            norm, pair = np.logaddexp.reduce(truth, axis=0), np.logaddexp(truth[0], truth[1])
+            exact, bounds = ((truth[:2] - by).astype(dtype) for by in (norm, pair))
+            for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
+                name = f"select-{monotonic}-{bounded}-{sharpness}-{floor:.0e}-{last}"
+                arguments = (frames, monotonic, exact, bounds, np.log(floor), last)
+                yield Case(name, dtype, selected, arguments, {})
+
+
+def selected(frames, monotonic, exact, bounds, log_floor, last):
+    """Three rounds: what is marked each time, the brackets, and the state in the end."""
+    count, N = exact.shape[1], len(frames.labels)
+    state = tuple(like(exact, count, exact.dtype) for _ in range(4))
+    blank, label, maximum, total = state
+    blank.fill(-np.inf)
+    label.fill(-np.inf)
+    maximum[:] = bounds[0]
+    total[:] = bounds[1] + BOUND
+    # A cell that has to be computed whatever it is worth.
+    total[2:3] = WANTED
+    alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
+    cells, edges = like(exact, count, np.int64), like(exact, N + 1, np.int64)
+    counts = like(exact, len(frames.example) + 1, np.int64)
+    brackets = Brackets(*(like(exact, N, np.int64 if name == "exact" else np.float64) for name in Brackets._fields))
+    for array, value in zip(brackets, (0, 0, -1, log_floor, 0, 0), strict=True):
+        array.fill(value)
+    marked = []
+    for number in range(4):
+        select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=last and number == 1,
+               tolerance=TOLERANCE)  # fmt: skip
+        found = list_cells(frames, total, WANTED, cells, edges, counts)
+        marked.append(fetched(cells[: found[-1]]).copy())
+        for at in marked[-1].tolist():
+            c = slice(at, at + 1)
+            blank[c], label[c], maximum[c], total[c] = exact[0][c], exact[1][c], 0, 1
+    known = {name: fetched(array) for name, array in brackets._asdict().items()}
+    settled = known["certificate"] >= 0
+    # What a settled example's upper bound was is told by its certificate; a GPU sums it once more.
+    known["upper"] = np.where(settled, 0, known["upper"])
+    return (*marked, *known.values(), *state)
+
+
+def fetched(array):
+    return array if isinstance(array, np.ndarray) else array.get()
