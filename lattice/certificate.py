@@ -47,8 +47,10 @@ def _cells(group: Group) -> np.ndarray:
     return np.diff(group.frames.offset[group.frames.starts])
 
 
-def certify(tiles, group: Group, state, cells, edges, beta, counts, log_z) -> Cost:
-    """Compute the cells of a group that may matter, close all others, and fill in log_z.
+def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
+    """Compute the cells of a group that may matter, and close all others.
+
+    The sums over what is open are below those over all cells by `certificate` at most.
 
     On a GPU every round waits for the device once.
 
@@ -62,15 +64,13 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts, log_z) -> Co
         Scratch, shared with alpha.
     edges, beta, counts
         Scratch, as in `list_cells` and `select`.
-    log_z : (examples,) float64
-        Filled with the totals over the cells that are computed: below the totals over all by `certificate` at most.
     """
     device, monotonic = tiles.device, tiles.problem.targets.monotonic
     _bound(tiles, group, state)
     N = len(group.examples)
     floor, rounds = math.log(MARGIN * tiles.problem.posterior_floor), np.zeros(N, np.int64)
-    fields = np.zeros(N), np.full(N, -1.0), np.full(N, floor), np.zeros(N, np.int64), np.zeros(N)
-    brackets = Brackets(log_z, *device.upload(tiles.space, *fields))
+    fields = np.zeros(N), np.zeros(N), np.full(N, -1.0), np.full(N, floor), np.zeros(N, np.int64), np.zeros(N)
+    brackets = Brackets(*device.upload(tiles.space, *fields))
     tolerance, alpha = TOLERANCE[tiles.dtype], cells.view(np.float64)
     for number in range(ROUNDS + 1):
         select(group.index, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,

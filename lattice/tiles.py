@@ -177,23 +177,22 @@ class JointTiles:
         space, frames, on_gpu = self.space, group.frames, self.device.on_gpu
         log_z = log_z[group.begin : group.end]
         cells = space.take(frames.cells, np.int64)
-        alpha = cells.view(np.float64)
         state = tuple(space.take(frames.cells, self.dtype) for _ in range(4))
         beta, counts, edges = None, None, space.take(len(group.examples) + 1, np.int64)
         if on_gpu:
             beta, counts = space.take(frames.cells, np.float64), space.take(len(frames.example) + 1, np.int64)
         if self.problem.posterior_floor:
-            cost = certify(self, group, state, cells, edges, beta, counts, log_z)
+            cost = certify(self, group, state, cells, edges, beta, counts)
         else:
             self.compute(group, state)
             cost = dense(self, group)
+        forward_backward(group.index, self.problem.targets.monotonic, *state[:2], cells.view(np.float64), log_z, beta,
+                         posteriors=posteriors)  # fmt: skip
         if not posteriors:
-            if not self.problem.posterior_floor:
-                forward_backward(group.index, self.problem.targets.monotonic, *state[:2], alpha, log_z, posteriors=False)
             return None
-        forward_backward(group.index, self.problem.targets.monotonic, *state[:2], alpha, log_z, beta, posteriors=True)
         scratch = (counts, beta.view(self.dtype)[: frames.cells]) if on_gpu else ()
-        edges, state = compact(group.index, log_z, self.problem.posterior_floor, state, cells, edges, cost.skipped_posterior, *scratch)
+        floor, skipped = self.problem.posterior_floor, cost.skipped_posterior
+        edges, state = compact(group.index, log_z, floor, state, cells, edges, skipped, *scratch)
         if ledger is not None:
             ledger.append(cost.on_host(np.diff(edges)))
         return Visited(edges, cells[: edges[-1]], *state)
