@@ -68,7 +68,7 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
     device, monotonic = tiles.device, tiles.problem.targets.monotonic
     _bound(tiles, group, state)
     N = len(group.examples)
-    floor, rounds = math.log(MARGIN * tiles.problem.posterior_floor), np.zeros(N, np.int64)
+    floor, rounds = math.log(MARGIN) + math.log(tiles.problem.posterior_floor), np.zeros(N, np.int64)
     fields = np.zeros(N), np.zeros(N), np.full(N, -1.0), np.full(N, floor), np.zeros(N, np.int64), np.zeros(N)
     brackets = Brackets(*device.upload(tiles.space, *fields))
     tolerance, alpha = TOLERANCE[tiles.dtype], cells.view(np.float64)

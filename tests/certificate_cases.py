@@ -85,8 +85,8 @@ def _selections(dtype):
                 yield Case(name, dtype, selected, arguments, {})
 
 
-def selected(frames, monotonic, exact, bounds, log_floor, last):
-    """Three rounds: what is marked each time, the brackets, and the state in the end."""
+def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
+    """Some rounds: what is marked each time, the brackets, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
     state = tuple(like(exact, count, exact.dtype) for _ in range(4))
     blank, label, maximum, total = state
@@ -103,7 +103,7 @@ def selected(frames, monotonic, exact, bounds, log_floor, last):
     for array, value in zip(brackets, (0, 0, -1, log_floor, 0, 0), strict=True):
         array.fill(value)
     marked = []
-    for number in range(4):
+    for number in range(rounds):
         select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=last and number == 1,
                tolerance=TOLERANCE)  # fmt: skip
         found = list_cells(frames, total, WANTED, cells, edges, counts)
@@ -112,9 +112,9 @@ def selected(frames, monotonic, exact, bounds, log_floor, last):
             c = slice(at, at + 1)
             blank[c], label[c], maximum[c], total[c] = exact[0][c], exact[1][c], 0, 1
     known = {name: fetched(array) for name, array in brackets._asdict().items()}
-    settled = known["certificate"] >= 0
-    # What a settled example's upper bound was is told by its certificate; a GPU sums it once more.
-    known["upper"] = np.where(settled, 0, known["upper"])
+    # What a settled example's bounds were is told by its certificate; a GPU sums them once more.
+    for name in ("lower", "upper"):
+        known[name] = np.where(known["certificate"] >= 0, 0, known[name])
     return (*marked, *known.values(), *state)
 
 

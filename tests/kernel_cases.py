@@ -98,7 +98,8 @@ def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
 def compacted(frames, monotonic, blank, label, floor):
     """The occupied cells of the lattices."""
     count, alpha, log_z, beta = len(blank), *(like(blank, n, np.float64) for n in (len(blank), len(frames.labels), len(blank)))
-    maximum, total, blank, label = blank.copy(), blank * 0 + 1, blank.copy(), label.copy()
+    maximum, total, blank, label = blank.copy(), label.copy(), blank.copy(), label.copy()
+    total.fill(1)
     forward_backward(frames, monotonic, blank, label, alpha, log_z, beta, posteriors=True)
     cells, edges = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)

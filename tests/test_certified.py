@@ -1,0 +1,259 @@
+"""Certified sparse lattices: what is left out never matters, and the report says how much that is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lattice
+from lattice import certificate, tiles
+from tests import compare
+from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
+from tests.test_joint import check, gradient_scale, slack_of
+
+FLOOR = 2.0**-24
+LENGTHS = ([60, 31, 44], [20, 9, 0])
+
+
+def report(problem, **extra):
+    return lattice.joint_transducer_report(*problem.args, **problem.options, **extra)
+
+
+def trained_like(seed=15, sharpness=8.0, **options):
+    return joint_problem(seed, **{"batch": 3, "lengths": LENGTHS, "vocab": 40, "width": 16, "sharpness": sharpness, **options})
+
+
+def compare_with_dense(problem, posterior_floor=FLOOR):
+    """Loss and gradients against those of all cells, within what the report allows; returns the report."""
+    told = report(problem, posterior_floor=posterior_floor)
+    dense_loss, dense = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=0)
+    loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=posterior_floor)
+    alone = lattice.joint_transducer_loss(*problem.args, **problem.options, posterior_floor=posterior_floor)
+    assert (told.certificate >= 0).all() and (told.certificate <= 1e-6).all()
+    compare.assert_same(loss, dense_loss, per_example=True, slack=told.certificate.max(), what="loss")
+    compare.assert_same(alone, loss, per_example=True, what="loss alone")
+    arcs = problem.encoder_lengths + problem.target_lengths
+    l1 = float(np.sum(2 * told.skipped_posterior + 4 * arcs * told.certificate))
+    # `slack_of` carries one unit of the logits' gradient in a single cell back to the inputs.
+    cells = int(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
+    slack = l1 * slack_of(problem, 1.0) / (2 * cells)
+    size = np.abs(dense_loss[np.isfinite(dense_loss)]).max(initial=1)
+    scale = size * gradient_scale(problem, dense_loss)
+    for name, ours, other in zip(grads._fields, grads, dense, strict=True):
+        if other is not None:
+            compare.assert_same(ours, other, scale=scale, slack=slack, k=64, what=name)
+    return told
+
+
+def check_report(told, problem):
+    assert (told.occupied <= told.certified).all()
+    assert (told.certified <= told.cells).all()
+    assert (told.skipped_posterior >= 0).all()
+    assert told.workspace_bytes <= 256 << 20
+    assert len(told.cells) == len(problem.targets)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(TOPOLOGIES),
+    st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0]),
+    st.sampled_from([np.float32, np.float32, np.float64]),
+    st.sampled_from([None, "lengths", "endings"]),
+    st.booleans(),
+    st.sampled_from([None, 30]),
+    st.sampled_from(["tanh", "relu", "identity"]),
+)
+def test_certified_is_dense(seed, topology, sharpness, dtype, vocabulary, bounded, hypotheses, activation):
+    """24 to 30 lattices at a time."""
+    problem = joint_problem(
+        seed, batch=24, frames=30, labels=9, vocab=12, width=6, topology=topology, sharpness=sharpness, dtype=dtype,
+        vocabulary=vocabulary, bounded=bounded, hypotheses=hypotheses, activation=activation,
+    )  # fmt: skip
+    check_report(compare_with_dense(problem), problem)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_sharp_lattices_are_sparse_and_right(topology, dtype):
+    problem = trained_like(topology=topology, dtype=dtype)
+    check(problem, posterior_floor=FLOOR)
+    told = compare_with_dense(problem)
+    check_report(told, problem)
+    assert (told.certified[:2] < 0.5 * told.cells[:2]).all()
+    assert told.certified[2] == told.cells[2]  # without labels there is one path
+    assert (told.rounds >= 1).all()
+
+
+def test_flat_lattices_go_the_dense_way():
+    for problem in (trained_like(sharpness=0), trained_like(sharpness=1.0, topology="monotonic")):
+        told = compare_with_dense(problem)
+        np.testing.assert_array_equal(told.certified, told.cells)
+        assert not told.certificate.any()
+
+
+def test_ties_go_the_dense_way():
+    problem = trained_like(sharpness=0)
+    problem.weight[...] = 0
+    problem.bias[...] = 0
+    told = compare_with_dense(problem)
+    np.testing.assert_array_equal(told.certified, told.cells)
+
+
+def test_it_is_decided_for_each_example():
+    """One sharp lattice, and two that know nothing: their hidden vectors are far too small for the weights."""
+    problem = trained_like(lengths=([60, 40, 60], [20, 10, 20]))
+    problem.encoder[1:] *= np.float32(1e-3)
+    problem.predictor[1:] *= np.float32(1e-3)
+    told = compare_with_dense(problem)
+    assert told.certified[0] < 0.5 * told.cells[0]
+    np.testing.assert_array_equal(told.certified[1:], told.cells[1:])
+
+
+def from_logits(logits, targets, **options):
+    """A problem whose logits are encoder + predictor: (T, V) and (U+1, V)."""
+    encoder, predictor = (np.asarray(part, np.float32)[None] for part in logits)
+    base = joint_problem(0, batch=1, frames=4, labels=2, use_bias=False)
+    vocab = encoder.shape[-1]
+    return replace(
+        base, encoder=encoder, predictor=predictor, weight=np.eye(vocab, dtype=np.float32), targets=np.array([targets]),
+        encoder_lengths=np.array([encoder.shape[1]]), target_lengths=np.array([len(targets)]), activation="identity", **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_likely_path_is_far_from_what_the_bounds_suggest(topology):
+    """Blanks rule between the pair everywhere, so the bounds wait until the end; a third id makes waiting all but impossible."""
+    T, U, V = 60, 15, 5
+    t, u = np.arange(T, dtype=np.float32), np.arange(U + 1, dtype=np.float32)
+    encoder, predictor = np.zeros((T, V)), np.zeros((U + 1, V))
+    encoder[:, 0], encoder[:, 4], predictor[:, 4] = 3, 2 * t - 20, -2 * 4 * u
+    problem = from_logits((encoder, predictor), [1, 2, 3] * 5, topology=topology)
+    told = compare_with_dense(problem)
+    loss = lattice.joint_transducer_loss(*problem.args, **problem.options)
+    assert np.isfinite(loss).all()
+    assert told.occupied[0] < told.cells[0]
+    check(problem, posterior_floor=FLOOR)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("late", [2, 50.0, 300.0])
+def test_all_mass_on_one_late_label(topology, late):
+    T, V = 80, 6
+    encoder, predictor = np.zeros((T, V)), np.zeros((2, V))
+    encoder[:, 0] = late
+    encoder[-1] = 0
+    encoder[-1, 3] = late
+    problem = from_logits((encoder, predictor), [3], topology=topology)
+    compare_with_dense(problem)
+    check(problem, posterior_floor=FLOOR)
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("offset", [-1e4, 1e4])
+def test_logits_far_from_zero(topology, offset):
+    problem = trained_like(topology=topology, sharpness=10.0)
+    problem.bias[...] += np.float32(offset)
+    told = compare_with_dense(problem)
+    # An offset of all logits moves no score, and its rounding little.
+    assert told.certified[0] < 0.5 * told.cells[0]
+    problem = trained_like(topology=topology)
+    problem.weight[...] *= 1e4
+    compare_with_dense(problem)
+
+
+@pytest.mark.parametrize("activation, pair", [("tanh", (np.inf, -np.inf)), ("identity", (3e38, 3e38)), ("relu", (np.nan, 0.0))])
+def test_a_cell_that_cannot_be_bounded_is_seen(activation, pair):
+    """NaN or infinity in a cell far off any likely path: dense lattices see it, so this one has to, and touches no other."""
+    problem = trained_like(lengths=([60, 60], [20, 20]), batch=2, activation=activation)
+    if activation != "tanh":
+        problem = replace(problem, encoder=np.tanh(problem.encoder), predictor=np.tanh(problem.predictor))
+    weight = np.pad(problem.weight, ((0, 0), (0, 1)), constant_values=1e-3)
+    encoder, predictor = (np.pad(x, ((0, 0), (0, 0), (0, 1))) for x in (problem.encoder, problem.predictor))
+    encoder[0, 0, -1], predictor[0, 20, -1] = pair
+    problem = replace(problem, encoder=encoder, predictor=predictor, weight=weight)
+    for floor in (0, FLOOR):
+        loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=floor)
+        assert np.isnan(loss).tolist() == [True, False], floor
+        assert np.isnan(grads.encoder[0, :60]).any() and not np.isnan(grads.encoder[1]).any()
+
+
+def test_the_floor_of_zero_proves_nothing(monkeypatch):
+    problem = trained_like()
+    monkeypatch.setattr(tiles, "certify", None)
+    loss, _ = lattice.joint_transducer_loss_and_grad(*problem.args, posterior_floor=0)
+    assert np.isfinite(loss).all()
+    told = report(problem, posterior_floor=0)
+    np.testing.assert_array_equal(told.certified, told.cells)
+    np.testing.assert_array_equal(told.occupied, told.cells)
+    assert not told.rounds.any() and not told.certificate.any() and not told.skipped_posterior.any()
+
+
+def test_rounds_end(monkeypatch):
+    """When they do, what is missing is computed."""
+    problem = trained_like(dtype=np.float64)
+    assert report(problem).rounds.max() > 2
+    monkeypatch.setattr(certificate, "ROUNDS", 2)
+    told = compare_with_dense(problem)
+    assert told.rounds.max() == 2
+    assert told.certified[0] == told.cells[0]
+
+
+@pytest.mark.parametrize("posterior_floor", [0.9, 1e-3, 1e-30, 1e-300, 5e-324])
+def test_any_floor(posterior_floor):
+    """However high, the loss keeps its certificate; however low, nothing breaks."""
+    problem = trained_like()
+    told = compare_with_dense(problem, posterior_floor)
+    check_report(told, problem)
+    if posterior_floor > 0.5:
+        assert (told.occupied < told.certified)[:2].all()
+
+
+def test_the_report_is_the_batch_and_not_the_groups():
+    """In the order of the targets, though examples that share an encoder row are worked on together."""
+    problem = joint_problem(8, batch=4, hypotheses=9, frames=40, labels=12, vocab=30, width=12, sharpness=8.0)
+    told = report(problem)
+    np.testing.assert_array_equal(told.cells, problem.encoder_lengths * (problem.target_lengths + 1))
+    small = report(problem, memory_limit=1 << 18)
+    assert small.workspace_bytes <= 1 << 18 < told.workspace_bytes
+    for name in ("cells", "certified", "occupied", "rounds"):
+        np.testing.assert_array_equal(getattr(small, name), getattr(told, name), err_msg=name)
+    for n in range(9):
+        rows = slice(n, n + 1)
+        single = lattice.joint_transducer_report(
+            problem.encoder, problem.predictor[rows], *problem.args[2:4], *(x[rows] for x in problem.args[4:]),
+            encoder_index=problem.encoder_index[rows],
+        )  # fmt: skip
+        assert single.certified[0] == told.certified[n] and single.occupied[0] == told.occupied[n]
+
+
+def test_the_report_takes_the_call_it_reports_on_and_writes_nothing():
+    problem = trained_like()
+    before = problem.encoder.copy()
+    told = report(problem, fastemit_lambda=0.1, grad_loss=np.ones(3, np.float32), overwrite=True)
+    np.testing.assert_array_equal(problem.encoder, before)
+    assert told._fields == (
+        "cells", "certified", "occupied", "rounds", "certificate", "skipped_posterior", "workspace_bytes"
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"posterior_floor is 1\.0"):
+        report(problem, posterior_floor=1.0)
+
+
+def test_a_report_of_nothing():
+    problem = trained_like()
+    empty = [x[:0] if position not in (2, 3) else x for position, x in enumerate(problem.args)]
+    told = lattice.joint_transducer_report(*empty)
+    assert all(len(column) == 0 for column in told[:-1])
+
+
+def test_infeasible_examples_cost_nothing():
+    problem = trained_like(topology="monotonic", lengths=([60, 31, 44], [20, 9, 3]))
+    problem = replace(problem, encoder_lengths=np.array([60, 5, 44]))
+    told = report(problem)
+    assert told.cells[1] == told.certified[1] == told.occupied[1] == 0
+    first = np.zeros((3, 60), np.int64)
+    last = np.full((3, 60), 20)
+    last[0, 7] = -1
+    told = report(replace(trained_like(), bounds=(first, last)))
+    assert told.cells[0] > 0 == told.certified[0] == told.occupied[0]
