@@ -2,19 +2,21 @@
 
 import argparse
 
-from . import joint, logits, memory, startup, table
+from . import joint, logits, memory, sharpness, startup, table
 from .gpu import command as gpu
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, module in (("joint", joint), ("logits", logits)):
+    for name, module in (("joint", joint), ("logits", logits), ("sharpness", sharpness)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
-        command.add_argument("--shape", choices=module.SHAPES, default="default")
+        command.add_argument("--shape", choices=getattr(module, "SHAPES", joint.SHAPES), default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
+    commands.choices["sharpness"].add_argument("--png", help="file for the picture; needs matplotlib")
+    commands.choices["sharpness"].add_argument("--record", help="draw this record instead of measuring")
     command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])
     command.add_argument("--case", choices=memory.CASES, help="one case; by default limit-64MiB and headline")
     command.set_defaults(run=memory.main)

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice import inputs
-from lattice.tiles import JointTiles
+import lattice
 
 
 class Joint(NamedTuple):
@@ -62,16 +61,18 @@ def trained_like(B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpnes
     return problem
 
 
-def occupied_share(problem: Joint) -> float:
-    """Share of the cells whose posterior reaches the default floor."""
-    checked = inputs.read_joint(*problem, 0, "tanh", "rnnt", None, None, None, None, 1 << 30, 2.0**-24)
-    tiles = JointTiles(checked, gradients=True, limit=1 << 30)
-    tiles.open()
-    loss = np.empty(len(problem.targets))
-    visited = 0
-    for index in range(len(tiles.plan.groups)):
-        visited += len(tiles.forward(tiles.group(index), loss, posteriors=True).cells)
-    return visited / float(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
+def scaled(B: int, T: int, U: int, V: int, H: int, scale: float, seed: int = 0) -> Joint:
+    """`trained_like` with its logits multiplied: 0 knows nothing, 1 is trained, in between lies what training passes through."""
+    problem = trained_like(B, T, U, V, H, seed)
+    problem.weight[:] *= np.float32(scale)
+    problem.bias[:] *= np.float32(scale)
+    return problem
+
+
+def shares(problem: Joint) -> dict[str, float]:
+    """Shares of the cells that the default floor leaves to the backward pass, and to the forward pass."""
+    report = lattice.joint_transducer_report(*problem)
+    return {name: float(getattr(report, name).sum() / report.cells.sum()) for name in ("occupied", "certified")}
 
 
 def logits_of(problem: Joint) -> np.ndarray:

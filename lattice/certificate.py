@@ -52,7 +52,7 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
 
     The sums over what is open are below those over all cells by `certificate` at most.
 
-    On a GPU every round waits for the device once.
+    On a GPU every round waits for the device once, the last of which finds no cells.
 
     Parameters
     ----------

@@ -57,8 +57,10 @@ def joint_transducer_loss(
     memory_limit : int
         Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are.
     posterior_floor : float
-        Cells with a smaller posterior are left out of the backward pass: the l1 error of the logits' gradient is at most twice
-        the posterior left out. 0 visits every cell.
+        Cells with a smaller posterior are left out of the backward pass; cells that are proven to be so before their logits are
+        known, of the forward pass too, as far as the loss is off by no more than 1e-6 (float64: 1e-12, or rounding). The l1 error
+        of the logits' gradient is about twice the posterior left out (docs/certified.md; `joint_transducer_report` tells). 0
+        visits every cell.
 
     Returns
     -------

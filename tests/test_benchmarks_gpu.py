@@ -45,7 +45,7 @@ def test_trained_like_problems_keep_their_lengths_and_one_output_layer():
     single = shapes.trained_like(1, 30, 7, 50, 32, seed=problems.SEED)
     assert (problem.weight == single.weight).all() and (problem.encoder[1, :30] == single.encoder[0]).all()
     untrained = problems.host_joint(shape, "untrained")
-    assert shapes.occupied_share(problem) < 0.5 < shapes.occupied_share(untrained)
+    assert shapes.shares(problem)["certified"] < 0.5 < shapes.shares(untrained)["occupied"]
 
 
 def named(*names):

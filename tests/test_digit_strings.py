@@ -3,9 +3,6 @@
 # ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
 
 import itertools
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -224,17 +221,3 @@ def test_lattice_picture_agrees_with_all_paths():
     picture = lattice_picture_arrays(encoder, predictor, weight, bias, targets, BLANK)
     np.testing.assert_allclose(picture.posterior, posterior / total, rtol=1e-10)
     assert tuple(picture.label_frames) == best_frames
-
-
-def test_smoke_run_writes_a_picture_and_repeats_itself(tmp_path):
-    for package in ("lattice", "matplotlib", "tqdm"):
-        pytest.importorskip(package)
-    picture = tmp_path / "new" / "picture.png"
-    command = [sys.executable, str(ROOT / "examples" / "02_train_digit_strings.py"), "--smoke", "--out", str(picture)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout for _ in range(2)]
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert re.search(r"held-out label error rate \d+\.\d\d%, trained in \d+ s, picture \S+picture\.png\s*$", runs[0])
-    losses = [re.findall(r"loss [\d.]+ nats", run) for run in runs]
-    assert len(losses[0]) == 2
-    assert losses[0] == losses[1]

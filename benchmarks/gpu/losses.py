@@ -6,6 +6,7 @@ import os
 import lattice
 from lattice import arrays
 
+from .. import shapes
 from . import problems, timing
 
 LIMITS = {"64 MiB": 64 << 20, "256 MiB": 256 << 20, "1 GiB": 1 << 30}
@@ -80,7 +81,7 @@ def joint_case(shape: problems.Shape, dtype: str) -> dict:
     result = {**shape.described(), "rows": rows}
     for kind, problem in drawn.items():
         try:
-            result[f"{kind}, occupied"] = problems.occupied_share(problem, shape.cells)
+            result |= {f"{kind}, {name}": share for name, share in shapes.shares(problem).items()}
         except Exception as error:
             # The times have been taken by now, and stay.
             result["error"] = timing.text_of(error)

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice import arrays, inputs
+from lattice import arrays
 from lattice.devices import Cuda
-from lattice.tiles import JointTiles
 
 from .. import shapes
 
@@ -115,19 +114,6 @@ def joint(shape: Shape, kind: str, dtype) -> shapes.Joint:
     problem = host_joint(shape, kind)
     real = (array.astype(dtype) for array in problem[:4])
     return shapes.Joint(*device().upload(None, *real, *(array.astype(np.int32) for array in problem[4:])))
-
-
-def occupied_share(problem: shapes.Joint, cells: int) -> float:
-    """Share of the cells whose posterior reaches the default floor."""
-    checked = inputs.read_joint(*problem, 0, "tanh", "rnnt", None, None, None, None, 256 << 20, 2.0**-24)
-    tiles = JointTiles(checked, gradients=True, limit=256 << 20)
-    visited = 0
-    with checked.device.active():
-        log_z = checked.device.empty(len(tiles.order), np.float64)
-        tiles.open()
-        for index in range(len(tiles.plan.groups)):
-            visited += int(tiles.forward(tiles.group(index), log_z, posteriors=True).edges[-1])
-    return visited / cells
 
 
 def three_gemms(shape: Shape, dtype):

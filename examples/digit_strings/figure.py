@@ -1,7 +1,6 @@
 """The demo's picture: how training went on the left, one held-out string and its lattice on the right."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 
@@ -9,21 +8,17 @@ matplotlib.use("Agg")  # a file is all that is wanted, and a display may be miss
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import SubFigure
 
 from .lattice_picture import LatticePicture
+from .log import LearningCurve
 from .strings import SIDE, DigitStrings
 
 FLOOR = 2.0**-24  # the library's default posterior_floor: cells below it are left white
 LOSS, ERROR, PATH = "#1f5fa8", "#c2410c", "#e8590c"
-
-
-class LearningCurve(NamedTuple):
-    """One number an epoch: mean training loss in nats a label, held-out label error rate in 0..1."""
-
-    losses: list[float]
-    error_rates: list[float]
+CERTIFIED, OCCUPIED = "#7c8ea3", "#1f5fa8"
 
 
 def draw_figure(path: Path, curve: LearningCurve, string: DigitStrings, decoded: list[int], picture: LatticePicture):
@@ -40,7 +35,7 @@ def draw_figure(path: Path, curve: LearningCurve, string: DigitStrings, decoded:
         The label ids that greedy decoding found in it.
     picture : LatticePicture
     """
-    figure = plt.figure(figsize=(14, 6), layout="constrained")
+    figure = plt.figure(figsize=(14, 7.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2.4), wspace=0.04)
     draw_curve(left, curve)
     draw_lattice(right, string, decoded, picture)
@@ -50,29 +45,55 @@ def draw_figure(path: Path, curve: LearningCurve, string: DigitStrings, decoded:
 
 
 def draw_curve(figure: SubFigure, curve: LearningCurve) -> None:
-    """Loss above, label error rate below, over the same epochs."""
-    epochs = np.arange(1, len(curve.losses) + 1)
-    percent = 100 * np.array(curve.error_rates)
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    top.plot(epochs, curve.losses, color=LOSS, marker="o", markersize=4)
-    top.set_yscale("log")
-    top.set_title("Training loss", loc="left")
-    top.set_ylabel("loss (nats per label)")
-    bottom.plot(epochs, percent, color=ERROR, marker="o", markersize=4)
-    # Linear below 1 %, so that an epoch without an error has a place on the axis.
-    bottom.set_yscale("symlog", linthresh=1.0)
-    ticks = [0, 1, 2, 5, 10, 20, 50, 100]
-    bottom.set_yticks(ticks, labels=[str(tick) for tick in ticks])
-    bottom.set_yticks([], minor=True)
-    bottom.set_ylim(0, max(110, 1.1 * percent.max()))
-    bottom.annotate(f"{percent[-1]:.1f} %", (epochs[-1], percent[-1]), (0, 9), textcoords="offset points", ha="right")
-    bottom.set_title("Held-out label error rate", loc="left")
-    bottom.set_ylabel("label error rate (%)")
-    bottom.set_xlabel("epoch")
-    bottom.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (top, bottom):
+    """Loss, label error rate and computed cells, one under the other over the same epochs."""
+    panels = figure.subplots(3, 1, sharex=True)
+    draw_loss(panels[0], curve)
+    draw_error_rate(panels[1], curve)
+    draw_cells(panels[2], curve)
+    figure.align_ylabels(panels)
+    panels[2].set_xlabel("epoch")
+    panels[2].xaxis.get_major_locator().set_params(integer=True)
+    for axes in panels:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_loss(axes: Axes, curve: LearningCurve) -> None:
+    axes.plot(np.arange(1, len(curve.loss) + 1), curve.loss, color=LOSS, marker="o", markersize=4)
+    axes.set_yscale("log")
+    axes.set_title("Training loss", loc="left")
+    axes.set_ylabel("loss (nats per label)")
+
+
+def draw_error_rate(axes: Axes, curve: LearningCurve) -> None:
+    epochs, percent = np.arange(1, len(curve.error_rate) + 1), 100 * np.array(curve.error_rate)
+    axes.plot(epochs, percent, color=ERROR, marker="o", markersize=4)
+    # Linear below 1 %, so that an epoch without an error has a place on the axis.
+    axes.set_yscale("symlog", linthresh=1.0)
+    ticks = [0, 1, 2, 5, 10, 20, 50, 100]
+    axes.set_yticks(ticks, labels=[str(tick) for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_ylim(0, max(110, 1.1 * percent.max()))
+    axes.annotate(f"{percent[-1]:.1f} %", (epochs[-1], percent[-1]), (0, 9), textcoords="offset points", ha="right")
+    axes.set_title("Held-out label error rate", loc="left")
+    axes.set_ylabel("label error rate (%)")
+
+
+def draw_cells(axes: Axes, curve: LearningCurve) -> None:
+    """The shares of computed cells from epoch 0, which is the untrained network, on."""
+    certified, occupied = 100 * np.array(curve.certified), 100 * np.array(curve.occupied)
+    epochs = np.arange(len(certified))
+    axes.plot(epochs, certified, color=CERTIFIED, marker="s", markersize=4, label="certified: computed forward")
+    axes.plot(epochs, occupied, color=OCCUPIED, marker="o", markersize=4, label="occupied: visited backward")
+    # One above its line and one below: the two may end close to each other.
+    for percent, offset, side in ((certified, 6, "bottom"), (occupied, -6, "top")):
+        axes.annotate(
+            f"{percent[-1]:.0f} %", (epochs[-1], percent[-1]), (0, offset), textcoords="offset points", ha="right", va=side
+        )
+    axes.set_ylim(0, 105)
+    axes.set_title("Held-out lattice cells computed", loc="left")
+    axes.set_ylabel("share of cells (%)")
+    axes.legend(loc="upper right", frameon=False)
 
 
 def draw_lattice(figure: SubFigure, string: DigitStrings, decoded: list[int], picture: LatticePicture) -> None:

@@ -27,22 +27,22 @@ TENSOR_FLOAT = 2.0**-9
 
 
 @register_jitable
-def upper_bound(gap, spare):
+def upper_bound(gap, few, spare):
     """-log(1 + exp(gap)), the score of an arc whose rival is ahead by `gap`; at most 0, and not below it by any rounding."""
     zero = typed(0, gap)
     score = -(max(gap, zero) + math.log1p(math.exp(-abs(gap))))
-    return min(zero, score - score * spare + spare)
+    return min(zero, score - score * few + spare)
 
 
 @register_jitable
-def bound_scores(blank_logit, label_logit, slack, spare):
+def bound_scores(blank_logit, label_logit, slack, few, spare):
     """Upper bounds on the two scores; `slack` is what rounding may move the gap by, `spare` what it may move a score by."""
     closed = typed(CLOSED, slack)
     if blank_logit == closed or label_logit == closed:
         zero = typed(0, slack)
         return closed if blank_logit == closed else zero, closed if label_logit == closed else zero
     gap = label_logit - blank_logit
-    return upper_bound(gap - slack, spare), upper_bound(-gap - slack, spare)
+    return upper_bound(gap - slack, few, spare), upper_bound(-gap - slack, few, spare)
 
 
 @register_jitable
@@ -51,7 +51,7 @@ def logit_of(dot, bias, v):
 
 
 @register_jitable
-def bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, spare):
+def bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare):
     """Maximum and total of a cell that is not computed, from two logits, |hidden|, and the sum of the two rows' lengths."""
     zero = typed(0, reach)
     if not (reach * steep + high < most):
@@ -59,9 +59,9 @@ def bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, roun
     # Cauchy and Schwarz: the products of a row add up to no more than both lengths, and rounding errs by a share of that.
     slack = rounding * reach * lengths
     # -inf is a closed arc, and exact.
-    slack += spare * (abs(blank_logit) if abs(blank_logit) < most else zero)
-    slack += spare * (abs(label_logit) if abs(label_logit) < most else zero)
-    blank_bound, label_bound = bound_scores(blank_logit, label_logit, slack, spare)
+    slack += few * (abs(blank_logit) if abs(blank_logit) < most else zero)
+    slack += few * (abs(label_logit) if abs(label_logit) < most else zero)
+    blank_bound, label_bound = bound_scores(blank_logit, label_logit, slack, few, spare)
     return blank_bound, typed(BOUND, reach) + label_bound
 
 
@@ -78,7 +78,7 @@ def _three_products(hidden, blank_row, label_row):
 @cpu_sweep
 def bound_cpu(
     begin, end, activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm,
-    ceiling, rounding, spare, blank_score, label_score, maximum, total,
+    ceiling, rounding, few, spare, blank_score, label_score, maximum, total,
 ):  # fmt: skip
     hidden = np.empty(weight.shape[1], weight.dtype)
     closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
@@ -88,7 +88,7 @@ def bound_cpu(
         blank_dot, label_dot, square = _three_products(hidden, weight[blank], weight[at])
         label_logit = logit_of(label_dot, bias, at) if label[i] >= 0 else closed
         maximum[i], total[i] = bound_cell(logit_of(blank_dot, bias, blank), label_logit, math.sqrt(square),
-                                          norm[blank] + norm[at], steep, high, most, rounding, spare)  # fmt: skip
+                                          norm[blank] + norm[at], steep, high, most, rounding, few, spare)  # fmt: skip
         blank_score[i], label_score[i] = closed, closed
 
 
@@ -108,7 +108,7 @@ def lane_products(activation, encoder, e, predictor, p, weight, blank, at, lane,
 @cuda_kernel
 def bound_cuda(
     activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm, ceiling, rounding,
-    spare, blank_score, label_score, maximum, total,
+    few, spare, blank_score, label_score, maximum, total,
 ):  # fmt: skip
     i = cuda.grid(1) // WARP
     if i >= label.shape[0]:
@@ -129,7 +129,7 @@ def bound_cuda(
         closed = typed(CLOSED, c)
         label_logit = logit_of(b, bias, at) if own >= 0 else closed
         maximum[i], total[i] = bound_cell(logit_of(a, bias, blank), label_logit, math.sqrt(c), norm[blank] + norm[at], ceiling[0],
-                                          ceiling[1], ceiling[2], rounding, spare)  # fmt: skip
+                                          ceiling[1], ceiling[2], rounding, few, spare)  # fmt: skip
         blank_score[i], label_score[i] = closed, closed
 
 
@@ -158,9 +158,9 @@ def bound(
     """
     real = total.dtype.type
     # A sum of S exponentials is off by at most S roundings, and a few more are made on the way to a score.
-    spare = real((len(weight) + 16) * np.finfo(real).eps)
+    few, spare = real(16 * np.finfo(real).eps), real((len(weight) + 16) * np.finfo(real).eps)
     arguments = (activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label, blank, weight, bias, norm,
-                 ceiling, real(rounding), spare, blank_score, label_score, maximum, total)  # fmt: skip
+                 ceiling, real(rounding), few, spare, blank_score, label_score, maximum, total)  # fmt: skip
     if on_host(total):
         sweep(bound_cpu, len(label), *arguments, work=4 * len(label) * weight.shape[1])
     else:

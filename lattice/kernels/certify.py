@@ -140,9 +140,12 @@ def too_wide(probing, lower, gap, tolerance):
 
 
 @register_jitable
-def gives_up(probing, last, lower, exact, cells):
-    """Are all cells of an example to be computed? `exact` counts those that are, and those that have been found."""
-    return last or exact > (PROBED_DENSE if probing else DENSE) * cells or (not probing and not lower > CLOSED)
+def gives_up(probing, last, exact, cells):
+    """Are all cells of an example to be computed? `exact` counts those that are, and those that have been found.
+
+    That is so, too, if no alignment runs inside the computed cells, or one of them is NaN: then every cell has been found.
+    """
+    return last or exact > (PROBED_DENSE if probing else DENSE) * cells
 
 
 @cpu_sweep
@@ -177,7 +180,7 @@ def select_cpu(
             skipped[n] = left_out(low, high, 1, total, alpha, lower)
             certificate[n] = max(0.0, gap)
         else:
-            everything = found == 0 or gives_up(probing, last, lower, exact[n] + found, high - low)
+            everything = found == 0 or gives_up(probing, last, exact[n] + found, high - low)
             claim(low, high, 1, total, alpha, threshold, everything)
             exact[n] = high - low if everything else exact[n] + found
             if everything:
@@ -226,7 +229,7 @@ def select_cuda(
         if me == 0:
             certificate[n], skipped[n] = max(0.0, gap), left
     else:
-        everything = found == 0 or gives_up(probing, last, lower, computed + found, high - low)
+        everything = found == 0 or gives_up(probing, last, computed + found, high - low)
         claim(low + me, high, stride, total, alpha, threshold, everything)
         if me == 0:
             exact[n] = high - low if everything else computed + found

@@ -1,0 +1,40 @@
+"""How much of the lattices of real strings a training step computes."""
+
+from lattice import joint_transducer_report
+
+from .network import Arrays, encoder_forward, label_contexts, predictor_forward
+from .strings import BLANK, DigitStrings
+
+MAX_STRINGS = 64  # enough for a share to the nearest percent, and a batch of them costs little more than a training step
+
+
+def cell_shares(parameters: Arrays, strings: DigitStrings) -> tuple[float, float]:
+    """Shares of the lattice cells of the first 64 strings that a training step on them would compute.
+
+    Parameters
+    ----------
+    parameters : dict of arrays
+    strings : DigitStrings
+
+    Returns
+    -------
+    occupied : float
+        In 0..1: cells that carry probability, so that the backward pass visits them.
+    certified : float
+        In 0..1: cells that the forward pass computes, because they could not be shown to carry none.
+    """
+    strings = DigitStrings(*(array[:MAX_STRINGS] for array in strings))
+    encoder, _ = encoder_forward(parameters, strings.frames, strings.encoder_lengths)
+    predictor, _ = predictor_forward(parameters, label_contexts(strings.targets))
+    report = joint_transducer_report(
+        encoder,
+        predictor,
+        parameters["output.weight"],
+        parameters["output.bias"],
+        strings.targets,
+        strings.encoder_lengths,
+        strings.target_lengths,
+        blank=BLANK,
+    )
+    cells = report.cells.sum()
+    return float(report.occupied.sum() / cells), float(report.certified.sum() / cells)
