@@ -26,8 +26,6 @@ PROBED_DENSE = 0.45
 """The same after the probe: certified sets came out up to a third larger than it."""
 TIGHTENINGS = 16
 """How often the floor of an example is lowered before all its cells are computed."""
-
-
 ROUNDING = 2.0**-46
 """Relative error of a difference of two sums over alignments, with room to spare."""
 

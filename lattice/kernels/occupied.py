@@ -28,7 +28,7 @@ def leave_out(c, high, stride, blank, label, kinds, log_z, floor):
     """Mark the cells that are not kept, and return their posterior."""
     left = 0.0
     while c < high:
-        if not (kinds[c] < 0) and not occupied(blank[c], label[c], log_z, floor):
+        if not occupied(blank[c], label[c], log_z, floor):
             left += blank[c] + label[c]
             kinds[c] = BOUND
         c += stride
