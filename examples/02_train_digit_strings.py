@@ -1,6 +1,6 @@
 """Train a neural transducer to read strings of handwritten digits, one pixel column a frame.
 
-    python examples/02_train_digit_strings.py            # under a minute on two cores
+    python examples/02_train_digit_strings.py            # about a minute on two cores
     python examples/02_train_digit_strings.py --smoke    # a few seconds, for CI
 
 As the network learns, probability gathers in few cells of its lattices. After each epoch the program prints which share of

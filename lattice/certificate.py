@@ -14,7 +14,7 @@ ROUNDS = 8
 """Rounds after which what an example still lacks is computed without a proof that it must be."""
 TOLERANCE = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-12}
 """Largest certificate of a loss, in nats, by the dtype that is computed in. Of the 1e-6 promised, float32 rounding gets half."""
-MARGIN = 0.125
+MARGIN = 2.0**-6
 """The floor of the first rounds in units of `posterior_floor`: at the floor itself, certificates came out a little too large."""
 CELL_BYTES = 32
 """What a run of cells takes of a tile's memory while their scores are bounded, per cell."""
@@ -71,7 +71,8 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
     floor, rounds = math.log(MARGIN) + math.log(tiles.problem.posterior_floor), np.zeros(N, np.int64)
     fields = np.zeros(N), np.zeros(N), np.full(N, -1.0), np.full(N, floor), np.zeros(N, np.int64), np.zeros(N)
     brackets = Brackets(*device.upload(tiles.space, *fields))
-    tolerance, alpha = TOLERANCE[tiles.dtype], cells.view(np.float64)
+    # Alignments that leave the computed cells weigh no more than a cell may that is left out.
+    tolerance, alpha = min(TOLERANCE[tiles.dtype], tiles.problem.posterior_floor), cells.view(np.float64)
     for number in range(ROUNDS + 1):
         select(group.index, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,
                tolerance=tolerance)  # fmt: skip

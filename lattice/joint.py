@@ -111,7 +111,7 @@ def joint_transducer_loss_and_grad(
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
-    pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
+    pullback = Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
     tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
     grad_loss = checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
     with problem.device.active():
@@ -143,7 +143,7 @@ def joint_transducer_loss_vjp(
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
-    pullback = _Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
+    pullback = Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
     try:
         tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit // 2)
     except ValueError:
@@ -190,7 +190,7 @@ def _loss(tiles: JointTiles, log_z, like):
     return arrays.give_back(device.convert(loss, tiles.dtype), like)
 
 
-class _Pullback:
+class Pullback:
     """Runs the backward pass of every group and puts the gradients where they belong."""
 
     def __init__(self, problem: JointProblem, encoder, predictor, fastemit_lambda, overwrite):

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import inputs
-from .joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
+from . import checks, inputs
+from .joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR, Pullback
 from .tiles import JointTiles
 
 
@@ -25,7 +25,8 @@ class LatticeReport(NamedTuple):
     certificate : float64
         The loss is above the loss over all cells by so many nats at most, rounding apart; 0 in a dense lattice.
     skipped_posterior : float64
-        The posterior of all cells that are not visited, at most, summed over cells.
+        The posterior of all cells that are not visited, at most, summed over cells. That alignments which leave the computed
+        cells may pass through any of them is allowed for.
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.
     """
@@ -73,7 +74,9 @@ def joint_transducer_report(
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
+    Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
     tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
+    checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
     ledger = []
     with problem.device.active():
         log_z = problem.device.empty(len(tiles.order), np.float64)
@@ -85,4 +88,6 @@ def joint_transducer_report(
         column = np.empty(len(tiles.order), kind)
         column[tiles.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
         columns.append(column)
-    return LatticeReport(*columns, tiles.plan.size)
+    told, targets = LatticeReport(*columns, tiles.plan.size), problem.targets
+    visited = targets.frame_lengths + (0 if targets.monotonic else targets.target_lengths)
+    return told._replace(skipped_posterior=told.skipped_posterior + visited * told.certificate)

@@ -223,7 +223,7 @@ class JointTiles:
                 self.device.matmul(hidden, segment.weight.T, logits)
                 grad_logits = logits if self.operand == self.dtype else space.take(logits.shape, self.operand)
                 gradient(logits, grad_logits, self.count_up[:count], segment.bias, label, owner, segment.blank, *known,
-                         fastemit_lambda, upstream)  # fmt: skip
+                         fastemit_lambda, upstream, anew=True)  # fmt: skip
                 grad_hidden = space.take((count, H), self.dtype)
                 self.device.matmul(grad_logits, segment.weight, grad_hidden)
                 self._add_weight(grad_logits, hidden, grad_weight, grad_bias)

@@ -147,7 +147,7 @@ class _Lattices:
             staged = logits is not self.problem.logits
             gradient(logits, logits if staged else target, row, self.no_bias, self.label[cells], self.owner[cells],
                      self.blank_id, self.blank[cells], self.label_score[cells], self.maximum[cells], self.total[cells],
-                     fastemit_lambda, grad_loss)  # fmt: skip
+                     fastemit_lambda, grad_loss, anew=False)  # fmt: skip
             if staged:
                 target[self.row[cells]] = logits[: len(row)]
         visited = self.device.empty(len(target), np.uint8)

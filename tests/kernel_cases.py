@@ -129,13 +129,15 @@ def _gradients(dtype, stored):
         for bias in (np.zeros(0, dtype), np.full(size, 0.25, dtype)):
             known = (bias, label, owner, 1, *posteriors, maximum + dtype.type(0.25 if len(bias) else 0), total, 0.5, upstream)
             target = np.full(logits.shape, 7, stored)
-            yield Case(f"gradient-{size}-bias{len(bias)}", stored, gradient, (logits, target, row, *known), {})
-            yield Case(f"gradient-in-place-{size}-bias{len(bias)}", stored, in_place, (logits, row, *known), {})
+            for anew in (False, True):
+                name, options = f"{size}-bias{len(bias)}-{anew}", {"anew": anew}
+                yield Case(f"gradient-{name}", stored, gradient, (logits, target, row, *known), options)
+                yield Case(f"gradient-in-place-{name}", stored, in_place, (logits, row, *known), options)
 
 
-def in_place(logits, *rest):
+def in_place(logits, *rest, anew):
     """The gradient over the logits."""
-    gradient(logits, logits, *rest)
+    gradient(logits, logits, *rest, anew=anew)
 
 
 def _hidden(dtype, stored):

@@ -134,12 +134,13 @@ def test_brackets_hold_and_what_is_left_out_is_negligible(topology, floor):
     assert sparse > 12
 
 
-def test_nothing_of_an_example_without_an_alignment_is_computed():
-    """Not even a cell that cannot be bounded."""
+def test_of_an_example_without_an_alignment_only_what_cannot_be_bounded_is_computed():
+    """A dense lattice would see NaN there, too."""
     first = np.zeros((1, 9), np.int64)
     last = np.full((1, 9), 3)
     last[0, 4] = -1
     frames = layout.frames_of(np.arange(1), np.array([9]), np.array([3]), False, (first, last))
     scores = np.log(np.random.default_rng(0).dirichlet(np.ones(3), frames.cells)[:, :2].T)
-    *marked, _, _, certificate, _, exact, _, _, _, _, total = selected(frames, False, scores, scores, np.log(1e-3), False)
-    assert not any(map(len, marked)) and certificate[0] == exact[0] == 0 and (total < 0).all()
+    *marked, _, _, certificate, _, exact, skipped, _, _, _, total = selected(frames, False, scores, scores, np.log(1e-3), False)
+    assert [cells.tolist() for cells in marked] == [[2], [], [], []]
+    assert certificate[0] == skipped[0] == 0 and exact[0] == 1 and (total < 0).sum() == frames.cells - 1

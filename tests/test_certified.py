@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import lattice
 from lattice import certificate, tiles
-from tests import compare
+from tests import compare, oracle
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 from tests.test_joint import check, gradient_scale, slack_of
 
@@ -150,6 +150,45 @@ def test_all_mass_on_one_late_label(topology, late):
     check(problem, posterior_floor=FLOOR)
 
 
+def from_any_logits(logits, targets):
+    """A problem of one example with the logits (T, U+1, V): relu leaves each cell one hidden entry of its own."""
+    T, rows, V = logits.shape
+    encoder = np.repeat(np.eye(T), rows, axis=1)
+    predictor = np.tile(np.eye(rows), T) - 1
+    problem = from_logits((encoder, predictor), targets)
+    return replace(problem, weight=np.ascontiguousarray(logits.reshape(-1, V).T, np.float32), activation="relu")
+
+
+@pytest.mark.parametrize("frames", [60, 200])
+def test_many_small_doors(frames):
+    """Ways out of the likely row, each far below the floor, that lead through the same cells: those are above it."""
+    logits = np.full((frames, 4, 5), -60.0)
+    logits[:, 0, 0] = logits[:, 1, 2] = logits[:, 2, 3] = logits[:, 3, 0] = 0
+    logits[: frames // 4, 0, 1] = np.log(6e-9)
+    logits[-1, 0, :2] = -60.0, 0
+    problem = from_any_logits(logits, [1, 2, 3])
+    truth = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    label = np.pad(truth[:, range(3), [1, 2, 3]], ((0, 0), (0, 1)), constant_values=-np.inf)
+    blank_posterior, label_posterior = oracle.arc_posteriors(truth[..., 0], label, "rnnt")[1:]
+    posterior = blank_posterior + label_posterior
+    for floor in (FLOOR, 1e-6):
+        told = compare_with_dense(problem, floor)
+        assert told.certificate[0] <= floor
+        assert posterior[posterior < 0.5 * floor].sum() <= told.skipped_posterior[0]
+        assert told.occupied[0] >= (posterior > 2 * floor).sum()
+
+
+@pytest.mark.parametrize("sharpness, times", [(20.0, 1), (6.0, 10), (6.0, 100)])
+def test_large_logits_keep_their_gradients(sharpness, times):
+    """The backward pass multiplies other rows together than the forward pass does, and large logits round to other numbers."""
+    problem = trained_like(1, sharpness=sharpness, batch=2, lengths=([60, 53], [12, 9]), width=64)
+    problem.weight[...] *= np.float32(times)
+    _, dense = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=0)
+    _, grads = check(problem, posterior_floor=FLOOR)
+    for name, ours, other in zip(grads._fields, grads, dense, strict=True):
+        assert np.linalg.norm(ours - other) < 2e-6 * np.linalg.norm(other), name
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("offset", [-1e4, 1e4])
 def test_logits_far_from_zero(topology, offset):
@@ -234,6 +273,9 @@ def test_the_report_is_the_batch_and_not_the_groups():
 
 def test_the_report_takes_the_call_it_reports_on_and_writes_nothing():
     problem = trained_like()
+    for wrong, text in (({"fastemit_lambda": -1.0}, "fastemit_lambda"), ({"grad_loss": np.ones(2, np.float32)}, "grad_loss")):
+        with pytest.raises(ValueError, match=text):
+            report(problem, **wrong)
     before = problem.encoder.copy()
     told = report(problem, fastemit_lambda=0.1, grad_loss=np.ones(3, np.float32), overwrite=True)
     np.testing.assert_array_equal(problem.encoder, before)

@@ -5,7 +5,7 @@ from lattice import joint_transducer_report
 from .network import Arrays, encoder_forward, label_contexts, predictor_forward
 from .strings import BLANK, DigitStrings
 
-MAX_STRINGS = 64  # enough for a share to the nearest percent, and a batch of them costs little more than a training step
+MAX_STRINGS = 64  # a report on so many takes about as long as one training step
 
 
 def cell_shares(parameters: Arrays, strings: DigitStrings) -> tuple[float, float]:

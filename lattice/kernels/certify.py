@@ -101,27 +101,21 @@ def claim(c, high, stride, total, visits, threshold, everything):
 
 
 @register_jitable
-def forget(c, high, stride, total):
-    """Nothing of an example without an alignment is to be computed."""
-    while c < high:
-        if total[c] == WANTED:
-            total[c] = BOUND
-        c += stride
-
-
-@register_jitable
 def left_out(c, high, stride, total, visits, lower):
     """The posterior that cells never computed have at most."""
     left = 0.0
     while c < high:
         if total[c] < 0:
-            left += math.exp(min(0.0, visits[c] - lower))
+            left += math.exp(min(0.0, visits[c] - lower)) if lower > CLOSED else 0.0
         c += stride
     return left
 
 
 @register_jitable
 def threshold_of(probing, lower, upper, log_floor):
+    """What alpha + beta must reach; nothing does where there is no alignment."""
+    if upper == CLOSED:
+        return math.inf
     return upper - PROBE if probing else lower + log_floor
 
 
@@ -162,10 +156,6 @@ def select_cpu(
         backward(a, b, U, first, offset, monotonic, blank, label, alpha, upper, 0.0, False)
         close_again(low, high, 1, blank, label, total)
         lowers[n], uppers[n] = lower, upper
-        if upper == CLOSED:
-            certificate[n] = 0.0
-            forget(low, high, 1, total)
-            continue
         gap, attempts = upper - lower, 0
         while True:
             threshold = threshold_of(probing, lower, upper, log_floor[n])
@@ -176,7 +166,7 @@ def select_cpu(
             attempts += 1
         if found == 0 and not too_wide(probing, lower, gap, tolerance):
             skipped[n] = left_out(low, high, 1, total, alpha, lower)
-            certificate[n] = max(0.0, gap)
+            certificate[n] = gap if gap > 0 else 0.0
         else:
             everything = found == 0 or gives_up(probing, last, exact[n] + found, high - low)
             claim(low, high, 1, total, alpha, threshold, everything)
@@ -207,11 +197,6 @@ def select_cuda(
     cuda.syncthreads()
     if settled >= 0:
         return
-    if upper == CLOSED:
-        forget(low + me, high, stride, total)
-        if me == 0:
-            certificate[n] = 0.0
-        return
     for c in range(low + me, high, stride):
         alpha[c] += beta[c]
     gap, attempts = upper - lower, 0
@@ -225,7 +210,7 @@ def select_cuda(
     if found == 0 and not too_wide(probing, lower, gap, tolerance):
         left = block_sum(left_out(low + me, high, stride, total, alpha, lower), sums)
         if me == 0:
-            certificate[n], skipped[n] = max(0.0, gap), left
+            certificate[n], skipped[n] = gap if gap > 0 else 0.0, left
     else:
         everything = found == 0 or gives_up(probing, last, computed + found, high - low)
         claim(low + me, high, stride, total, alpha, threshold, everything)

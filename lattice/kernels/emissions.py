@@ -54,7 +54,7 @@ def _unorder_overload(key):
 
 
 @register_jitable
-def _maximum(row):
+def maximum_of(row):
     highest = _order(row[0])
     for v in range(1, row.shape[0]):
         highest = max(highest, _order(row[v]))
@@ -62,7 +62,7 @@ def _maximum(row):
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "nsz"}, error_model="numpy")
-def _sum(row):
+def sum_of(row):
     total = row[0]
     for v in range(1, row.shape[0]):
         total += row[v]
@@ -84,10 +84,10 @@ def emit_row(row, bias, blank, label, scratch):
     if bias.shape[0]:
         for v in range(row.shape[0]):
             row[v] += bias[v]
-    maximum = _maximum(row)
+    maximum = maximum_of(row)
     for v in range(row.shape[0]):
         scratch[v] = exp(row[v] - maximum)
-    total = _sum(scratch)
+    total = sum_of(scratch)
     blank_score, label_score = emit_scores(row[blank], row[label] if label >= 0 else typed(CLOSED, maximum), maximum, total)
     return blank_score, label_score, maximum, total
 
@@ -157,6 +157,19 @@ def reduce_row(logits, bias, biased, r, lane, like):
     return highest, summed
 
 
+@register_jitable
+def normaliser(logits, bias, r, lane, like):
+    """Maximum and sum of a row, in every lane of the warp that reads it."""
+    if bias.shape[0]:
+        highest, summed = reduce_row(logits, bias, True, r, lane, like)
+    else:
+        highest, summed = reduce_row(logits, bias, False, r, lane, like)
+    for distance in (16, 8, 4, 2, 1):
+        other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
+        highest, summed = merge(highest, summed, other, cuda.shfl_xor_sync(0xFFFFFFFF, summed, distance))
+    return highest, summed
+
+
 @cuda_kernel
 def emit_cuda(logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
     i = cuda.grid(1) // WARP
@@ -164,13 +177,7 @@ def emit_cuda(logits, bias, row, place, label, blank, blank_score, label_score, 
         return
     lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
     p = place[i] if place.shape[0] else i
-    if biased:
-        highest, summed = reduce_row(logits, bias, True, r, lane, total[p])
-    else:
-        highest, summed = reduce_row(logits, bias, False, r, lane, total[p])
-    for distance in (16, 8, 4, 2, 1):
-        other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
-        highest, summed = merge(highest, summed, other, cuda.shfl_xor_sync(0xFFFFFFFF, summed, distance))
+    highest, summed = normaliser(logits, bias, r, lane, total[p])
     if lane == 0:
         # A NaN passes the comparisons of a maximum by and stands in the sum alone.
         highest += summed - summed

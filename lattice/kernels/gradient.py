@@ -6,7 +6,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import exp, flush, store, typed
-from .emissions import FOUR_WARPS, ONE, THREE, TWO, entry, load_four
+from .emissions import FOUR_WARPS, ONE, THREE, TWO, entry, load_four, maximum_of, normaliser, sum_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -29,7 +29,7 @@ def arc_entry(e, scale, arc_weight, tiny):
 
 
 @register_jitable
-def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, total, tiny, scratch):
+def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, total, anew, tiny, scratch):
     """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
 
     Entries that would be subnormal are dropped before they are made. `scratch` is apart from both rows, so the loops vectorise.
@@ -40,10 +40,15 @@ def gradient_row(source, bias, target, blank, label, blank_weight, label_weight,
         return
     if bias.shape[0]:
         for v in range(source.shape[0]):
-            scratch[v] = exp(source[v] + bias[v] - maximum)
+            scratch[v] = source[v] + bias[v]
     else:
-        for v in range(source.shape[0]):
-            scratch[v] = exp(source[v] - maximum)
+        scratch[:] = source
+    if anew:
+        maximum = maximum_of(scratch)
+    for v in range(source.shape[0]):
+        scratch[v] = exp(scratch[v] - maximum)
+    if anew:
+        total = sum_of(scratch)
     scale = weight / total
     smallest = tiny / abs(scale)
     for v in range(target.shape[0]):
@@ -56,14 +61,14 @@ def gradient_row(source, bias, target, blank, label, blank_weight, label_weight,
 @cpu_sweep
 def gradient_cpu(
     begin, end, source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum,
-    total, label_factor, grad_loss, tiny,
+    total, anew, label_factor, grad_loss, tiny,
 ):  # fmt: skip
     scratch = np.empty(source.shape[1], source.dtype)
     for i in range(begin, end):
         blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
         gradient_row(
             source[row[i]], bias, target[row[i]], blank, label[i], blank_weight, label_weight, maximum[i], total[i],
-            tiny, scratch,
+            anew, tiny, scratch,
         )  # fmt: skip
 
 
@@ -91,8 +96,8 @@ def spread_row(source, bias, biased, target, r, lane, maximum, scale, smallest):
 
 @cuda_kernel
 def gradient_cuda(
-    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, label_factor, grad_loss,
-    tiny,
+    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, anew, label_factor,
+    grad_loss, tiny,
 ):  # fmt: skip
     i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
@@ -105,7 +110,10 @@ def gradient_cuda(
             store(target, r, v, typed(0, weight))
         return
     # In locals, because a store may change what an array holds, for all the compiler knows.
-    highest, own, scale = maximum[i], label[i], weight / total[i]
+    highest, own, summed = maximum[i], label[i], total[i]
+    if anew:
+        highest, summed = normaliser(source, bias, r, lane, weight)
+    scale = weight / summed
     smallest = tiny / abs(scale)
     # Each lane sets the two special entries if it is the one that reads and writes them, so none waits for another.
     sets_blank, sets_label = lane == blank % WARP, own >= 0 and lane == own % WARP
@@ -126,7 +134,7 @@ def gradient_cuda(
 
 def gradient(
     source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, fastemit_lambda,
-    grad_loss,
+    grad_loss, *, anew,
 ):  # fmt: skip
     """Write the gradient rows of a run of cells.
 
@@ -145,9 +153,12 @@ def gradient(
         The label arc counts 1 + fastemit_lambda times in the gradient (Yu et al. 2021).
     grad_loss : (examples,)
         Upstream gradients, in the dtype of the logits.
+    anew : bool
+        The logits come from another matrix product than `total`: each row is normalised by its own sum. A product over other
+        rows rounds otherwise, and exp(logit - maximum) / total would be off by eps times the logit.
     """
     real = total.dtype.type
-    arguments = (source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total,
+    arguments = (source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, anew,
                  real(1 + fastemit_lambda), grad_loss, np.finfo(real).tiny)  # fmt: skip
     if on_host(source):
         sweep(gradient_cpu, len(label), *arguments, work=len(label) * source.shape[1])
