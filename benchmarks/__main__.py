@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import joint, logits, memory, sharpness, startup, table
+from . import bounds, joint, logits, memory, sharpness, startup, table
 from .gpu import command as gpu
 
 
@@ -20,6 +20,7 @@ def main() -> None:
     command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])
     command.add_argument("--case", choices=memory.CASES, help="one case; by default limit-64MiB and headline")
     command.set_defaults(run=memory.main)
+    commands.add_parser("bounds", help=bounds.__doc__.splitlines()[0]).set_defaults(run=bounds.main)
     command = commands.add_parser("startup", help=startup.__doc__.splitlines()[0])
     command.set_defaults(run=startup.main)
     command = commands.add_parser("gpu", help=gpu.__doc__.splitlines()[0])
