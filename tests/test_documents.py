@@ -47,8 +47,8 @@ def test_the_first_example_runs_and_is_short():
 
 
 def test_benchmarks_run_at_smoke_size(tmp_path):
-    for arguments in (["joint", "--shape", "smoke", "--without", "all"], ["logits", "--shape", "smoke", "--without", "all"],
-                      ["sharpness", "--shape", "smoke", "--without", "all", "--rounds", "1"], ["memory", "--case", "smoke"]):  # fmt: skip
+    alone = ["--shape", "smoke", "--without", "all", "--rounds", "1"]
+    for arguments in (["joint", *alone], ["sharpness", *alone], ["logits", *alone], ["memory", "--case", "smoke"]):
         record = tmp_path / f"{arguments[0]}.json"
         command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(record)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
