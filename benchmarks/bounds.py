@@ -6,11 +6,9 @@ In float64 NumPy, with exact scores where the walk would compute them; the libra
 import numpy as np
 
 from lattice import layout
-from lattice.certificate import MARGIN, ROUNDS
+from lattice.certificate import opening, rounds, tolerance_of
 from lattice.joint import DEFAULT_POSTERIOR_FLOOR
-from lattice.kernels.bounds import BOUND, WANTED
-from lattice.kernels.certify import Brackets, select
-from lattice.kernels.occupied import list_cells
+from lattice.kernels.bounds import BOUND
 
 from . import record, shapes
 
@@ -27,12 +25,11 @@ def certified(blank, label, norm, bound_norm) -> float:
     count = frames.cells
     state = np.full(count, -np.inf), np.full(count, -np.inf), bounds[0].copy(), bounds[1] + BOUND
     alpha, cells, edges = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
-    floor = np.log(MARGIN * DEFAULT_POSTERIOR_FLOOR)
-    brackets = Brackets(*(np.full(1, value) for value in (0.0, 0.0, -1.0, floor, 0, 0.0)))
-    for number in range(ROUNDS + 1):
-        select(frames, False, *state, alpha, None, brackets, probing=number == 0, last=number == ROUNDS - 1,
-               tolerance=DEFAULT_POSTERIOR_FLOOR)  # fmt: skip
-        found = cells[: list_cells(frames, state[3], WANTED, cells, edges)[-1]]
+    brackets = opening(1, DEFAULT_POSTERIOR_FLOOR)
+    # The tolerance of float32, whose counts these stand for.
+    tolerance = tolerance_of(np.dtype(np.float32), DEFAULT_POSTERIOR_FLOOR)
+    for found_edges in rounds(frames, False, state, alpha, None, cells, edges, None, brackets, tolerance):
+        found = cells[: found_edges[-1]]
         state[0][found], state[1][found], state[3][found] = exact[0][found], exact[1][found], 1
     return float(brackets.exact[0] / count)
 

@@ -49,17 +49,16 @@ def draw(results: dict, path: Path) -> None:
     axes.plot(occupied, [row["dense floor"] for row in ours], ":", color="0.35",
               label="dense floor, (1 + 3 f) / 3: every cell forward, occupied cells backward")  # fmt: skip
     axes.axhline(1, color="0.35", lw=1)
-    texts = []
     axes.annotate("three matrix products over all cells", (occupied[-1], 1), (0, 3), textcoords="offset points", ha="right",
                   color="0.35", fontsize=9)  # fmt: skip
-    for name, row in rows.items():
-        if name != "three GEMMs" and not name.startswith("scale"):
-            axes.axhline(row["ratio"], color="#c2410c", lw=1)
-            text = f"{name} (approximate)" if "pruned" in name else name
-            # Two that lie close to each other do not write over each other: one stands further left.
-            at = 0.6 if len(texts) % 2 else 0.99
-            texts.append(axes.annotate(f"{text}: {row['ratio']:.2g}", (at, row["ratio"]), (0, 2), textcoords="offset points",
-                                       xycoords=("axes fraction", "data"), ha="right", color="#c2410c", fontsize=8))  # fmt: skip
+    others = [(name, row["ratio"]) for name, row in rows.items() if name != "three GEMMs" and not name.startswith("scale")]
+    for number, (name, ratio) in enumerate(others):
+        axes.axhline(ratio, color="#c2410c", lw=1)
+        text = f"{name} (approximate)" if "pruned" in name else name
+        # Two that lie close to each other do not write over each other: one stands further left.
+        at = 0.6 if number % 2 else 0.99
+        axes.annotate(f"{text}: {ratio:.2g}", (at, ratio), (0, 2), textcoords="offset points",
+                      xycoords=("axes fraction", "data"), ha="right", color="#c2410c", fontsize=8)  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))

@@ -65,26 +65,47 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
     edges, beta, counts
         Scratch, as in `list_cells` and `select`.
     """
-    device, monotonic = tiles.device, tiles.problem.targets.monotonic
-    _bound(tiles, group, state)
-    N = len(group.examples)
-    floor, rounds = math.log(MARGIN) + math.log(tiles.problem.posterior_floor), np.zeros(N, np.int64)
-    fields = np.zeros(N), np.zeros(N), np.full(N, -1.0), np.full(N, floor), np.zeros(N, np.int64), np.zeros(N)
-    brackets = Brackets(*device.upload(tiles.space, *fields))
-    # Alignments that leave the computed cells weigh no more than a cell may that is left out.
-    tolerance, alpha = min(TOLERANCE[tiles.dtype], tiles.problem.posterior_floor), cells.view(np.float64)
-    for number in range(ROUNDS + 1):
-        select(group.index, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,
-               tolerance=tolerance)  # fmt: skip
-        found = list_cells(group.index, state[3], WANTED, cells, edges, counts)
-        if not found[-1]:
-            break
-        rounds += np.diff(found) > 0
+    bound_group(tiles, group, state)
+    number, floor = len(group.examples), tiles.problem.posterior_floor
+    brackets = Brackets(*tiles.device.upload(tiles.space, *opening(number, floor)))
+    added = np.zeros(number, np.int64)
+    scratch = cells.view(np.float64), beta, cells, edges, counts
+    for found in rounds(
+        group.index, tiles.problem.targets.monotonic, state, *scratch, brackets, tolerance_of(tiles.dtype, floor)
+    ):
+        added += np.diff(found) > 0
         tiles.compute(group, state, cells, found)
-    return Cost(_cells(group), brackets.exact, None, rounds, brackets.certificate, brackets.skipped)
+    return Cost(_cells(group), brackets.exact, None, added, brackets.certificate, brackets.skipped)
 
 
-def _bound(tiles, group: Group, state) -> None:
+def opening(count: int, posterior_floor: float) -> Brackets:
+    """Brackets of so many examples of which nothing is known yet, on the host."""
+    floor = math.log(MARGIN) + math.log(posterior_floor)
+    return Brackets(
+        np.zeros(count), np.zeros(count), np.full(count, -1.0), np.full(count, floor), np.zeros(count, np.int64), np.zeros(count)
+    )
+
+
+def tolerance_of(dtype: np.dtype, posterior_floor: float) -> float:
+    """Largest certificate: alignments that leave the computed cells weigh no more than a cell may that is left out."""
+    return min(TOLERANCE[dtype], posterior_floor)
+
+
+def rounds(frames, monotonic, state, alpha, beta, cells, edges, counts, brackets: Brackets, tolerance: float):
+    """Round by round, the edges of the listed `cells` that are to be computed; whoever iterates computes them in between.
+
+    `cells` may be the memory of `alpha`. The other parameters are those of `select` and `list_cells`.
+    """
+    for number in range(ROUNDS + 1):
+        select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,
+               tolerance=tolerance)  # fmt: skip
+        found = list_cells(frames, state[3], WANTED, cells, edges, counts)
+        if not found[-1]:
+            return
+        yield found
+
+
+def bound_group(tiles, group: Group, state) -> None:
     """Bounds on the scores of all cells of a group."""
     space, problem = tiles.space, tiles.problem
     rounding = rounding_of(tiles.weight.shape[1], tiles.dtype, tiles.device.on_gpu)

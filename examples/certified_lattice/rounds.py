@@ -1,20 +1,12 @@
-"""The rounds in which the library decides which cells of a lattice it computes, with what each of them finds kept.
+"""The rounds in which the library decides which cells of a lattice it computes, with what each of them finds kept."""
 
-This is the loop of `lattice.certificate.certify` over one example, on the host; every stage is the library's own.
-"""
-
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from lattice import inputs
-from lattice.certificate import MARGIN, ROUNDS, TOLERANCE
-from lattice.groups import Group
+from lattice.certificate import bound_group, opening, rounds, tolerance_of
 from lattice.joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
-from lattice.kernels.bounds import WANTED, bound, measure, rounding_of
-from lattice.kernels.certify import Brackets, select
-from lattice.kernels.occupied import list_cells
 from lattice.tiles import JointTiles
 
 from .problem import BLANK, Joint
@@ -43,55 +35,18 @@ def rounds_of(joint: Joint) -> Rounds:
     tiles.open()
     group = tiles.group(0)
     count = group.frames.cells
-    state = bounds_of(tiles, group)
+    state = tuple(np.empty(count, tiles.dtype) for _ in range(4))
+    bound_group(tiles, group, state)
+    # Not in one piece of memory, as in the library: the sums of the probe are wanted beside the cells it finds.
     alpha, cells, edges = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
-    brackets = Brackets(
-        lower=np.zeros(1),
-        upper=np.zeros(1),
-        certificate=np.full(1, -1.0),
-        log_floor=np.full(1, math.log(MARGIN * problem.posterior_floor)),
-        exact=np.zeros(1, np.int64),
-        skipped=np.zeros(1),
-    )
+    floor = problem.posterior_floor
+    brackets, tolerance = opening(1, floor), tolerance_of(tiles.dtype, floor)
     visits, round_of_cell = None, np.full(count, NEVER)
-    for number in range(ROUNDS + 1):
-        probing, last = number == 0, number == ROUNDS - 1
-        tolerance = TOLERANCE[tiles.dtype]
-        select(group.index, False, *state, alpha, None, brackets, probing=probing, last=last, tolerance=tolerance)
-        if probing:
+    found_by_round = rounds(group.index, False, state, alpha, None, cells, edges, None, brackets, tolerance)
+    for number, found in enumerate(found_by_round):
+        if number == 0:
             visits = alpha - brackets.upper
-        found = list_cells(group.index, state[3], WANTED, cells, edges)
-        if not found[-1]:
-            break
         round_of_cell[cells[: found[-1]]] = number
         tiles.compute(group, state, cells, found)
     shape = joint.encoder.shape[1], joint.predictor.shape[1]
     return Rounds(visits.reshape(shape), round_of_cell.reshape(shape))
-
-
-def bounds_of(tiles: JointTiles, group: Group) -> tuple[np.ndarray, ...]:
-    """The state of a lattice with bounds alone: closed blank and label scores, and in place of maxima and totals the bounds."""
-    count = group.frames.cells
-    state = tuple(np.empty(count, tiles.dtype) for _ in range(4))
-    norm, ceiling = np.empty(len(tiles.weight), tiles.dtype), np.empty(3, tiles.dtype)
-    measure(tiles.weight, tiles.bias, norm, ceiling)
-    frame, slot, label, _ = tiles.place(group, 0, tiles.none, count)
-    rounding = rounding_of(tiles.weight.shape[1], tiles.dtype, tiles.device.on_gpu)
-    bound(
-        tiles.problem.activation,
-        group.encoder,
-        group.predictor,
-        group.encoder_row,
-        group.predictor_row,
-        frame,
-        slot,
-        label,
-        BLANK,
-        tiles.weight,
-        tiles.bias,
-        norm,
-        ceiling,
-        rounding,
-        *state,
-    )
-    return state
