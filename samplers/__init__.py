@@ -1,4 +1,15 @@
-"""Vocabularies for sampled softmax: distributions, draws and positives (Lee et al. 2022).
+"""Vocabularies for sampled softmax: distributions, draws and positives (Lee et al. 2022)."""
 
-No door is open yet. A vocabulary drawn by other means goes into `lattice.joint_transducer_loss(..., vocabulary=ids)` today.
-"""
+from .distributions import ctc_posterior, log_uniform, mixture, uniform, unigram
+from .vocabulary import SampledVocabulary, allowed_vocabulary, sample_vocabulary
+
+__all__ = [
+    "SampledVocabulary",
+    "allowed_vocabulary",
+    "ctc_posterior",
+    "log_uniform",
+    "mixture",
+    "sample_vocabulary",
+    "uniform",
+    "unigram",
+]

@@ -102,7 +102,7 @@ def _make(kernel, arguments: tuple, cc: tuple[int, int]):
 
 def _kept(kernel, types: tuple, cc: tuple[int, int]) -> Path:
     """Where the PTX of a kernel is kept; any change of the kernels or of the compiler leads to another file."""
-    wanted = hashlib.sha256(repr((types, cc, _compiler(), _sources())).encode())
+    wanted = hashlib.sha256(repr((types, cc, _compiler(), _sources(kernel))).encode())
     folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else Path(__file__).parent / "__pycache__"
     return folder / f"{kernel.py_func.__name__}-{wanted.hexdigest()[:24]}.ptx"
 
@@ -114,9 +114,14 @@ def _compiler() -> tuple[str, str]:
     return numba.__version__, ""
 
 
+def _sources(kernel) -> str:
+    """The modules a kernel may be made of: those here, and those beside its own."""
+    return "".join(map(_read_folder, sorted({Path(__file__).parent, Path(kernel.py_func.__code__.co_filename).parent})))
+
+
 @functools.cache
-def _sources() -> str:
-    return "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("*.py")))
+def _read_folder(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted(folder.glob("*.py")))
 
 
 def _kind(argument):

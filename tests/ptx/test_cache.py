@@ -43,7 +43,7 @@ def test_a_kernel_is_compiled_once(monkeypatch, tmp_path):
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (8, 0)) == "code 2"
     assert ptx._make(rows.mark_cuda, (Array(64, (3,), np.int32), ARGUMENTS[1]), (9, 0)) == "code 3"
     assert driver.compiled == 3
-    monkeypatch.setattr(ptx, "_sources", lambda: "another version")
+    monkeypatch.setattr(ptx, "_sources", lambda kernel: "another version")
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 4"
 
 

@@ -1,0 +1,188 @@
+"""Distributions that negatives are drawn from."""
+
+import numpy as np
+
+from lattice import arrays
+from lattice.checks import index, read_integer, read_lengths, read_number, read_real, refuse
+from lattice.devices import HOST, device_of
+from lattice.kernels.emissions import emit
+from lattice.kernels.rows import NO_IDS
+
+from .inputs import hand_back, read_probabilities
+from .mean import mean_softmax
+
+
+def _read_vocab_size(vocab_size) -> int:
+    vocab_size = read_integer(vocab_size, "vocab_size")
+    if vocab_size < 1:
+        raise ValueError(f"vocab_size is {vocab_size}, expected at least 1")
+    return vocab_size
+
+
+def uniform(vocab_size):
+    """The same probability for every id.
+
+    Parameters
+    ----------
+    vocab_size : int
+        V, at least 1.
+
+    Returns
+    -------
+    probabilities : (V,) float64, NumPy
+    """
+    vocab_size = _read_vocab_size(vocab_size)
+    return np.full(vocab_size, 1 / vocab_size)
+
+
+def log_uniform(vocab_size):
+    """log((v + 2) / (v + 1)) / log(V + 1) for id v: Zipf's law for ids that are sorted by falling frequency.
+
+    Parameters
+    ----------
+    vocab_size : int
+        V, at least 1.
+
+    Returns
+    -------
+    probabilities : (V,) float64, NumPy
+    """
+    vocab_size = _read_vocab_size(vocab_size)
+    return np.diff(np.log(np.arange(1.0, vocab_size + 2))) / np.log(vocab_size + 1.0)
+
+
+def unigram(counts):
+    """Probabilities in proportion to counts.
+
+    Parameters
+    ----------
+    counts : (V,) integers or reals
+        Not negative, not all 0. An id that never occurred is never drawn: add a constant to the counts to smooth them.
+
+    Returns
+    -------
+    probabilities : (V,) float64, in the kind of `counts`
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the id and its count.
+    """
+    values = arrays.read(arrays.to_host(counts=counts)[0], "counts")
+    if values.dtype.kind not in "iu" and values.dtype.name not in arrays.REAL_NAMES:
+        raise TypeError(f"counts has dtype {values.dtype}, expected integers or reals")
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"counts has shape {values.shape}, expected (V,) with V at least 1")
+    values = values.astype(np.float64)
+    refuse(~(values >= 0) | np.isinf(values),
+           lambda at: f"counts{index(at)} is {values[at]}, expected a finite number of at least 0")  # fmt: skip
+    total = values.sum()
+    if total == 0:
+        raise ValueError(f"counts holds nothing but 0 in all {len(values)} places, expected at least one count above it")
+    return hand_back(values / total, counts)
+
+
+def ctc_posterior(logits, lengths):
+    """The softmax of an example's CTC logits, averaged over its real frames (Lee et al. 2022).
+
+    What a CTC head expects anywhere in an utterance is likely to be confused with what is said in it. Intermediate and
+    self-conditioned CTC have logits of their own, `mixture` joins their posteriors.
+
+    Parameters
+    ----------
+    logits : (B, T, V) float32, float64, float16 or bfloat16
+        Unnormalised scores, on any device. A layout that is not C-contiguous is copied.
+    lengths : (B,) int32 or int64
+        1 <= T_b <= T. Frames beyond are not read.
+
+    Returns
+    -------
+    probabilities : (B, V) float64 for float64 logits, else float32
+        In the kind of `logits`, the blank included. A row is NaN where a frame of its example holds NaN or +inf, or -inf alone.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, the index, the value and the bound.
+
+    Notes
+    -----
+    Allocates about 40 bytes a frame beside the result. On a GPU it waits once, and only for lengths that lie on the device.
+    """
+    array = read_real(logits, "logits", (3,))
+    (B, T, V), device = array.shape, device_of(array)
+    if V < 1:
+        raise ValueError(f"logits has shape {array.shape}, expected (B, T, V) with V at least 1")
+    lengths = arrays.to_host(lengths=lengths)[0]
+    frames = read_lengths(lengths, "lengths", B, 1, T, f"axis 1 of logits {array.shape}", f"logits {array.shape}")
+    dtype = arrays.computing_dtype(array.dtype)
+    with device.active():
+        mean = device.empty((B, V), dtype)
+        if device.on_gpu or array.dtype == dtype:
+            _average(device, array.reshape(B * T, V), np.arange(B) * T, frames, mean)
+        else:
+            # Half precision is widened one example at a time.
+            for b in range(B):
+                rows = array[b, : frames[b]].astype(dtype)
+                _average(device, rows, np.zeros(1, np.int64), frames[b : b + 1], mean[b : b + 1])
+        device.keep(logits, array)
+        return arrays.give_back(mean, logits)
+
+
+def _average(device, logits, first, frames, mean) -> None:
+    starts = np.concatenate(([0], np.cumsum(frames)))
+    rows = np.arange(starts[-1]) + np.repeat(first - starts[:-1], frames)
+    rows, label, first, frames, none = device.upload(None, rows, np.full(len(rows), -1, np.int32), starts[:-1], frames, NO_IDS)
+    # The rows follow one another from here on: their logits alone lie apart.
+    blank_score, label_score, maximum, total = (device.empty(len(rows), mean.dtype) for _ in range(4))
+    emit(logits, device.empty(0, mean.dtype), rows, none, label, 0, blank_score, label_score, maximum, total)
+    mean_softmax(logits, rows, first, frames, maximum, total, mean)
+
+
+def mixture(distributions, weights):
+    """A weighted mean of distributions: of the posteriors of several CTC heads, or of one and a little of `uniform`.
+
+    Parameters
+    ----------
+    distributions : sequence of (V,) or (B, V) arrays
+        (V,) stands for all rows. Host arrays may be mixed with arrays of one GPU.
+    weights : sequence of float
+        One for each distribution, not negative, not all 0. They are divided by their sum.
+
+    Returns
+    -------
+    probabilities : (V,) or (B, V) float64 if any distribution is, else float32
+        On the GPU if any distribution is there, in the kind of the first that is; otherwise in the kind of the first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the distribution or the weight.
+    """
+    distributions, weights = list(distributions), [read_number(w, f"weights[{i}]", 0.0, bound="a finite number of at least 0")
+                                                   for i, w in enumerate(weights)]  # fmt: skip
+    if not distributions or len(weights) != len(distributions):
+        raise ValueError(f"weights has {len(weights)} entries for {len(distributions)} distributions, expected one for each of "
+                         "at least one")  # fmt: skip
+    if not sum(weights):
+        raise ValueError(f"weights are {weights}, expected at least one above 0")
+    parts = [read_probabilities(x, f"distributions[{i}]") for i, x in enumerate(distributions)]
+    flat = all(arrays.read(x, "distributions").ndim == 1 for x in distributions)
+    rows = max(len(part) for part in parts)
+    for i, part in enumerate(parts):
+        if part.shape[1] != parts[0].shape[1] or len(part) not in (1, rows):
+            raise ValueError(f"distributions[{i}] has shape {part.shape}, expected (V,) or (B, V) with V = {parts[0].shape[1]} "
+                             f"and B = {rows} as the others")  # fmt: skip
+    leader = next((i for i, part in enumerate(parts) if device_of(part) is not HOST), 0)
+    device = device_of(parts[leader])
+    dtype = np.dtype(np.float64 if any(part.dtype == np.float64 for part in parts) else np.float32)
+    with device.active():
+        mixed = device.empty((rows, parts[0].shape[1]), dtype)
+        mixed.fill(0)
+        for i, (part, weight) in enumerate(zip(parts, weights)):
+            if device_of(part) not in (device, HOST):
+                raise ValueError(f"distributions[{i}] is on {device_of(part).name}, expected {device.name} or the host")
+            here = part if device_of(part) == device else device.upload(None, part)[0]
+            mixed += here.astype(dtype) * dtype.type(weight / sum(weights))
+            device.keep(distributions[i], here)
+        return arrays.give_back(mixed.reshape(-1) if flat else mixed, distributions[leader])

@@ -1,0 +1,78 @@
+"""What the samplers' doors are given -> arrays that the kernels can trust."""
+
+import numpy as np
+
+from lattice import arrays
+from lattice.checks import index, read_integer, read_integers, read_lengths, read_real, refuse
+from lattice.devices import HOST, device_of
+
+MOST_SEED = 2**64 - 1
+
+
+def read_probabilities(x, name: str, rows: int | None = None, owner: str = ""):
+    """Probabilities as a (R, V) array; (V,) is one row for all. Their values are judged where they are used.
+
+    Parameters
+    ----------
+    x : (V,) or (B, V) array, float32, float64, float16 or bfloat16
+    name : str
+    rows : int, optional
+        What B must be.
+    owner : str
+        Where `rows` comes from, for the error text.
+    """
+    array = read_real(x, name, (1, 2))
+    if array.shape[-1] < 1:
+        raise ValueError(f"{name} has shape {array.shape}, expected at least one id on the last axis")
+    if array.ndim == 2 and rows is not None and array.shape[0] != rows:
+        raise ValueError(f"{name} has shape {array.shape}, expected (V,) or ({rows}, V), a row for each example of {owner}")
+    if isinstance(array, np.ndarray) and array.dtype.itemsize == 2:
+        array = array.astype(np.float32)
+    return array if array.ndim == 2 else array.reshape(1, -1)
+
+
+def refuse_probabilities(probabilities, name: str) -> None:
+    """Raise the error for the first entry that is no probability, or return if there is none. Copies a device's array."""
+    values = arrays.to_host(values=probabilities)[0].astype(np.float64)
+    refuse(~(values >= 0) | np.isinf(values),
+           lambda at: f"{name}{index(at)} is {values[at]}, expected a finite number of at least 0")  # fmt: skip
+
+
+def read_size(size, low: int, high: int, what: str) -> int:
+    size = read_integer(size, "size")
+    if not low <= size <= high:
+        raise ValueError(f"size is {size}, expected {low} to {high}, {what}")
+    return size
+
+
+def read_natural(value, name: str, high: int) -> int:
+    """An integer from 0 to `high`."""
+    value = read_integer(value, name)
+    if not 0 <= value <= high:
+        raise ValueError(f"{name} is {value}, expected 0 to {high}")
+    return value
+
+
+def read_labels(targets, target_lengths, blank: int, size: int):
+    """Target ids with everything beyond a target's length replaced by `size`: (B, U) int64."""
+    array = arrays.read(targets, "targets")
+    labels = read_integers(array, "targets", (None, None), "(B, U)").astype(np.int64)
+    B, U = labels.shape
+    lengths = read_lengths(target_lengths, "target_lengths", B, 0, U, f"the size of targets {labels.shape}", "targets")
+    real = np.arange(U) < lengths[:, None]
+    refuse(real & ((labels < 0) | (labels >= size)),
+           lambda at: f"targets{index(at)} is {labels[at]}, expected 0 to {size - 1}, the ids of the distribution")  # fmt: skip
+    refuse(real & (labels == blank), lambda at: f"targets{index(at)} is {labels[at]}, the blank")
+    return np.where(real, labels, size)
+
+
+def hand_back(found, like):
+    """A result where the first argument lies, in its kind."""
+    array = arrays.read(like, "the first argument")
+    there = device_of(array)
+    if there != device_of(found):
+        host = arrays.to_host(found=found)[0]
+        with there.active():
+            found = host if there is HOST else there.upload(None, host)[0]
+    with there.active():
+        return arrays.give_back(found, like)
