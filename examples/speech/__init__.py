@@ -1,0 +1,1 @@
+"""The parts of the speech studies: corpora, features, output units, batches, and a small CTC and transducer network."""
