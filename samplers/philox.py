@@ -39,12 +39,18 @@ def philox(counter_0, counter_1, counter_2, counter_3, key_0, key_1):
 
 
 @register_jitable
+def between(high, low):
+    """Two words as a float64 strictly between 0 and 1."""
+    # 52 bits and a half: the half makes neither end possible, and with 53 bits it would not fit.
+    return (np.float64((high << _HIGH_SHIFT) | (low >> _LOW_SHIFT)) + 0.5) * 2.0**-52
+
+
+@register_jitable
 def uniform_of(key_0, key_1, row, v):
     """A float64 strictly between 0 and 1, from the key and the counter (row, v)."""
     row = np.uint64(row)
     high, low, _, _ = philox(np.uint64(v), np.uint64(0), row & _LOW, row >> _HALF, np.uint64(key_0), np.uint64(key_1))
-    # 52 bits and a half: the half makes neither end possible, and with 53 bits it would not fit.
-    return (np.float64((high << _HIGH_SHIFT) | (low >> _LOW_SHIFT)) + 0.5) * 2.0**-52
+    return between(high, low)
 
 
 def fma(a, b, c):

@@ -73,6 +73,8 @@ def test_uniform_numbers_stay_inside_and_differ_by_every_part_of_the_counter():
         changed[place] = other
         values.append(compiled_uniform(*changed))
     assert len(set(values)) == len(values)
+    assert philox.between(np.uint64(0), np.uint64(0)) == 2.0**-53
+    assert philox.between(np.uint64(2**32 - 1), np.uint64(2**32 - 1)) == 1 - 2.0**-53
     many = np.array([compiled_uniform(0, 0, 0, v) for v in range(100_000)])
     assert many.min() > 0 and many.max() < 1
     assert stats.kstest(many, "uniform").pvalue > 1e-3
