@@ -1,5 +1,7 @@
 """Memory-efficient training of neural transducers (RNN-T) as plain array functions."""
 
+from .ctc import ctc_alignment, ctc_loss, ctc_loss_and_grad
+from .decode import beam_decode, greedy_decode
 from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
 from .report import LatticeReport, joint_transducer_report
 from .transducer import transducer_loss, transducer_loss_and_grad
@@ -8,6 +10,11 @@ from .warm import warm_up
 __all__ = [
     "JointGradients",
     "LatticeReport",
+    "beam_decode",
+    "ctc_alignment",
+    "ctc_loss",
+    "ctc_loss_and_grad",
+    "greedy_decode",
     "joint_transducer_loss",
     "joint_transducer_loss_and_grad",
     "joint_transducer_loss_vjp",

@@ -128,29 +128,29 @@ def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size
     return positions, blank_positions, lengths
 
 
-def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str) -> list[np.ndarray] | None:
-    """The ids of every example's vocabulary, without their ending."""
+def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str, name="vocabulary") -> list[np.ndarray] | None:
+    """The ids of every example's vocabulary, without their ending; `name` is the argument's."""
     if vocabulary is None:
         if lengths is not None:
             raise ValueError("vocabulary_lengths is given without vocabulary")
         return None
-    ids = read_integers(vocabulary, "vocabulary", (count, None), f"(B, S) for {owner}")
+    ids = read_integers(vocabulary, name, (count, None), f"(B, S) for {owner}")
     S = ids.shape[1]
     if lengths is None:
-        ended = ids == -1
-        lengths = np.where(ended.any(axis=1), ended.argmax(axis=1), S)
-        refuse(lengths < 1, lambda at: f"vocabulary{index(at)} is empty, expected at least the blank")
+        ended = np.pad(ids == -1, ((0, 0), (0, 1)), constant_values=True)
+        lengths = ended.argmax(axis=1)
+        refuse(lengths < 1, lambda at: f"{name}{index(at)} is empty, expected at least the blank")
     else:
         lengths = read_lengths(lengths, "vocabulary_lengths", count, 1, S, f"the size of vocabulary {ids.shape}", owner)
     real = np.arange(S) < lengths[:, None]
     refuse(real & ((ids < 0) | (ids >= size)),
-           lambda at: f"vocabulary{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")  # fmt: skip
+           lambda at: f"{name}{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")  # fmt: skip
     rows = [np.array(ids[n, : lengths[n]], np.int64) for n in range(count)]
     for n, row in enumerate(rows):
         sorted_row = np.sort(row)
         twice = sorted_row[1:][sorted_row[1:] == sorted_row[:-1]]
         if len(twice):
-            raise ValueError(f"vocabulary[{n}] holds id {twice[0]} more than once")
+            raise ValueError(f"{name}[{n}] holds id {twice[0]} more than once")
     return rows
 
 
@@ -186,8 +186,8 @@ def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology,
     )
 
 
-def read_out(out, problem: LogitsProblem):
-    """Check `out`; the array it is, as (rows, V)."""
+def read_out(out, problem):
+    """Check `out` against the logits of a problem; the array it is, as (rows, V)."""
     array = read_writable(out, "out")
     if array.shape != problem.shape or array.dtype != problem.logits.dtype:
         raise ValueError(f"out is {array.dtype}{array.shape}, expected {problem.logits.dtype}{problem.shape} as logits")
@@ -213,7 +213,7 @@ def read_joint(
     )  # fmt: skip
     monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
-    _check_dtypes(encoder, predictor, weight, bias)
+    check_dtypes(encoder, predictor, weight, bias)
     (B, T_max, H), (N, U1, _), V = encoder.shape, predictor.shape, weight.shape[0]
     for name, array in (("predictor", predictor), ("weight", weight)):
         if array.shape[-1] != H:
@@ -246,7 +246,7 @@ def read_joint(
                         vocabulary, encoder_index, limit, floor)  # fmt: skip
 
 
-def _check_dtypes(encoder, predictor, weight, bias) -> None:
+def check_dtypes(encoder, predictor, weight, bias) -> None:
     """One real dtype throughout, or half-precision encoder and predictor with float32 weight and bias."""
     for name, array, like_name, like in (("predictor", predictor, "encoder", encoder), ("bias", bias, "weight", weight)):
         if array is not None and array.dtype != like.dtype:

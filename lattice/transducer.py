@@ -9,9 +9,7 @@ from .kernels.forward_backward import forward_backward
 from .kernels.gradient import gradient
 from .kernels.locate import locate
 from .kernels.rows import NO_IDS, clear_rows, mark
-
-STAGING_BYTES = 4 << 20
-"""Half-precision logits are widened to float32 this many bytes at a time."""
+from .staging import staged
 
 
 def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
@@ -117,18 +115,7 @@ class _Lattices:
         self.blank, self.label_score, self.maximum, self.total = (empty(count, self.dtype) for _ in range(4))
 
     def _staged(self):
-        """(cells, logits, rows): logits as they are where the kernels read their dtype, others widened a few rows at a time."""
-        logits, count = self.problem.logits, len(self.row)
-        if logits.dtype == self.dtype or self.device.on_gpu:
-            yield slice(0, count), logits, self.row
-            return
-        size = max(1, STAGING_BYTES // (logits.shape[1] * self.dtype.itemsize))
-        stage, rows = np.empty((min(size, count), logits.shape[1]), self.dtype), np.arange(min(size, count))
-        for begin in range(0, count, size):
-            cells = slice(begin, min(begin + size, count))
-            n = cells.stop - begin
-            stage[:n] = logits[self.row[cells]]
-            yield cells, stage, rows[:n]
+        return staged(self.problem.logits, self.row, self.dtype, self.device)
 
     def forward(self, *, posteriors: bool):
         """Losses, in the dtype that is computed in."""
@@ -144,11 +131,11 @@ class _Lattices:
 
     def backward(self, target, fastemit_lambda: float, grad_loss) -> None:
         for cells, logits, row in self._staged():
-            staged = logits is not self.problem.logits
-            gradient(logits, logits if staged else target, row, self.no_bias, self.label[cells], self.owner[cells],
+            widened = logits is not self.problem.logits
+            gradient(logits, logits if widened else target, row, self.no_bias, self.label[cells], self.owner[cells],
                      self.blank_id, self.blank[cells], self.label_score[cells], self.maximum[cells], self.total[cells],
                      fastemit_lambda, grad_loss, anew=False)  # fmt: skip
-            if staged:
+            if widened:
                 target[self.row[cells]] = logits[: len(row)]
         visited = self.device.empty(len(target), np.uint8)
         visited.fill(0)

@@ -4,6 +4,7 @@ import numpy as np
 
 from . import arrays
 from .checks import read_choice
+from .ctc import ctc_loss_and_grad
 from .joint import joint_transducer_loss_and_grad
 from .transducer import transducer_loss_and_grad
 
@@ -33,6 +34,7 @@ def warm_up(*dtypes, device="cpu") -> None:
     for dtype in dtypes or (np.float32,):
         logits = put(np.zeros((1, 1, 2, 2), dtype))
         transducer_loss_and_grad(logits, targets, one, one, out=logits)
+        ctc_loss_and_grad(logits[0], targets, one, one, out=logits[0])
         rows, weight, bias = (put(np.zeros(shape, dtype)) for shape in ((1, 2, 1), (2, 1), 2))
         vocabulary = np.arange(2, dtype=np.int32)[None]
         for options in ({}, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):

@@ -14,7 +14,7 @@ from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact
-from tests import certificate_cases
+from tests import certificate_cases, ctc_cases, decode_cases, sampler_cases
 from tests.kernel_compare import Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -28,7 +28,15 @@ def every_case() -> list[Case]:
         found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype)]
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
-    return [*found, *_wide_lattices(), *_places(), *certificate_cases.every_case()]
+    return [
+        *found,
+        *_wide_lattices(),
+        *_places(),
+        *certificate_cases.every_case(),
+        *ctc_cases.every_case(),
+        *decode_cases.every_case(),
+        *sampler_cases.every_case(),
+    ]
 
 
 def _logits(rng, count, size, dtype):

@@ -9,6 +9,7 @@ import lattice
 
 REAL_ARGUMENTS = {
     "transducer": ("logits",),
+    "ctc": ("logits",),
     "joint": ("encoder", "predictor", "weight", "bias"),
 }
 
@@ -29,7 +30,7 @@ class OnDevice:
 
     def doors(self) -> dict:
         """Name and replacement of each door."""
-        names = [name for name in lattice.__all__ if name.startswith(("transducer", "joint_transducer"))]
+        names = [name for name in lattice.__all__ if name.startswith(("transducer", "joint_transducer", "ctc"))]
         return {name: self._wrap(getattr(lattice, name)) for name in names}
 
     def module(self) -> SimpleNamespace:
@@ -37,7 +38,7 @@ class OnDevice:
         return SimpleNamespace(JointGradients=lattice.JointGradients, LatticeReport=lattice.LatticeReport, **self.doors())
 
     def _wrap(self, door):
-        real = REAL_ARGUMENTS["joint" if door.__name__.startswith("joint") else "transducer"]
+        real = REAL_ARGUMENTS[door.__name__.partition("_")[0]]
 
         @functools.wraps(door)
         def call(*args, **options):

@@ -6,6 +6,9 @@ from _pytest.fixtures import FixtureFunctionDefinition
 import lattice
 from tests import (
     oracle,
+    test_ctc,
+    test_ctc_inputs,
+    test_ctc_laws,
     test_inputs,
     test_inputs_values,
     test_joint,
@@ -16,9 +19,12 @@ from tests import (
 )
 from tests import test_transducer_laws as laws
 
-MODULES = (test_transducer, laws, test_joint, test_joint_laws, test_joint_vjp, test_sizes, test_inputs, test_inputs_values)
-HOST_ONLY = {"test_read_only_arrays_are_not_overwritten", "test_read_only_outputs_are_refused", "test_dtypes_of_reals"}
-"""What is said of read-only NumPy memory, whose copy on the device may be written to, and of dtypes that CuPy does not have."""
+MODULES = (test_transducer, laws, test_joint, test_joint_laws, test_joint_vjp, test_sizes, test_inputs, test_inputs_values,
+           test_ctc, test_ctc_laws, test_ctc_inputs)  # fmt: skip
+HOST_ONLY = {"test_read_only_arrays_are_not_overwritten", "test_read_only_outputs_are_refused", "test_dtypes_of_reals",
+             "test_outputs_over_a_part_of_the_logits_are_refused"}  # fmt: skip
+"""What is said of read-only NumPy memory, whose copy on the device may be written to, of dtypes that CuPy does not have, and of
+arrays that share memory, which their copies do not."""
 
 
 @pytest.fixture(scope="module", autouse=True)

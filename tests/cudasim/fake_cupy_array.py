@@ -41,6 +41,9 @@ class ndarray:
     def reshape(self, *shape, order="C"):
         return wrap(self._array.reshape(*shape, order=order), self)
 
+    def transpose(self, *axes):
+        return wrap(self._array.transpose(*axes), self)
+
     def ravel(self, order="C"):
         return wrap(self._array.ravel(order), self)
 

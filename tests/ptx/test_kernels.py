@@ -16,6 +16,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import lattice.kernels
+import samplers
 from lattice import arrays
 from lattice.kernels import ptx
 from tests import kernel_cases, kernel_compare
@@ -24,8 +26,13 @@ from tests.cudasim import fake_cupy
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
 
-FLOAT64_KERNELS = {"sums_cuda", "posteriors_cuda", "select_cuda", "leave_out_cuda"}
-"""Sums over alignments are float64 whatever the scores are, and the last two compare with them and add up posteriors."""
+FLOAT64_KERNELS = {
+    "sums_cuda", "posteriors_cuda", "select_cuda", "leave_out_cuda",
+    "ctc_sums_cuda", "ctc_posteriors_cuda", "ctc_path_cuda",
+    "keys_cuda", "choose_cuda", "inclusion_cuda", "pool_cuda",
+}  # fmt: skip
+"""Sums over alignments are float64 whatever the scores are, and two kernels compare with them and add up posteriors. Draws are
+float64 so that no two ids arrive at the same time, and every device draws the same."""
 NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80
@@ -68,10 +75,8 @@ def launches():
 
 
 def test_every_kernel_is_launched(launches):
-    import lattice.kernels as package
-
     written = set()
-    for path in Path(package.__file__).parent.glob("*.py"):
+    for path in (path for package in (lattice.kernels, samplers) for path in Path(package.__file__).parent.glob("*.py")):
         written |= set(re.findall(r"@cuda_kernel\ndef (\w+)", path.read_text()))
     assert written == {kernel.py_func.__name__ for kernel, _ in launches}
 

@@ -1,0 +1,56 @@
+"""What the doors of CTC are given -> a frozen Problem that the stages can trust."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import arrays
+from .checks import read_blank, read_lengths, read_real
+from .devices import Cuda, Host, device_of
+from .inputs import read_targets
+
+
+@dataclass(frozen=True)
+class CtcProblem:
+    """CTC from given logits.
+
+    Attributes
+    ----------
+    logits : (B * T, V)
+        Frame t of example b lies in row b * T + t.
+    targets : (B, longest U_b, at least 1) int32
+        0 beyond a target's length.
+    blank : int
+    frame_lengths, target_lengths : (B,) int64
+    shape : (B, T, V)
+    label_axis : int
+        U, the size of the targets' second axis.
+    """
+
+    device: Host | Cuda
+    logits: np.ndarray
+    targets: np.ndarray
+    blank: int
+    frame_lengths: np.ndarray
+    target_lengths: np.ndarray
+    shape: tuple[int, int, int]
+    label_axis: int
+
+
+def read_ctc(logits, targets, logit_lengths, target_lengths, blank) -> CtcProblem:
+    """Check the arguments of `ctc_loss`."""
+    array = read_real(logits, "logits", (3,))
+    targets, logit_lengths, target_lengths = arrays.to_host(
+        targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths
+    )
+    B, T, V = array.shape
+    blank, owner = read_blank(blank, V), f"logits {array.shape}"
+    # Logits have no label axis: what a target may be as long as is said by targets alone.
+    positions, _, target_lengths = read_targets(targets, target_lengths, blank, None, count=B, size=V, label_axis=math.inf,
+                                                label_source="", owner=owner)  # fmt: skip
+    frame_lengths = read_lengths(logit_lengths, "logit_lengths", B, 1, T, f"axis 1 of logits {array.shape}", owner)
+    return CtcProblem(
+        device_of(array), array.reshape(-1, V), positions, blank, frame_lengths, target_lengths, array.shape,
+        arrays.read(targets, "targets").shape[1],
+    )  # fmt: skip

@@ -1,0 +1,86 @@
+"""What the doors of the search are given -> a frozen Problem that its stages can trust."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import arrays
+from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
+from .devices import Cuda, Host, device_of
+from .inputs import TOPOLOGIES, check_dtypes, read_vocabulary
+from .kernels.hidden import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class DecodeProblem:
+    """A search.
+
+    Attributes
+    ----------
+    like : array
+        The encoder as it was given: results and labels for `predict` are of its kind.
+    encoder, weight, bias : (B, T, H), (V, H), (V,) or None
+    lengths : (B,) int64
+    predict : callable
+    blank, activation : int
+    monotonic : bool
+    allowed : list of B int64 arrays, or None
+        The ids in use of each example, the blank among them, ascending.
+    most_labels : int
+        Labels in one frame, at most.
+    """
+
+    device: Host | Cuda
+    like: object
+    encoder: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    lengths: np.ndarray
+    predict: Callable
+    blank: int
+    activation: int
+    monotonic: bool
+    allowed: list[np.ndarray] | None
+    most_labels: int
+
+
+def read_decode(
+    encoder, encoder_lengths, predict, weight, bias, blank, activation, topology, allowed, max_labels_per_frame
+) -> DecodeProblem:  # fmt: skip
+    """Check the arguments that both doors of the search have."""
+    like, encoder, weight = encoder, read_real(encoder, "encoder", (3,)), read_real(weight, "weight", (2,))
+    bias = None if bias is None else read_real(bias, "bias", (1,))
+    device = device_of(encoder)
+    one_device(device, weight=weight, bias=bias)
+    encoder_lengths, allowed = arrays.to_host(encoder_lengths=encoder_lengths, allowed=allowed)
+    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
+    check_dtypes(encoder, None, weight, bias)
+    (B, T, H), V = encoder.shape, len(weight)
+    if weight.shape[1] != H:
+        raise ValueError(f"weight {weight.shape} and encoder {encoder.shape} disagree about H, their last axis")
+    if B < 1 or H < 1 or V < 1:
+        raise ValueError(f"encoder has shape {encoder.shape} and weight {weight.shape}, expected B, H and V at least 1")
+    if bias is not None and bias.shape != (V,):
+        raise ValueError(f"bias has shape {bias.shape}, expected ({V},) as the rows of weight {weight.shape}")
+    if not callable(predict):
+        raise TypeError(f"predict is {type(predict).__name__}, expected a function of labels and a state")
+    blank, owner = read_blank(blank, V), f"encoder {encoder.shape}"
+    lengths = read_lengths(encoder_lengths, "encoder_lengths", B, 1, T, f"axis 1 of encoder {encoder.shape}", owner)
+    ids = read_vocabulary(allowed, None, B, V, owner, "allowed")
+    ids = None if ids is None else [np.union1d(row, blank) for row in ids]
+    most = read_integer(max_labels_per_frame, "max_labels_per_frame")
+    if most < 0:
+        raise ValueError(f"max_labels_per_frame is {most}, expected at least 0")
+    return DecodeProblem(device, like, encoder, weight, bias, lengths, predict, blank, activation, monotonic, ids, most)
+
+
+def read_beam(beam, nbest) -> tuple[int, int]:
+    """Sizes of the beam and of the list that is asked for."""
+    beam, nbest = read_integer(beam, "beam"), read_integer(nbest, "nbest")
+    if beam < 1:
+        raise ValueError(f"beam is {beam}, expected at least 1")
+    if not 1 <= nbest <= beam:
+        raise ValueError(f"nbest is {nbest}, expected 1 to {beam}, the size of the beam")
+    return beam, nbest

@@ -1,0 +1,183 @@
+"""Rows of logits of CTC: the scores of the blank and of the example's labels, and the gradient. The V axis ends here.
+
+`offset[f]` counts the label scores of all frames before frame f, as in ctc.py.
+"""
+
+import math
+
+import numpy as np
+from numba.extending import register_jitable
+
+from .cells import CLOSED, exp, score, store, typed
+from .emissions import entry, maximum_of, normaliser, sum_of
+from .gradient import arc_entry, gradient_row, spread_row
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
+
+
+@register_jitable
+def taken_off(maximum, total):
+    """What `score` takes off the logits of a row: nothing where all are -inf, and so are their scores then."""
+    if maximum == typed(CLOSED, maximum):
+        return typed(0, maximum), typed(0, maximum)
+    return maximum, math.log(total)
+
+
+@cpu_sweep
+def ctc_emit_cpu(
+    begin, end, start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total
+):  # fmt: skip
+    scratch = np.empty(logits.shape[1], logits.dtype)
+    for i in range(begin, end):
+        f, logit = start + i, logits[row[i]]
+        highest = maximum_of(logit)
+        for v in range(logit.shape[0]):
+            scratch[v] = exp(logit[v] - highest)
+        maximum[f], total[f] = highest, sum_of(scratch)
+        base, log_total = taken_off(maximum[f], total[f])
+        blank_score[f] = score(logit[blank], base, log_total)
+        for u in range(offset[f + 1] - offset[f]):
+            label_score[offset[f] + u] = score(logit[targets[example[f], u]], base, log_total)
+
+
+@cuda_kernel
+def ctc_emit_cuda(
+    start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total
+):  # fmt: skip
+    i = cuda.grid(1) // WARP
+    if i >= row.shape[0]:
+        return
+    lane, r, f = cuda.threadIdx.x % WARP, row[i], start + i
+    n, cell, U = example[f], offset[f], offset[f + 1] - offset[f]
+    highest, summed = normaliser(logits, no_bias, r, lane, total[f])
+    # The lanes may have rounded apart, and all scores of a row are to be normalised alike.
+    summed = cuda.shfl_sync(0xFFFFFFFF, summed, 0)
+    # A NaN passes the comparisons of a maximum by and stands in the sum alone.
+    highest += summed - summed
+    base, log_total = taken_off(highest, summed)
+    for u in range(lane, U, WARP):
+        label_score[cell + u] = score(entry(logits, no_bias, False, r, targets[n, u]), base, log_total)
+    if lane == 0:
+        blank_score[f] = score(entry(logits, no_bias, False, r, blank), base, log_total)
+        maximum[f], total[f] = highest, summed
+
+
+@register_jitable
+def summed_posterior(u, stride, U, cell, label_posterior, like):
+    """A thread's part of the posterior of all labels at a frame."""
+    found = typed(0, like)
+    while u < U:
+        found += label_posterior[cell + u]
+        u += stride
+    return found
+
+
+@cpu_sweep
+def ctc_gradient_cpu(
+    begin, end, start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior,
+    maximum, total, grad_loss, tiny,
+):  # fmt: skip
+    scratch = np.empty(source.shape[1], source.dtype)
+    for i in range(begin, end):
+        f = start + i
+        n, cell, U = example[f], offset[f], offset[f + 1] - offset[f]
+        blank_weight = blank_posterior[f] * grad_loss[n]
+        labels_weight = summed_posterior(0, 1, U, cell, label_posterior, tiny) * grad_loss[n]
+        gradient_row(source[row[i]], no_bias, target[row[i]], blank, -1, blank_weight, labels_weight, maximum[f], total[f],
+                     False, tiny, scratch)  # fmt: skip
+        weight = blank_weight + labels_weight
+        if abs(weight) < tiny:
+            continue
+        for u in range(U):
+            v = distinct[n, u]
+            if v >= 0:
+                target[row[i], v] = arc_entry(scratch[v], weight / total[f], label_posterior[cell + u] * grad_loss[n], tiny)
+
+
+@cuda_kernel
+def ctc_gradient_cuda(
+    start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior, maximum, total,
+    grad_loss, tiny,
+):  # fmt: skip
+    i = cuda.grid(1) // WARP
+    if i >= row.shape[0]:
+        return
+    lane, r, f = cuda.threadIdx.x % WARP, row[i], start + i
+    n, cell, U = example[f], offset[f], offset[f + 1] - offset[f]
+    highest, upstream = maximum[f], grad_loss[n]
+    labels = summed_posterior(lane, WARP, U, cell, label_posterior, upstream)
+    for distance in (16, 8, 4, 2, 1):
+        labels += cuda.shfl_xor_sync(0xFFFFFFFF, labels, distance)
+    blank_weight = blank_posterior[f] * upstream
+    weight = blank_weight + labels * upstream
+    if abs(weight) < tiny:
+        for v in range(lane, source.shape[1], WARP):
+            store(target, r, v, typed(0, weight))
+        return
+    scale = weight / total[f]
+    # The target may be the source: the entries of blank and labels are made before the row is written, and set after that.
+    for u in range(lane, U, WARP):
+        if distinct[n, u] >= 0:
+            e = math.exp(entry(source, no_bias, False, r, distinct[n, u]) - highest)
+            label_posterior[cell + u] = arc_entry(e, scale, label_posterior[cell + u] * upstream, tiny)
+    at_blank = arc_entry(math.exp(entry(source, no_bias, False, r, blank) - highest), scale, blank_weight, tiny)
+    cuda.syncwarp()
+    spread_row(source, no_bias, False, target, r, lane, highest, scale, tiny / abs(scale))
+    cuda.syncwarp()
+    for u in range(lane, U, WARP):
+        if distinct[n, u] >= 0:
+            store(target, r, distinct[n, u], label_posterior[cell + u])
+    if lane == 0:
+        store(target, r, blank, at_blank)
+
+
+def ctc_emit(start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total):
+    """Reduce rows of logits to the scores of the blank and of the labels of their examples.
+
+    Parameters
+    ----------
+    start : int
+        The frame that the first row belongs to.
+    logits : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
+    no_bias : (0,)
+    row : (n,) int64
+        The row of each frame from `start` on.
+    example, offset : (frames,) int32, (frames + 1,) int64
+        Example of each frame, first label score of each frame.
+    targets : (B, U) int32
+    blank : int
+    blank_score, label_score, maximum, total : (frames,), (sum of T_b * U_b,), (frames,), (frames,)
+        Filled here, float32, or float64 for float64 logits: log-probabilities in nats, and the two parts of the normaliser.
+    """
+    arguments = (start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total)
+    if on_host(logits):
+        sweep(ctc_emit_cpu, len(row), *arguments, work=len(row) * logits.shape[1])
+    else:
+        by_warp(ctc_emit_cuda, len(row), *arguments)
+
+
+def ctc_gradient(
+    start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior, maximum, total,
+    grad_loss,
+):  # fmt: skip
+    """Write the gradient rows of a run of frames.
+
+    Parameters
+    ----------
+    start, no_bias, row, example, offset, blank, maximum, total
+        As in `ctc_emit`.
+    source, target : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
+        Logits, and where the gradients go, which may be the same array. Entries below the smallest normal number become 0.
+    distinct : (B, U) int32
+        The label at its first position and -1 at all others.
+    blank_posterior, label_posterior : (frames,), (sum of T_b * U_b,)
+        Probabilities of the blank and, at its first position, of each label. The latter are overwritten on a GPU.
+    grad_loss : (B,)
+        Upstream gradients, in the dtype that is computed in.
+    """
+    tiny = np.finfo(total.dtype.type).tiny
+    arguments = (start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior,
+                 maximum, total, grad_loss, tiny)  # fmt: skip
+    if on_host(source):
+        sweep(ctc_gradient_cpu, len(row), *arguments, work=len(row) * source.shape[1])
+    else:
+        by_warp(ctc_gradient_cuda, len(row), *arguments)

@@ -1,0 +1,123 @@
+"""The cells that live hypotheses stand in -> the scores of their blanks and of their best labels."""
+
+import math
+
+import numpy as np
+
+from . import arrays
+from .arrays import computing_dtype
+from .inputs_decode import DecodeProblem
+from .kernels.best import best
+from .kernels.hidden import compute_hidden
+from .kernels.rows import gather
+
+
+class Scorer:
+    """One matrix product for all hypotheses of a batch; what is fetched from a device is a few numbers of each.
+
+    Without `allowed` the rows of the product are the hypotheses. With it each example has an output layer of its own: they are
+    gathered once, longest example first, so that the examples in use lie in one stretch, each with as many rows as the one
+    that has the most hypotheses.
+    """
+
+    def __init__(self, problem: DecodeProblem, beam: int):
+        self.problem, self.device = problem, problem.device
+        self.dtype = computing_dtype(problem.weight.dtype)
+        encoder = problem.encoder.reshape(-1, problem.encoder.shape[2])
+        # The kernels of a GPU read half precision.
+        self.encoder = encoder if self.device.on_gpu else self.device.convert(encoder, self.dtype)
+        self.memory = {}
+        if problem.allowed is None:
+            self._whole_layer()
+        else:
+            self._own_layers()
+        self.count = max(1, min(beam, self.size - 1))
+
+    def _whole_layer(self) -> None:
+        problem = self.problem
+        self.size = len(problem.weight)
+        self.weight = self.device.convert(problem.weight, self.device.operand_dtype(problem.weight.dtype)).T
+        bias = self.device.empty(0, self.dtype) if problem.bias is None else self.device.convert(problem.bias, self.dtype)
+        self.bias = bias.reshape(1, len(bias))
+        self.rank, self.ids = np.zeros(len(problem.lengths), np.int64), np.arange(self.size)[None]
+        (self.blank,) = self.device.upload(None, np.array([problem.blank]))
+
+    def _own_layers(self) -> None:
+        problem, B = self.problem, len(self.problem.lengths)
+        order = np.argsort(-problem.lengths, kind="stable")
+        self.rank = np.argsort(order)
+        self.size = max(len(row) for row in problem.allowed)
+        # A short row ends in more blanks, whose bias closes them.
+        self.ids, closed = np.full((B, self.size), problem.blank, np.int64), np.full((B, self.size), -math.inf, self.dtype)
+        for rank, b in enumerate(order):
+            self.ids[rank, : len(problem.allowed[b])] = problem.allowed[b]
+            closed[rank, : len(problem.allowed[b])] = 0
+        blank = np.argmax(self.ids == problem.blank, axis=1)
+        ids, self.blank, self.bias = self.device.upload(None, self.ids.reshape(-1), blank, closed)
+        H = problem.weight.shape[1]
+        rows, self.weight = (self.device.empty(shape, self.dtype) for shape in ((B * self.size, H), (B, H, self.size)))
+        gather(self.device.convert(problem.weight, self.dtype), ids, rows)
+        self.weight[:] = rows.reshape(B, self.size, H).transpose(0, 2, 1)
+        if problem.bias is not None:
+            bias = self.device.empty((B, self.size), self.dtype)
+            gather(self.device.convert(problem.bias, self.dtype)[:, None], ids, bias.reshape(-1, 1))
+            self.bias += bias
+
+    def _take(self, name: str, shape: tuple[int, ...], dtype):
+        """Memory that every call uses again."""
+        size = math.prod(shape)
+        if name not in self.memory or len(self.memory[name]) < size:
+            self.memory[name] = self.device.empty(size, dtype)
+        return self.memory[name][:size].reshape(shape)
+
+    def _places(self, example):
+        """(stretch, depth, place) of hypotheses (n,): the output layers in use, rows for each, and the row of each hypothesis."""
+        if self.problem.allowed is None:
+            return None, len(example), np.arange(len(example))
+        rank = self.rank[example]
+        stretch = slice(int(rank.min()), int(rank.max()) + 1)
+        order = np.argsort(rank, kind="stable")
+        nth = np.empty(len(rank), np.int64)
+        nth[order] = np.arange(len(rank)) - np.searchsorted(rank[order], rank[order])
+        depth = int(nth.max()) + 1
+        return stretch, depth, (rank - stretch.start) * depth + nth
+
+    def __call__(self, example, frame, predictor):
+        """Log-probabilities of what hypotheses may do next.
+
+        Parameters
+        ----------
+        example, frame : (n,) int64
+            The example and the frame of each hypothesis.
+        predictor : (n, H)
+            A row for each.
+
+        Returns
+        -------
+        score : (n, k + 1) float64
+            Of the blank, then of the best labels, best first; -inf where there are fewer. NaN throughout where a logit is.
+        label : (n, k) int64
+            Their ids; -1 where there are fewer.
+        """
+        n, (T, H) = len(example), self.problem.encoder.shape[1:]
+        stretch, depth, place = self._places(example)
+        rows = depth if stretch is None else (stretch.stop - stretch.start) * depth
+        # A row without a hypothesis repeats the first one's.
+        slot = np.zeros(rows, np.int64)
+        slot[place] = np.arange(n)
+        layer = self.rank[example]
+        frame_row, slot, count_up, place, owner = self.device.upload(
+            None, (example * T + frame)[slot], slot, np.arange(rows), place, layer
+        )
+        weight = self.weight if stretch is None else self.weight[stretch]
+        hidden = self._take("hidden", (rows, H), weight.dtype)
+        compute_hidden(self.problem.activation, self.encoder, predictor, frame_row, slot, count_up, count_up, hidden)
+        logits = self._take("logits", (rows, self.size), self.dtype)
+        if stretch is None:
+            self.device.matmul(hidden, weight, logits)
+        else:
+            self.device.matmul(hidden.reshape(-1, depth, H), weight, logits.reshape(-1, depth, self.size))
+        score, label = self.device.empty((n, self.count + 1), self.dtype), self.device.empty((n, self.count), np.int32)
+        best(logits, self.bias, place, owner, self.blank, score, label)
+        score, label = arrays.to_host(score=score, label=label)
+        return score.astype(np.float64), np.where(label < 0, -1, self.ids[layer[:, None], label])

@@ -1,0 +1,123 @@
+"""Cases of `tests/kernel_cases.py` for the kernels of CTC."""
+
+import ml_dtypes
+import numpy as np
+
+from lattice.ctc import repeats
+from lattice.kernels.ctc import ctc_sums
+from lattice.kernels.ctc_path import ctc_path
+from lattice.kernels.ctc_rows import ctc_emit, ctc_gradient
+from tests.kernel_compare import Case, like
+
+F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+BF = np.dtype(ml_dtypes.bfloat16)
+BLANK = 2
+
+
+def every_case() -> list[Case]:
+    found = []
+    for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
+        found += [*_emissions(dtype, stored), *_gradients(dtype, stored)]
+    for dtype in (F4, F8):
+        found += _alignments(dtype)
+    return found
+
+
+def _batch(rng, vocab):
+    """Three lists of targets with what belongs to them: repeated labels, none at all, more states than a warp has lanes."""
+    T, U = np.array([7, 3, 40, 2, 5]), np.array([3, 0, 19, 3, 4])  # the last but one has too few frames
+    targets = rng.integers(0, vocab - 1, (5, 19))
+    targets = (targets + (targets >= BLANK)).astype(np.int32)
+    targets[0, :3] = targets[0, 0]
+    targets[2, 4:6] = targets[2, 4]
+    targets[4, :4] = targets[4, [0, 1, 0, 1]]
+    example = np.repeat(np.arange(5, dtype=np.int32), T)
+    starts, offset = np.append(0, np.cumsum(T)), np.append(0, np.cumsum(U[example]))
+    return starts, example, offset, targets, *repeats(targets, U)
+
+
+def _logits(rng, count, vocab, stored):
+    logits = (3 * rng.standard_normal((count, vocab))).astype(stored)
+    logits[8] = -np.inf
+    logits[9, :3] = -np.inf
+    logits[11, vocab // 2] = np.nan
+    logits[12, 1] = np.inf
+    logits[13] = -np.inf
+    logits[13, 0] = np.nan
+    return logits
+
+
+def _emissions(dtype, stored):
+    rng = np.random.default_rng(20)
+    for vocab in (4, 150):
+        _, example, offset, targets, *_ = _batch(rng, vocab)
+        row = rng.permutation(len(example))[5:]
+        scores = np.zeros(len(example), dtype), np.zeros(offset[-1], dtype)
+        norms = np.zeros(len(example), dtype), np.ones(len(example), dtype)
+        arguments = (5, _logits(rng, len(example), vocab, stored), np.zeros(0, dtype), row, example, offset, targets, BLANK,
+                     *scores, *norms)  # fmt: skip
+        # Where a row holds no finite logit or one that is not a number, no one reads its total.
+        yield Case(f"ctc-emit-{vocab}", stored, ctc_emit, arguments, {}, 10, (10, 11))
+
+
+def _scores(rng, offset, dtype):
+    blank, label = (np.log(rng.random(n)).astype(dtype) for n in (len(offset) - 1, offset[-1]))
+    label[4] = blank[3] = -np.inf
+    return blank, label
+
+
+def _alignments(dtype):
+    rng = np.random.default_rng(21)
+    starts, example, offset, targets, distinct, following = _batch(rng, 9)
+    blank, label = _scores(rng, offset, dtype)
+    poisoned = blank.copy(), label.copy()
+    poisoned[0][8], poisoned[1][offset[8] : offset[9]] = np.nan, np.nan
+    rolling, whole = np.zeros(2 * 5 * 39), np.zeros(2 * offset[-1] + len(example))
+    for name, scores in (("", (blank, label)), ("-nan", poisoned)):
+        given = (starts, example, offset, targets, distinct, following, 19, *scores)
+        yield Case(f"ctc-loss{name}", dtype, loss_only, (*given, rolling, np.zeros(5)), {})
+        yield Case(f"ctc-posteriors{name}", dtype, both_sweeps, (*given, whole, np.zeros(5)), {})
+        path = (starts, offset, targets, 19, *scores, rolling, np.zeros(len(whole), np.uint8), np.zeros(5))
+        yield Case(f"ctc-path{name}", dtype, ctc_path, (*path, np.full((5, 21), -1, np.int32)), {})
+
+
+def loss_only(*given):
+    ctc_sums(*given, posteriors=False)
+
+
+def both_sweeps(*given):
+    """Forward and backward; beta is the device's alone."""
+    alpha = given[-2]
+    ctc_sums(*given, like(alpha, len(alpha), np.float64), posteriors=True)
+
+
+def _gradients(dtype, stored):
+    rng = np.random.default_rng(22)
+    for vocab in (4, 150):
+        starts, example, offset, targets, distinct, following = _batch(rng, vocab)
+        scores, log_z = _scores(rng, offset, dtype), np.zeros(5)
+        given = (starts, example, offset, targets, distinct, following, 19, *scores)
+        ctc_sums(*given, np.zeros(2 * offset[-1] + len(example)), log_z, posteriors=True)
+        logits = (3 * rng.standard_normal((len(example), vocab))).astype(stored)
+        logits[11, -1] = logits[11].astype(F8).max() - 89  # its share is subnormal in float32
+        logits[12, 0] = np.nan
+        row = rng.permutation(len(example))[3:]
+        norms = np.zeros((2, len(example)), dtype)
+        norms[0, 3:] = logits[row].astype(dtype).max(axis=1)
+        norms[1, 3:] = np.exp(logits[row].astype(dtype) - norms[0, 3:, None]).sum(axis=1)
+        upstream = np.array([1.0, -0.3, 1e-3, 1.0, 0.0]).astype(dtype)
+        known = (np.zeros(0, dtype), row, example, offset, distinct, BLANK, *scores, *norms, upstream)
+        yield Case(f"ctc-gradient-{vocab}", stored, apart, (logits, np.full(logits.shape, 7, stored), *known), {})
+        yield Case(f"ctc-gradient-in-place-{vocab}", stored, in_place, (logits, *known), {})
+
+
+def apart(logits, target, *known):
+    """The gradient; the device overwrites its label posteriors, so they are its own."""
+    known = list(known)
+    known[7] = known[7].copy()
+    ctc_gradient(3, logits, target, *known)
+
+
+def in_place(logits, *known):
+    """The gradient over the logits."""
+    apart(logits, logits, *known)

@@ -1,0 +1,47 @@
+"""Cases of `tests/kernel_cases.py` for the kernels of the search."""
+
+import numpy as np
+
+from lattice.kernels import rows
+from lattice.kernels.best import best
+from tests.kernel_compare import Case
+
+
+def every_case() -> list[Case]:
+    return [*_best(np.dtype(np.float32)), *_best(np.dtype(np.float64)), *_moved_rows()]
+
+
+def _best(dtype):
+    rng = np.random.default_rng(10)
+    for size in (1, 2, 70, 150):
+        logits = (3 * rng.standard_normal((12, size))).astype(dtype)
+        logits[1] = -np.inf
+        logits[2, size // 3 :] = -np.inf
+        logits[3, size // 2] = np.nan
+        logits[4, -1] = np.inf
+        # Equal ones, which go by their position.
+        logits[5] = 1
+        logits[6] = np.round(logits[6])
+        logits[7] = np.arange(size) % 3
+        row = rng.permutation(12)[:11].astype(np.int64)
+        owner, blank = rng.integers(0, 2, 11), np.array([0, size - 1])
+        for bias in (np.zeros((2, 0), dtype), np.round(rng.standard_normal((2, size))).astype(dtype)):
+            bias[:1, size // 2 :] = -np.inf
+            for k in (1, 4):
+                outputs = np.zeros((11, k + 1), dtype), np.zeros((11, k), np.int32)
+                arguments = (logits, bias, row, owner, blank, *outputs)
+                yield Case(f"best-{size}-bias{bias.shape[1]}-{k}", dtype, best_only, arguments, {})
+
+
+def best_only(logits, bias, *rest):
+    """`best` on logits of its own: where there is a bias the CPU adds it to them."""
+    best(logits.copy(), bias, *rest)
+
+
+def _moved_rows():
+    """Rows of a state, moved as bits."""
+    rng, ids = np.random.default_rng(11), np.array([4, 0, 0, 2])
+    for bits in (8, 16, 32, 64):
+        dtype = np.dtype(f"u{bits // 8}")
+        source = rng.integers(0, 2**bits, (5, 3), dtype)
+        yield Case(f"gather-{dtype}", np.dtype(np.int64), rows.gather, (source, ids, np.zeros((4, 3), dtype)), {}, exact=True)

@@ -1,0 +1,192 @@
+"""Small problems for the searches, a predictor with a state, and both searches written to be obviously right."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from tests import oracle
+from tests.problems import GARBAGE_IDS
+
+ROWS = 997
+
+
+class Predictor:
+    """A predictor that depends on every label before, through a state of two arrays of different shapes and dtypes.
+
+    The same hash of the labels is in both: a state that is re-indexed wrongly, or in part, leads to other vectors. `calls` holds
+    the labels of each call.
+    """
+
+    def __init__(self, width, dtype, seed=0):
+        self.table = np.random.default_rng(seed).standard_normal((ROWS, width)).astype(dtype)
+        self.calls = []
+
+    def __call__(self, labels, state):
+        assert isinstance(labels, np.ndarray) and labels.dtype == np.int64
+        self.calls.append(labels.copy())
+        if state is None:
+            state = np.zeros(len(labels), np.int32), np.zeros((len(labels), 2, 3), self.table.dtype)
+        history, wide = state
+        assert (wide == (history % 256)[:, None, None]).all()
+        history = self.after(history, labels.astype(np.int32))
+        vectors = self.table[history]
+        history, wide = history.copy(), np.broadcast_to((history % 256)[:, None, None], wide.shape).astype(wide.dtype)
+        return vectors, (history, wide)
+
+    @staticmethod
+    def after(history, label):
+        return (history * 31 + label + 1) % ROWS
+
+    def vector(self, labels):
+        """What is predicted after `labels`, the blank of the start among them."""
+        history = 0
+        for label in labels:
+            history = self.after(history, int(label))
+        return self.table[history]
+
+
+@dataclass(frozen=True)
+class DecodeProblem:
+    """Arguments of the doors, but for the predictor."""
+
+    encoder: np.ndarray  # (B, T, H), NaN on padding
+    lengths: np.ndarray  # (B,)
+    weight: np.ndarray  # (V, H)
+    bias: np.ndarray | None
+    predictor: Predictor
+    blank: int = 0
+    activation: str = "tanh"
+    topology: str = "rnnt"
+    allowed: np.ndarray | None = None
+    max_labels_per_frame: int = 10
+
+    @property
+    def args(self):
+        return self.encoder, self.lengths, self.predictor, self.weight, self.bias
+
+    @property
+    def options(self):
+        names = "blank activation topology allowed max_labels_per_frame"
+        return {name: getattr(self, name) for name in names.split()}
+
+    def single(self, b):
+        rows = slice(b, b + 1)
+        allowed = None if self.allowed is None else self.allowed[rows]
+        return replace(self, encoder=self.encoder[rows], lengths=self.lengths[rows], allowed=allowed)
+
+    def ids(self, b):
+        """The ids in use of an example, ascending, and its blank."""
+        blank = self.blank % len(self.weight)
+        row = list(range(len(self.weight))) if self.allowed is None else self.allowed[b].tolist()
+        return sorted({blank, *(row[: row.index(-1)] if -1 in row else row)}), blank
+
+    def logits(self, b, t, prefix, dtype):
+        """Over the ids in use, after the labels `prefix`."""
+        ids, blank = self.ids(b)
+        weight = self.weight[ids].astype(dtype)
+        bias = 0 if self.bias is None else self.bias[ids].astype(dtype)
+        function, _ = oracle.ACTIVATIONS[self.activation]
+        predictor = self.predictor.vector([blank, *prefix])
+        return function(self.encoder[b, t].astype(dtype) + predictor.astype(dtype)) @ weight.T + bias
+
+    def scores(self, b, t, prefix, dtype=np.float64):
+        """(log-probability of the blank, [(log-probability, id) of the labels, best first]) of a cell."""
+        ids, blank = self.ids(b)
+        found = dict(zip(ids, oracle.log_softmax(self.logits(b, t, prefix, dtype)), strict=True))
+        return found.pop(blank), sorted(((score, v) for v, score in found.items()), key=lambda pair: (-pair[0], pair[1]))
+
+
+def decode_problem(
+    seed=0, *, batch=4, frames=6, vocab=7, width=5, blank=0, activation="tanh", topology="rnnt", dtype=np.float32,
+    weight_dtype=None, use_bias=True, allowed=None, most=10, blank_lead=1.0, lengths=None,
+):  # fmt: skip
+    """Ragged and random. `allowed` is None, "all" or "some" (short rows, some with the blank); `blank_lead` favours blanks."""
+    rng = np.random.default_rng(seed)
+    lengths = np.append(frames, rng.integers(1, frames + 1, batch - 1)) if lengths is None else np.asarray(lengths)
+    encoder = np.full((len(lengths), lengths.max() + 2, width), np.nan)
+    for b, length in enumerate(lengths):
+        encoder[b, :length] = 1.5 * rng.standard_normal((length, width))
+    weight, bias = 1.5 * rng.standard_normal((vocab, width)), 0.5 * rng.standard_normal(vocab)
+    bias[blank] += blank_lead
+    ids = None
+    if allowed == "all":
+        ids = np.stack([rng.permutation(vocab) for _ in lengths])
+    elif allowed == "some":
+        ids = np.full((len(lengths), vocab), GARBAGE_IDS[0])
+        for row in ids:
+            size = rng.integers(1, vocab)
+            row[:size], row[size] = rng.permutation(vocab)[:size], -1
+    weight_dtype = dtype if weight_dtype is None else weight_dtype
+    return DecodeProblem(
+        encoder.astype(dtype), lengths, weight.astype(weight_dtype), bias.astype(weight_dtype) if use_bias else None,
+        Predictor(width, dtype, seed), blank, activation, topology, ids, most,
+    )  # fmt: skip
+
+
+def greedy(problem, b, dtype=np.float64):
+    """(labels, score) of one example."""
+    labels, score, t, count = [], dtype(0), 0, 0
+    while t < problem.lengths[b]:
+        blank_score, others = problem.scores(b, t, labels, dtype)
+        best, label = others[0] if others else (-np.inf, -1)
+        blank = problem.blank % len(problem.weight)
+        emits = best > blank_score or (best == blank_score and label < blank)
+        emits = emits and (problem.topology == "monotonic" or count < problem.max_labels_per_frame)
+        score += best if emits else blank_score
+        if emits:
+            labels.append(label)
+        count = count + 1 if emits and problem.topology == "rnnt" else 0
+        t += 0 if count else 1
+    return labels, score
+
+
+def beam_search(problem, b, beam):
+    """[(score, labels), ...] of one example, best first, prefixes in dictionaries."""
+
+    def add(scores, prefix, score):
+        scores[prefix] = np.logaddexp(scores.get(prefix, -np.inf), score)
+
+    def best(scores):
+        return dict(sorted(scores.items(), key=lambda item: -item[1])[:beam])
+
+    live = {(): 0.0}
+    for t in range(problem.lengths[b]):
+        reached, level = {}, live
+        for _ in range(1 if problem.topology == "monotonic" else problem.max_labels_per_frame + 1):
+            longer = {}
+            for prefix, score in level.items():
+                blank_score, others = problem.scores(b, t, prefix)
+                add(reached, prefix, score + blank_score)
+                for label_score, label in others[:beam]:
+                    longer[(*prefix, label)] = score + label_score
+            if problem.topology == "monotonic":
+                for prefix, score in longer.items():
+                    add(reached, prefix, score)
+            else:
+                needed = sorted(reached.values())[-beam] if len(reached) >= beam else -np.inf
+                level = {prefix: score for prefix, score in best(longer).items() if score >= needed}
+        live = best(reached)
+    return [(score, list(prefix)) for prefix, score in live.items()]
+
+
+def exact_score(problem, b, labels, dtype=np.float64):
+    """Log-probability of labels, summed over the alignments that hold to the limit of labels in a frame."""
+    ids, blank = problem.ids(b)
+    T, at = problem.lengths[b], {v: i for i, v in enumerate(ids)}
+    cells = [[problem.logits(b, t, labels[:u], dtype) for u in range(len(labels) + 1)] for t in range(T)]
+    _, blank_score, label_score = oracle.arc_scores(np.array(cells), [at[v] for v in labels], blank=at[blank])
+    total = dtype(-np.inf)
+    for arcs in oracle.alignments(T, len(labels), problem.topology):
+        emitted = np.bincount([t for t, _, is_label in arcs if is_label], minlength=1)
+        if problem.topology == "monotonic" or emitted.max() <= problem.max_labels_per_frame:
+            total = np.logaddexp(total, sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs))
+    return total
+
+
+def every_sequence(problem, b):
+    """All label sequences that an example can have."""
+    ids, blank = problem.ids(b)
+    most = problem.lengths[b] * (1 if problem.topology == "monotonic" else problem.max_labels_per_frame)
+    labels = [v for v in ids if v != blank]
+    return [list(sequence) for length in range(most + 1) for sequence in product(labels, repeat=length)]
