@@ -1,0 +1,139 @@
+"""Train speech transducers with a softmax over a few hundred ids, drawn for each example from its own CTC posterior.
+
+    python examples/06_sampled_softmax_study.py                      # synthesised English, 1,000 word pieces
+    python examples/06_sampled_softmax_study.py --corpus festvox     # 1.66 h of read Russian
+    python examples/06_sampled_softmax_study.py --smoke              # a few seconds on pseudo-speech, for CI
+
+Every row of the table is trained from the same parameters on the same batches for the same number of steps, with each seed, and
+decoded greedily: over all units, and over the units that the CTC posterior of an utterance allows (Lee et al. 2022, Tables 1 and
+2). Results are kept run by run, so a study that was interrupted goes on where it stopped. At the end the rows take turns to be
+timed, then the table and a picture of memory against error rate (their Figure 3) are written.
+
+Encoder, predictor and their gradients are plain NumPy (`speech/`); needs `pip install -e ".[speech]"`.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from sampled_softmax.bias import bias_lines
+from sampled_softmax.measure import measure_rows
+from sampled_softmax.report import draw, table_lines
+from sampled_softmax.rows import Row, study_rows
+from sampled_softmax.train import run_once
+from speech.corpus import load_corpus
+from speech.espeak import Voice
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+UNITS = {"espeak": 1000, "festvox": 300, "generated": 60}
+UTTERANCES = {"espeak": 8000}
+VOICES = (Voice("en-us", (170, 170), (50, 50)), Voice("en-us+f3", (170, 170), (50, 50)))
+"""A man and a woman who never change their pace: what can be learned in a few minutes a run is the words."""
+MODEL = ("channels", "blocks", "joint", "steps", "batch", "sizes")
+
+
+def load(args: argparse.Namespace):
+    return load_corpus(args.corpus, data=args.data, units=args.units, utterances=args.utterances, held_out=args.held_out,
+                       voices=VOICES)  # fmt: skip
+
+
+def path_of(args: argparse.Namespace, row: Row, seed: int) -> Path:
+    """Where a run is kept: its file name tells the row and the seed, its folder the corpus and the number of units."""
+    name = "".join(character if character.isalnum() else "-" for character in row.name)
+    return args.out / f"{args.corpus}-{args.units}" / f"{name}-seed{seed}.json"
+
+
+def run(args: argparse.Namespace, row: Row, seed: int, steps_done) -> dict:
+    """One run, in a process of its own that uses one core."""
+    options = {name: getattr(args, name) for name in MODEL}
+    with threadpool_limits(1, user_api="blas"):
+        return run_once(path_of(args, row, seed), row, seed, load(args), options, steps_done.put)
+
+
+def run_all(args: argparse.Namespace, rows: list[Row]) -> dict[str, list[dict]]:
+    """All rows with all seeds, some runs at a time; results by the row's name, in the order of the seeds."""
+    load(args)  # so that the processes find the features on the disk
+    os.environ["NUMBA_NUM_THREADS"] = "1"
+    spawn = multiprocessing.get_context("spawn")
+    todo = [(row, seed) for seed in range(args.seeds) for row in rows]
+    left = sum(not path_of(args, row, seed).exists() for row, seed in todo)
+    with (
+        spawn.Manager() as manager,
+        ProcessPoolExecutor(args.jobs, mp_context=spawn) as pool,
+        tqdm(total=left * args.steps, unit="step", dynamic_ncols=True) as progress,
+    ):
+        steps_done = manager.Queue()
+        futures = {key: pool.submit(run, args, *key, steps_done) for key in todo}
+        for future in futures.values():
+            future.add_done_callback(lambda future: steps_done.put(None))
+        finished = 0
+        while finished < len(todo):
+            loss = steps_done.get()
+            if loss is None:
+                finished += 1
+                progress.set_postfix(runs=f"{finished}/{len(todo)}")
+            else:
+                progress.update()
+        results = {key: future.result() for key, future in futures.items()}
+    return {row.name: [results[row, seed] for seed in range(args.seeds)] for row in rows}
+
+
+def bias_sizes(sizes: list[int], vocab_size: int) -> list[int]:
+    """The study's sizes, half the smallest, and half of the whole vocabulary."""
+    return sorted({max(2, min(sizes) // 2), *sizes, vocab_size // 2} - {vocab_size})
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", choices=("espeak", "festvox", "generated"), default="espeak")
+    parser.add_argument("--data", type=Path, help="folder with the Debian packages; by default they are downloaded")
+    parser.add_argument("--units", type=lambda text: text if text == "characters" else int(text),
+                        help='number of word pieces, or "characters"')  # fmt: skip
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 300], help="S, sizes of the drawn vocabularies")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of every run")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--utterances", type=int, help="to train on")
+    parser.add_argument("--held-out", type=int)
+    parser.add_argument("--channels", type=int, default=192)
+    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--joint", type=int, default=192, help="H")
+    parser.add_argument("--out", type=Path, default=Path("out/sampled_softmax"))
+    parser.add_argument("--smoke", action="store_true", help="a run of seconds on pseudo-speech that learns next to nothing")
+    args = parser.parse_args()
+    if args.smoke:
+        args.corpus, args.utterances, args.held_out, args.steps, args.batch, args.seeds = "generated", 40, 10, 3, 4, 1
+        args.sizes, args.channels, args.blocks, args.joint = [40, 50], 16, 2, 16
+    args.units = UNITS[args.corpus] if args.units is None else args.units
+    args.utterances = args.utterances or UTTERANCES.get(args.corpus)
+    return args
+
+
+def main() -> None:
+    args = read_arguments()
+    rows = study_rows(args.sizes)
+    runs_of = run_all(args, rows)
+    parameters_of = {}
+    for row in rows:
+        with np.load(path_of(args, row, 0).with_suffix(".npz")) as arrays:
+            parameters_of[row] = dict(arrays)
+    with threadpool_limits(1, user_api="blas"):
+        measured = measure_rows(parameters_of, load(args)[0], args.batch)
+        bias = bias_lines(parameters_of[rows[0]], load(args)[1], bias_sizes(args.sizes, load(args)[2].vocab_size))
+    folder = path_of(args, rows[0], 0).parent
+    lines = [*table_lines(runs_of, measured), "", *bias]
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    (folder / "study.json").write_text(json.dumps({"runs": runs_of, "measured": measured}, indent=1) + "\n")
+    draw(folder / "memory.png", f"{args.corpus}, {args.units} units, {args.steps} steps", runs_of, measured)
+    tqdm.write("\n".join(lines))
+    tqdm.write(f"table.md, study.json and memory.png are in {folder}")
+
+
+if __name__ == "__main__":
+    main()
