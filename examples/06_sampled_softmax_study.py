@@ -30,16 +30,21 @@ from speech.espeak import Voice
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-UNITS = {"espeak": 1000, "festvox": 300, "generated": 60}
-UTTERANCES = {"espeak": 8000}
+DEFAULTS = {
+    "espeak": {"units": 1000, "sizes": [100, 300], "steps": 1500, "batch": 16, "utterances": 8000, "stack": 8},
+    "festvox": {"units": 300, "sizes": [100, 250], "steps": 1000, "batch": 8, "utterances": 560, "stack": 8},
+    "generated": {"units": 60, "sizes": [40, 50], "steps": 500, "batch": 8, "utterances": 1000, "stack": 4},
+}
+SMOKE = {"units": 60, "sizes": [40, 50], "steps": 3, "batch": 4, "utterances": 40, "stack": 4, "held_out": 10, "seeds": 1,
+         "channels": 16, "blocks": 2, "joint": 16}  # fmt: skip
 VOICES = (Voice("en-us", (170, 170), (50, 50)), Voice("en-us+f3", (170, 170), (50, 50)))
 """A man and a woman who never change their pace: what can be learned in a few minutes a run is the words."""
-MODEL = ("channels", "blocks", "joint", "steps", "batch", "sizes")
+SETTINGS = ("units", "utterances", "held_out", "stack", "channels", "blocks", "joint", "steps", "batch", "sizes")
 
 
 def load(args: argparse.Namespace):
     return load_corpus(args.corpus, data=args.data, units=args.units, utterances=args.utterances, held_out=args.held_out,
-                       voices=VOICES)  # fmt: skip
+                       stack=args.stack, voices=VOICES)  # fmt: skip
 
 
 def path_of(args: argparse.Namespace, row: Row, seed: int) -> Path:
@@ -50,7 +55,7 @@ def path_of(args: argparse.Namespace, row: Row, seed: int) -> Path:
 
 def run(args: argparse.Namespace, row: Row, seed: int, steps_done) -> dict:
     """One run, in a process of its own that uses one core."""
-    options = {name: getattr(args, name) for name in MODEL}
+    options = {name: getattr(args, name) for name in SETTINGS}
     with threadpool_limits(1, user_api="blas"):
         return run_once(path_of(args, row, seed), row, seed, load(args), options, steps_done.put)
 
@@ -94,13 +99,14 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with the Debian packages; by default they are downloaded")
     parser.add_argument("--units", type=lambda text: text if text == "characters" else int(text),
                         help='number of word pieces, or "characters"')  # fmt: skip
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 300], help="S, sizes of the drawn vocabularies")
-    parser.add_argument("--steps", type=int, default=1500, help="training steps of every run")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--sizes", type=int, nargs="*", help="S, sizes of the drawn vocabularies; none for the full softmax only")
+    parser.add_argument("--steps", type=int, help="training steps of every run")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--stack", type=int, help="frames of 10 ms in one frame of the encoder")
     parser.add_argument("--utterances", type=int, help="to train on")
     parser.add_argument("--held-out", type=int)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--channels", type=int, default=192)
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--joint", type=int, default=192, help="H")
@@ -108,10 +114,11 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a run of seconds on pseudo-speech that learns next to nothing")
     args = parser.parse_args()
     if args.smoke:
-        args.corpus, args.utterances, args.held_out, args.steps, args.batch, args.seeds = "generated", 40, 10, 3, 4, 1
-        args.sizes, args.channels, args.blocks, args.joint = [40, 50], 16, 2, 16
-    args.units = UNITS[args.corpus] if args.units is None else args.units
-    args.utterances = args.utterances or UTTERANCES.get(args.corpus)
+        args.corpus = "generated"
+        vars(args).update(SMOKE)
+    for name, value in DEFAULTS[args.corpus].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     return args
 
 
@@ -125,7 +132,8 @@ def main() -> None:
             parameters_of[row] = dict(arrays)
     with threadpool_limits(1, user_api="blas"):
         measured = measure_rows(parameters_of, load(args)[0], args.batch)
-        bias = bias_lines(parameters_of[rows[0]], load(args)[1], bias_sizes(args.sizes, load(args)[2].vocab_size))
+        sizes = bias_sizes(args.sizes, load(args)[2].vocab_size)
+        bias = bias_lines(parameters_of[rows[0]], load(args)[1], sizes) if args.sizes else []
     folder = path_of(args, rows[0], 0).parent
     lines = [*table_lines(runs_of, measured), "", *bias]
     (folder / "table.md").write_text("\n".join(lines) + "\n")

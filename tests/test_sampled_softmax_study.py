@@ -165,6 +165,8 @@ def test_a_run_is_kept_and_not_repeated(tmp_path):
     first = run_once(path, Row("x", "none", "ctc", "example", 25), 0, corpus, options, calls.append)
     assert len(calls) == 3 and len(first["losses"]) == 3
     assert run_once(path, Row("x"), 0, corpus, options, calls.append) == json.loads(path.read_text()) == first
+    with pytest.raises(ValueError, match=r"was made with .*'steps': 3.*, not .*'steps': 4"):
+        run_once(path, Row("x"), 0, corpus, options | {"steps": 4}, calls.append)
     assert len(calls) == 3
 
 

@@ -50,9 +50,18 @@ def train(
 def run_once(
     path: Path, row: Row, seed: int, corpus: tuple[Utterances, Utterances, Units], options: dict, report: Callable[[float], None]
 ) -> dict:
-    """Train and decode, unless `path` already holds the result; the parameters lie beside it."""
+    """Train and decode, unless `path` already holds the result; the parameters lie beside it.
+
+    Raises
+    ------
+    ValueError
+        What `path` holds came from other settings.
+    """
     if path.exists():
-        return json.loads(path.read_text())
+        result = json.loads(path.read_text())
+        if result["options"] != options:
+            raise ValueError(f"{path} was made with {result['options']}, not {options}: choose another --out, or remove it")
+        return result
     train_set, held_out, units = corpus
     parameters = initial_parameters(
         np.random.default_rng(seed), features=train_set.features[0].shape[1], vocab_size=units.vocab_size, mode=row.mode,
