@@ -36,6 +36,7 @@ SECTIONS = {
     "logits": Section(("logits", "float32", "bfloat16"), 100, {}),
     "joint float32": Section(("joint", "float32"), 80, {}),
     "joint bfloat16": Section(("joint", "bfloat16"), 80, {}),
+    "sampled": Section(("sampled",), 90, {}),
     "stages": Section(("stages",), 60, {}),
     "joint tf32": Section(("joint", "tf32"), 80, {"CUPY_TF32": "1"}),
     "headline bfloat16": Section(("headline", "bfloat16"), 90, {}),
