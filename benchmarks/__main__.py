@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import bounds, joint, logits, memory, samplers, sharpness, startup, table
+from . import bounds, decode, joint, logits, memory, samplers, sharpness, startup, table
 from .gpu import command as gpu
 
 
@@ -15,10 +15,11 @@ def main() -> None:
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
-    command = commands.add_parser("samplers", help=samplers.__doc__.splitlines()[0])
-    command.add_argument("--shape", choices=samplers.SIZES, default="default")
-    command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
-    command.set_defaults(run=samplers.main)
+    for name, module in (("samplers", samplers), ("decode", decode)):
+        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command.add_argument("--shape", choices=module.SIZES, default="default")
+        command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
+        command.set_defaults(run=module.main)
     commands.choices["sharpness"].add_argument("--png", help="file for the picture; needs matplotlib")
     commands.choices["sharpness"].add_argument("--record", help="draw this record instead of measuring")
     command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])

@@ -1,11 +1,12 @@
-"""The tables of the README, made from the records: `python -m benchmarks table` writes them, a test compares them."""
+"""The tables of the README and of docs, made from the records: `python -m benchmarks table` writes them, a test compares them."""
 
+import functools
 import json
 import re
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
 MISSING = "not measured"
 
 CPU_ROWS = {
@@ -80,16 +81,41 @@ def gpu_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"cpu": cpu_table, "gpu": gpu_table}
+def samplers_table() -> str:
+    """Time of steps and draws, memory of a step."""
+    record = newest("samplers")
+    lines = ["| a step's joint, loss and all gradients | time, full softmax = 1 | workspace, MB |", "|---|---:|---:|"]
+    for name, row in record["steps"].items():
+        lines.append(f"| {name} | {row['ratio']:.2f} | {row['workspace'] / 1e6:.1f} |")
+    lines += ["", "| peak memory of a step, inputs and gradients included | MB | |", "|---|---:|---:|"]
+    lines += [f"| {name} | {row['step'] / 1e6:.0f} | {row['ratio']:.3f} |" for name, row in record["memory"].items()]
+    B, T, U, V, H, S = record["draw_shape"]
+    lines += ["", f"| drawing, B={B} T={T} U={U} V={V} H={H} S={S} | time |", "|---|---:|"]
+    return "\n".join(lines + [f"| {name} | {row['ratio']:.3g} |" for name, row in record["draws"].items()])
 
 
-def filled(text: str) -> str:
+def study_table(corpus: str, part: str) -> str:
+    """What a study wrote."""
+    record = newest(f"study {corpus}")
+    return MISSING if record is None else "\n".join(record[part])
+
+
+STUDY = {
+    "bias": functools.partial(study_table, "espeak", "bias"), "espeak": functools.partial(study_table, "espeak", "table"),
+    "festvox": functools.partial(study_table, "festvox", "table"),
+}  # fmt: skip
+PAGES = {ROOT / "README.md": {"cpu": cpu_table, "gpu": gpu_table},
+         ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY}}  # fmt: skip
+
+
+def filled(text: str, tables: dict) -> str:
     """A document with what stands between `<!-- table NAME -->` and `<!-- end -->` made anew."""
-    for name, make in TABLES.items():
+    for name, make in tables.items():
         between = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
         text = re.sub(between, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.S)
     return text
 
 
 def main(options) -> None:
-    README.write_text(filled(README.read_text()))
+    for path, tables in PAGES.items():
+        path.write_text(filled(path.read_text(), tables))

@@ -13,7 +13,6 @@ Encoder, predictor and their gradients are plain NumPy (`speech/`); needs `pip i
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from sampled_softmax.bias import bias_lines
 from sampled_softmax.measure import measure_rows
-from sampled_softmax.report import draw, table_lines
+from sampled_softmax.report import write
 from sampled_softmax.rows import Row, study_rows
 from sampled_softmax.train import run_once
 from speech.corpus import load_corpus
@@ -31,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 DEFAULTS = {
-    "espeak": {"units": 1000, "sizes": [100, 300], "steps": 1500, "batch": 16, "utterances": 8000, "stack": 8},
+    "espeak": {"units": 1000, "sizes": [100, 300], "steps": 3000, "batch": 16, "utterances": 11500, "stack": 8},
     "festvox": {"units": 300, "sizes": [100, 250], "steps": 1000, "batch": 8, "utterances": 560, "stack": 8},
     "generated": {"units": 60, "sizes": [40, 50], "steps": 500, "batch": 8, "utterances": 1000, "stack": 4},
 }
@@ -135,10 +134,7 @@ def main() -> None:
         sizes = bias_sizes(args.sizes, load(args)[2].vocab_size)
         bias = bias_lines(parameters_of[rows[0]], load(args)[1], sizes) if args.sizes else []
     folder = path_of(args, rows[0], 0).parent
-    lines = [*table_lines(runs_of, measured), "", *bias]
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
-    (folder / "study.json").write_text(json.dumps({"runs": runs_of, "measured": measured}, indent=1) + "\n")
-    draw(folder / "memory.png", f"{args.corpus}, {args.units} units, {args.steps} steps", runs_of, measured)
+    lines = write(folder, args, runs_of, measured, bias)
     tqdm.write("\n".join(lines))
     tqdm.write(f"table.md, study.json and memory.png are in {folder}")
 

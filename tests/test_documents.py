@@ -8,25 +8,29 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import lattice
+import samplers
 from benchmarks import table
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_every_python_block_of_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+@pytest.mark.parametrize("page", ["README.md", "docs/sampled_softmax.md"])
+def test_every_python_block_runs(page):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
     names = {}
     for block in blocks:
         exec(block, names)
     assert blocks and np.isfinite(names["loss"]).all()
 
 
-def test_the_tables_of_the_readme_are_those_of_the_records():
-    text = (ROOT / "README.md").read_text()
-    assert table.filled(text) == text, "python -m benchmarks table"
-    assert all(f"<!-- table {name} -->" in text for name in table.TABLES)
+@pytest.mark.parametrize("page", table.PAGES, ids=lambda page: page.name)
+def test_tables_are_those_of_the_records(page):
+    text = page.read_text()
+    assert table.filled(text, table.PAGES[page]) == text, "python -m benchmarks table"
+    assert all(f"<!-- table {name} -->" in text for name in table.PAGES[page])
 
 
 def test_a_gpu_record_fills_the_table_of_the_readme(tmp_path, monkeypatch):
@@ -48,12 +52,19 @@ def test_the_first_example_runs_and_is_short():
 
 def test_benchmarks_run_at_smoke_size(tmp_path):
     alone = ["--shape", "smoke", "--without", "all", "--rounds", "1"]
-    for arguments in (["joint", *alone], ["sharpness", *alone], ["logits", *alone], ["memory", "--case", "smoke"]):
+    for arguments in (
+        ["joint", *alone],
+        ["sharpness", *alone],
+        ["logits", *alone],
+        ["memory", "--case", "smoke"],
+        ["samplers", "--shape", "smoke", "--rounds", "1"],
+        ["decode", "--shape", "smoke", "--rounds", "1"],
+    ):
         record = tmp_path / f"{arguments[0]}.json"
         command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(record)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
         assert done.returncode == 0, done.stderr
-        assert '"commit"' in record.read_text() and '"rows"' in record.read_text()
+        assert '"commit"' in record.read_text() and f'"benchmark": "{arguments[0]}"' in record.read_text()
 
 
 def test_the_library_prints_nothing(capfd):
@@ -62,8 +73,9 @@ def test_the_library_prints_nothing(capfd):
 
 
 def test_public_functions_are_documented():
-    for name in lattice.__all__:
-        assert (getattr(lattice, name).__doc__ or "").strip(), name
+    for package in (lattice, samplers):
+        for name in package.__all__:
+            assert (getattr(package, name).__doc__ or "").strip(), name
 
 
 def environment():

@@ -1,6 +1,11 @@
 """The study's table, and its picture: memory against error rate (Lee et al. 2022, Figure 3)."""
 
+import datetime
+import importlib.metadata
+import json
+import platform
 import statistics
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -12,8 +17,11 @@ import matplotlib.pyplot as plt
 COLOURS = {None: "#33415c", "uniform": "#c2410c", "ctc": "#1f5fa8", "mixture": "#2f7d5b"}
 
 
-def mean_rate(runs: list[dict], decoding: str, kind: str) -> float:
-    return statistics.fmean(run["error_rates"][decoding][kind] for run in runs)
+def environment() -> dict:
+    """What a study was run with."""
+    versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("numpy", "numba")}}
+    command = " ".join(["python examples/06_sampled_softmax_study.py", *sys.argv[1:]])
+    return {"date": datetime.date.today().isoformat(), "command": command, "versions": versions}
 
 
 def rate_text(runs: list[dict], decoding: str, kind: str) -> str:
@@ -65,3 +73,14 @@ def draw(path: Path, title: str, runs_of: dict[str, list[dict]], measured: dict[
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def write(folder: Path, args, runs_of: dict[str, list[dict]], measured: dict[str, dict], bias: list[str]) -> list[str]:
+    """Write table.md, study.json and memory.png; the lines of the first."""
+    table = table_lines(runs_of, measured)
+    lines = [*table, "", *bias] if bias else table
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    record = {"benchmark": f"study {args.corpus}", "environment": environment(), "table": table, "bias": bias}
+    (folder / "study.json").write_text(json.dumps({**record, "measured": measured, "runs": runs_of}, indent=1) + "\n")
+    draw(folder / "memory.png", f"{args.corpus}, {args.units} units, {args.steps} steps", runs_of, measured)
+    return lines
