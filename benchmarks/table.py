@@ -94,18 +94,20 @@ def samplers_table() -> str:
     return "\n".join(lines + [f"| {name} | {row['ratio']:.3g} |" for name, row in record["draws"].items()])
 
 
-def study_table(corpus: str, part: str) -> str:
+def study_table(name: str, part: str) -> str:
     """What a study wrote."""
-    record = newest(f"study {corpus}")
+    record = newest(f"study {name}")
     return MISSING if record is None else "\n".join(record[part])
 
 
-STUDY = {
-    "bias": functools.partial(study_table, "espeak", "bias"), "espeak": functools.partial(study_table, "espeak", "table"),
-    "festvox": functools.partial(study_table, "festvox", "table"),
+STUDIES = {
+    "espeak": ("espeak 1000 units 1500 steps", "table"), "long": ("espeak 1000 units 3000 steps", "table"),
+    "bias": ("espeak 1000 units 1500 steps", "bias"), "festvox": ("festvox 300 units 1000 steps", "table"),
+    "characters": ("festvox characters units 1000 steps", "table"),
 }  # fmt: skip
+STUDY_TABLES = {name: functools.partial(study_table, *what) for name, what in STUDIES.items()}
 PAGES = {ROOT / "README.md": {"cpu": cpu_table, "gpu": gpu_table},
-         ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY}}  # fmt: skip
+         ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES}}  # fmt: skip
 
 
 def filled(text: str, tables: dict) -> str:

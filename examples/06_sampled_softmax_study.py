@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 DEFAULTS = {
-    "espeak": {"units": 1000, "sizes": [100, 300], "steps": 3000, "batch": 16, "utterances": 11500, "stack": 8},
+    "espeak": {"units": 1000, "sizes": [100, 300], "steps": 1500, "batch": 16, "utterances": 8000, "stack": 8},
     "festvox": {"units": 300, "sizes": [100, 250], "steps": 1000, "batch": 8, "utterances": 560, "stack": 8},
     "generated": {"units": 60, "sizes": [40, 50], "steps": 500, "batch": 8, "utterances": 1000, "stack": 4},
 }

@@ -80,7 +80,8 @@ def write(folder: Path, args, runs_of: dict[str, list[dict]], measured: dict[str
     table = table_lines(runs_of, measured)
     lines = [*table, "", *bias] if bias else table
     (folder / "table.md").write_text("\n".join(lines) + "\n")
-    record = {"benchmark": f"study {args.corpus}", "environment": environment(), "table": table, "bias": bias}
+    name = f"study {args.corpus} {args.units} units {args.steps} steps"
+    record = {"benchmark": name, "environment": environment(), "table": table, "bias": bias}
     (folder / "study.json").write_text(json.dumps({**record, "measured": measured, "runs": runs_of}, indent=1) + "\n")
     draw(folder / "memory.png", f"{args.corpus}, {args.units} units, {args.steps} steps", runs_of, measured)
     return lines
