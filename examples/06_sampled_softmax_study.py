@@ -114,7 +114,7 @@ def read_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.smoke:
         args.corpus = "generated"
-        vars(args).update(SMOKE)
+        vars(args).update({name: value for name, value in SMOKE.items() if name != "sizes" or args.sizes is None})
     for name, value in DEFAULTS[args.corpus].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -131,8 +131,10 @@ def main() -> None:
             parameters_of[row] = dict(arrays)
     with threadpool_limits(1, user_api="blas"):
         measured = measure_rows(parameters_of, load(args)[0], args.batch)
-        sizes = bias_sizes(args.sizes, load(args)[2].vocab_size)
-        bias = bias_lines(parameters_of[rows[0]], load(args)[1], sizes) if args.sizes else []
+        bias = []
+        if args.sizes:
+            sizes = bias_sizes(args.sizes, load(args)[2].vocab_size)
+            bias = bias_lines(parameters_of[rows[0]], load(args)[1], sizes)
     folder = path_of(args, rows[0], 0).parent
     lines = write(folder, args, runs_of, measured, bias)
     tqdm.write("\n".join(lines))

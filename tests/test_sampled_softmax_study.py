@@ -197,3 +197,11 @@ def test_the_program_writes_table_and_picture_and_goes_on_where_it_stopped(tmp_p
     assert len(before) == 10
     assert subprocess.run(command, capture_output=True, env=environment, timeout=500).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*seed0.json")}
+
+
+def test_the_full_softmax_alone(tmp_path):
+    command = [sys.executable, PROGRAM, "--smoke", "--sizes", "--jobs", "1", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=500)
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "generated-60" / "study.json").read_text())
+    assert len(study["runs"]) == 3 and study["bias"] == []
