@@ -102,7 +102,7 @@ def study_table(name: str, part: str) -> str:
 
 STUDIES = {
     "espeak": ("espeak 1000 units 1500 steps", "table"), "long": ("espeak 1000 units 3000 steps", "table"),
-    "bias": ("espeak 1000 units 1500 steps", "bias"), "festvox": ("festvox 300 units 1000 steps", "table"),
+    "bias": ("espeak 1000 units 3000 steps", "bias"), "festvox": ("festvox 300 units 1000 steps", "table"),
     "characters": ("festvox characters units 800 steps", "table"),
 }  # fmt: skip
 STUDY_TABLES = {name: functools.partial(study_table, *what) for name, what in STUDIES.items()}

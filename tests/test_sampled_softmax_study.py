@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 from sampled_softmax import evaluate, step
-from sampled_softmax.bias import losses_of
+from sampled_softmax.bias import bias_lines, losses_of
 from sampled_softmax.conventional import conventional_joint, dense_logits
 from sampled_softmax.measure import measure_rows
 from sampled_softmax.report import table_lines
@@ -126,6 +126,15 @@ def test_losses_over_drawn_ids_are_lower():
     assert part < whole and part < corrected
     whole, part, corrected = losses_of(parameters_for(row, 60), batch_of(60), row._replace(size=60), 0)
     assert whole == pytest.approx(part, rel=1e-12) == pytest.approx(corrected, rel=1e-12)
+
+
+def test_sizes_below_the_targets_are_left_out():
+    _, held_out, _ = load_corpus("generated", units=30, utterances=8, held_out=6)
+    most = max(len(set(target.tolist())) for target in held_out.targets)
+    parameters = initial_parameters(np.random.default_rng(0), features=held_out.features[0].shape[1], vocab_size=31, channels=8,
+                                    blocks=2, joint=8)  # fmt: skip
+    lines = bias_lines(parameters, held_out, [most, most + 1])
+    assert [line.split("|")[2].strip() for line in lines[2:]] == [str(most + 1)] * 2
 
 
 def test_error_rates_count_edits():

@@ -38,12 +38,16 @@ def losses_of(parameters: Arrays, batch, row: Row, seed: int) -> tuple[float, fl
 
 
 def bias_lines(parameters: Arrays, utterances: Utterances, sizes: list[int], *, most: int = 12) -> list[str]:
-    """A table in Markdown: how much lower the loss is over drawn ids, on held-out batches spread over all lengths."""
+    """A table in Markdown: how much lower the loss is over drawn ids, on held-out batches spread over all lengths.
+
+    Sizes that do not hold the targets of every utterance are left out.
+    """
     every = list(batches(utterances, BATCH))
     chosen = every[:: max(1, len(every) // most)]
+    most_positives = 1 + max(len(set(target.tolist())) for target in utterances.targets)
     lines = ["| drawn from | S | loss over all ids, nats a label | over the drawn ids | corrected |", "|---|---:|---:|---:|---:|"]
     for source in ("uniform", "ctc"):
-        for size in sizes:
+        for size in (size for size in sizes if size >= most_positives):
             row = Row("", "none", source, "example", size)
             found = [losses_of(parameters, batch, row, seed) for seed, batch in enumerate(chosen)]
             lines.append(f"| {source} | {size} | " + " | ".join(f"{statistics.fmean(c):.3f}" for c in np.array(found).T) + " |")

@@ -25,8 +25,10 @@ def environment() -> dict:
 
 
 def rate_text(runs: list[dict], decoding: str, kind: str) -> str:
-    """Mean over the seeds, and the lowest and the highest."""
+    """Mean over the seeds, and the lowest and the highest where there are several."""
     rates = [100 * run["error_rates"][decoding][kind] for run in runs]
+    if len(rates) == 1:
+        return f"{rates[0]:.1f}"
     return f"{statistics.fmean(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
 
 
@@ -61,12 +63,16 @@ def draw(path: Path, title: str, runs_of: dict[str, list[dict]], measured: dict[
         mean = statistics.fmean(rates)
         error = [[mean - min(rates)], [max(rates) - mean]]
         axes.errorbar(cost["conventional_bytes"] / 1e6, mean, error, fmt=shape, color=colour, capsize=3, label=name)
+        size = runs[0]["row"]["size"]
+        axes.annotate(f"S={size}" if size else "all", (cost["conventional_bytes"] / 1e6, mean), xytext=(6, 4),
+                      textcoords="offset points", fontsize=7, color=colour)  # fmt: skip
         axes.errorbar(cost["peak_bytes"] / 1e6, mean, error, fmt=shape, color=colour, capsize=3, mfc="white")
     axes.set_xlabel("memory of a training step, MB: with dense logits (filled), with the fused joint (hollow)")
     axes.set_ylabel("unit error rate on held-out speech, %\nmean over seeds; bars from lowest to highest")
     axes.set_title(title, loc="left")
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    # The rates lie close together: the axis begins below the lowest, not at zero.
+    axes.margins(y=0.15)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
