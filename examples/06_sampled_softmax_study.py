@@ -61,7 +61,6 @@ def run(args: argparse.Namespace, row: Row, seed: int, steps_done) -> dict:
 
 def run_all(args: argparse.Namespace, rows: list[Row]) -> dict[str, list[dict]]:
     """All rows with all seeds, some runs at a time; results by the row's name, in the order of the seeds."""
-    load(args)  # so that the processes find the features on the disk
     os.environ["NUMBA_NUM_THREADS"] = "1"
     spawn = multiprocessing.get_context("spawn")
     todo = [(row, seed) for seed in range(args.seeds) for row in rows]
@@ -124,17 +123,18 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     args = read_arguments()
     rows = study_rows(args.sizes)
+    train_set, held_out, units = load(args)  # first, so that the processes of the runs find the features on the disk
     runs_of = run_all(args, rows)
     parameters_of = {}
     for row in rows:
         with np.load(path_of(args, row, 0).with_suffix(".npz")) as arrays:
             parameters_of[row] = dict(arrays)
     with threadpool_limits(1, user_api="blas"):
-        measured = measure_rows(parameters_of, load(args)[0], args.batch)
+        measured = measure_rows(parameters_of, train_set, args.batch)
         bias = []
         if args.sizes:
-            sizes = bias_sizes(args.sizes, load(args)[2].vocab_size)
-            bias = bias_lines(parameters_of[rows[0]], load(args)[1], sizes)
+            sizes = bias_sizes(args.sizes, units.vocab_size)
+            bias = bias_lines(parameters_of[rows[0]], held_out, sizes)
     folder = path_of(args, rows[0], 0).parent
     lines = write(folder, args, runs_of, measured, bias)
     tqdm.write("\n".join(lines))

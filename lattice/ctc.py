@@ -7,8 +7,7 @@ from .inputs_ctc import CtcProblem, read_ctc
 from .kernels.ctc import ctc_sums
 from .kernels.ctc_path import ctc_path
 from .kernels.ctc_rows import ctc_emit, ctc_gradient
-from .kernels.rows import clear_rows, mark
-from .staging import staged
+from .staging import clear_others, staged
 
 
 def ctc_loss(logits, targets, logit_lengths, target_lengths, *, blank=0):
@@ -195,10 +194,7 @@ class _Frames:
                          self.total, grad_loss)  # fmt: skip
             if widened:
                 target[self.row[part]] = logits[: len(rows)]
-        visited = self.device.empty(len(target), np.uint8)
-        visited.fill(0)
-        mark(self.row, visited)
-        clear_rows(visited, target if target.dtype == self.dtype else target.view(np.uint16))
+        clear_others(self.device, self.row, target, self.dtype)
 
     def path(self):
         """Frames and scores of the best alignments."""

@@ -1,6 +1,11 @@
-"""Half-precision logits on the host, widened a few rows at a time: the CPU's kernels read float32 and float64 alone."""
+"""Rows of given logits on their way in and out: half precision widened a few at a time, rows that nobody read cleared.
+
+The CPU's kernels read float32 and float64 alone.
+"""
 
 import numpy as np
+
+from .kernels.rows import clear_rows, mark
 
 STAGING_BYTES = 4 << 20
 """Logits are widened to float32 this many bytes at a time."""
@@ -29,3 +34,11 @@ def staged(logits, row, dtype, device):
         n = part.stop - begin
         stage[:n] = logits[row[part]]
         yield part, stage, rows[:n]
+
+
+def clear_others(device, row, rows, dtype):
+    """Zero the rows (R, V) that are not in `row`; those that are not of `dtype` are half precision, and cleared by their bits."""
+    visited = device.empty(len(rows), np.uint8)
+    visited.fill(0)
+    mark(row, visited)
+    clear_rows(visited, rows if rows.dtype == dtype else rows.view(np.uint16))

@@ -8,8 +8,8 @@ from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
 from .kernels.gradient import gradient
 from .kernels.locate import locate
-from .kernels.rows import NO_IDS, clear_rows, mark
-from .staging import staged
+from .kernels.rows import NO_IDS
+from .staging import clear_others, staged
 
 
 def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
@@ -137,7 +137,4 @@ class _Lattices:
                      fastemit_lambda, grad_loss, anew=False)  # fmt: skip
             if widened:
                 target[self.row[cells]] = logits[: len(row)]
-        visited = self.device.empty(len(target), np.uint8)
-        visited.fill(0)
-        mark(self.row, visited)
-        clear_rows(visited, target if target.dtype == self.dtype else target.view(np.uint16))
+        clear_others(self.device, self.row, target, self.dtype)

@@ -3,12 +3,12 @@
 import numpy as np
 
 from lattice import arrays
-from lattice.checks import index, read_integer, read_lengths, read_number, read_real, refuse
+from lattice.checks import read_integer, read_lengths, read_number, read_real
 from lattice.devices import HOST, device_of
 from lattice.kernels.emissions import emit
 from lattice.kernels.rows import NO_IDS
 
-from .inputs import hand_back, read_probabilities
+from .inputs import hand_back, read_probabilities, refuse_probabilities
 from .mean import mean_softmax
 
 
@@ -74,8 +74,7 @@ def unigram(counts):
     if values.ndim != 1 or not len(values):
         raise ValueError(f"counts has shape {values.shape}, expected (V,) with V at least 1")
     values = values.astype(np.float64)
-    refuse(~(values >= 0) | np.isinf(values),
-           lambda at: f"counts{index(at)} is {values[at]}, expected a finite number of at least 0")  # fmt: skip
+    refuse_probabilities(values, "counts")
     total = values.sum()
     if total == 0:
         raise ValueError(f"counts holds nothing but 0 in all {len(values)} places, expected at least one count above it")

@@ -1,10 +1,13 @@
 """What the samplers' doors are given -> arrays that the kernels can trust."""
 
+import math
+
 import numpy as np
 
 from lattice import arrays
-from lattice.checks import index, read_integer, read_integers, read_lengths, read_real, refuse
+from lattice.checks import index, read_integer, read_real, refuse
 from lattice.devices import HOST, device_of
+from lattice.inputs import read_targets
 
 MOST_SEED = 2**64 - 1
 
@@ -54,16 +57,12 @@ def read_natural(value, name: str, high: int) -> int:
 
 
 def read_labels(targets, target_lengths, blank: int, size: int):
-    """Target ids with everything beyond a target's length replaced by `size`: (B, U) int64."""
-    array = arrays.read(targets, "targets")
-    labels = read_integers(array, "targets", (None, None), "(B, U)").astype(np.int64)
-    B, U = labels.shape
-    lengths = read_lengths(target_lengths, "target_lengths", B, 0, U, f"the size of targets {labels.shape}", "targets")
-    real = np.arange(U) < lengths[:, None]
-    refuse(real & ((labels < 0) | (labels >= size)),
-           lambda at: f"targets{index(at)} is {labels[at]}, expected 0 to {size - 1}, the ids of the distribution")  # fmt: skip
-    refuse(real & (labels == blank), lambda at: f"targets{index(at)} is {labels[at]}, the blank")
-    return np.where(real, labels, size)
+    """Target ids with everything beyond a target's length replaced by `size`: (B, longest) integers."""
+    count = arrays.read(targets, "targets").shape[:1]
+    # A target may be as long as the array says: there is no lattice here whose label axis could be shorter.
+    labels, _, lengths = read_targets(targets, target_lengths, blank, None, count=count[0] if count else 0, size=size,
+                                      label_axis=math.inf, label_source="", owner="targets")  # fmt: skip
+    return np.where(np.arange(labels.shape[1]) < lengths[:, None], labels, size)
 
 
 def hand_back(found, like):
