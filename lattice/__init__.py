@@ -1,5 +1,6 @@
 """Memory-efficient training of neural transducers (RNN-T) as plain array functions."""
 
+from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_frames
 from .ctc import ctc_alignment, ctc_loss, ctc_loss_and_grad
 from .decode import beam_decode, greedy_decode
 from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
@@ -10,15 +11,19 @@ from .warm import warm_up
 __all__ = [
     "JointGradients",
     "LatticeReport",
+    "alignment_bounds",
     "beam_decode",
     "ctc_alignment",
     "ctc_loss",
     "ctc_loss_and_grad",
+    "frames_to_ids",
     "greedy_decode",
+    "ids_to_frames",
     "joint_transducer_loss",
     "joint_transducer_loss_and_grad",
     "joint_transducer_loss_vjp",
     "joint_transducer_report",
+    "shift_frames",
     "transducer_loss",
     "transducer_loss_and_grad",
     "warm_up",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import arrays, checks, inputs
-from .inputs_ctc import CtcProblem, read_ctc
+from .inputs_ctc import KEEPS, CtcProblem, read_ctc
 from .kernels.ctc import ctc_sums
 from .kernels.ctc_path import ctc_path
 from .kernels.ctc_rows import ctc_emit, ctc_gradient
@@ -89,18 +89,21 @@ def ctc_loss_and_grad(logits, targets, logit_lengths, target_lengths, *, blank=0
         return arrays.give_back(loss, logits), grad_logits
 
 
-def ctc_alignment(logits, targets, logit_lengths, target_lengths, *, blank=0):
+def ctc_alignment(logits, targets, logit_lengths, target_lengths, *, blank=0, keep="first"):
     """The most probable CTC alignment of targets.
 
     Parameters
     ----------
     logits, targets, logit_lengths, target_lengths, blank
         As in `ctc_loss`.
+    keep : {"first", "last"}
+        The frame of its run that stands for a label. The last ones make the peaky alignments of Viterbi training (Zhou et al.
+        2022).
 
     Returns
     -------
     frames : (B, U) int32
-        The first frame of each label's run; -1 beyond a target's length, and in examples whose score is not finite. Of
+        That frame of each label, increasing; -1 beyond a target's length, and in examples whose score is not finite. Of
         alignments that score the same it is the one that, seen from the last frame back, is further on in the target at the
         first frame where they differ.
     score : (B,) float64 for float64 logits, else float32
@@ -116,8 +119,9 @@ def ctc_alignment(logits, targets, logit_lengths, target_lengths, *, blank=0):
     Allocates about 6 bytes for each frame and label of the target, and 40 a frame, beside the logits (10 and 52 in float64).
     """
     problem = read_ctc(logits, targets, logit_lengths, target_lengths, blank)
+    last = checks.read_choice(keep, "keep", KEEPS) == "last"
     with problem.device.active():
-        frames, score = _Frames(problem).path()
+        frames, score = _Frames(problem).path(last)
         problem.device.keep(logits, problem.logits)
         return arrays.give_back(frames, logits), arrays.give_back(score, logits)
 
@@ -196,11 +200,11 @@ class _Frames:
                 target[self.row[part]] = logits[: len(rows)]
         clear_others(self.device, self.row, target, self.dtype)
 
-    def path(self):
-        """Frames and scores of the best alignments."""
+    def path(self, last: bool):
+        """Frames and scores of the best alignments; of each label the `last` frame, or else the first."""
         B, empty = self.problem.shape[0], self.device.empty
         frames, score = empty((B, self.problem.label_axis), np.int32), empty(B, np.float64)
         frames.fill(-1)
         alpha, moves = empty(2 * B * (2 * self.widest + 1), np.float64), empty(self.states, np.uint8)
-        ctc_path(self.starts, self.offset, self.targets, self.widest, self.blank, self.label, alpha, moves, score, frames)
+        ctc_path(self.starts, self.offset, self.targets, self.widest, self.blank, self.label, alpha, moves, last, score, frames)
         return frames, self.device.convert(score, self.dtype)

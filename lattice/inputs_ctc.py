@@ -10,6 +10,9 @@ from .checks import read_blank, read_lengths, read_real
 from .devices import Cuda, Host, device_of
 from .inputs import read_targets
 
+KEEPS = ("first", "last")
+"""Which frame of its run stands for a label."""
+
 
 @dataclass(frozen=True)
 class CtcProblem:

@@ -77,8 +77,10 @@ def _alignments(dtype):
         given = (starts, example, offset, targets, distinct, following, 19, *scores)
         yield Case(f"ctc-loss{name}", dtype, loss_only, (*given, rolling, np.zeros(5)), {})
         yield Case(f"ctc-posteriors{name}", dtype, both_sweeps, (*given, whole, np.zeros(5)), {})
-        path = (starts, offset, targets, 19, *scores, rolling, np.zeros(len(whole), np.uint8), np.zeros(5))
-        yield Case(f"ctc-path{name}", dtype, ctc_path, (*path, np.full((5, 21), -1, np.int32)), {})
+        for last in (False, True):
+            path = (starts, offset, targets, 19, *scores, rolling, np.zeros(len(whole), np.uint8), last, np.zeros(5))
+            of_run = "last" if last else "first"
+            yield Case(f"ctc-path-{of_run}{name}", dtype, ctc_path, (*path, np.full((5, 21), -1, np.int32)), {})
 
 
 def loss_only(*given):

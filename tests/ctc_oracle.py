@@ -28,6 +28,11 @@ def first_frames(string, blank):
     return [t for t, v in enumerate(string) if v != blank and (t == 0 or string[t - 1] != v)]
 
 
+def last_frames(string, blank):
+    """The frame in which each run of a label ends."""
+    return [t for t, v in enumerate(string) if v != blank and (t + 1 == len(string) or string[t + 1] != v)]
+
+
 def states(string, blank):
     """The state of each frame: twice the labels begun so far, less one while the last of them lasts."""
     begun = np.cumsum([t in first_frames(string, blank) for t in range(len(string))])
@@ -49,9 +54,9 @@ def loss_by_enumeration(logits, targets, *, blank=0, dtype=np.float64):
 
 
 def best_by_enumeration(logits, targets, *, blank=0, dtype=np.float64):
-    """Score and label frames of the best string; of equal ones that which, from the last frame back, is further on.
+    """Score and best string; of equal ones that which, from the last frame back, is further on.
 
-    The frames are None where no string has a finite score.
+    The string is None where none has a finite score.
     """
     log_probs = log_softmax(np.asarray(logits).astype(dtype))
     if np.isnan(log_probs).any():
@@ -59,7 +64,7 @@ def best_by_enumeration(logits, targets, *, blank=0, dtype=np.float64):
     found = [(score_of(log_probs, string), states(string, blank)[::-1], string)
              for string in strings(len(logits), targets, blank)]  # fmt: skip
     score, _, string = max(found, default=(dtype(-np.inf), None, None))
-    return score, None if np.isneginf(score) else first_frames(string, blank)
+    return score, None if np.isneginf(score) else string
 
 
 def loss_and_grad(logits, targets, *, blank=0, grad_loss=1.0, dtype=np.float64):

@@ -31,22 +31,24 @@ def check(problem, *, scale=None, **extra):
 
 
 def check_alignment(problem):
-    """The alignment against the enumeration of all of them."""
+    """Both alignments against the enumeration of all of them; returns the one of first frames."""
+    blank = problem.blank % problem.logits.shape[2]
 
     def enumerate_batch(dtype):
-        found = [ctc_oracle.best_by_enumeration(*example, blank=problem.blank % problem.logits.shape[2], dtype=dtype)
-                 for example in problem.examples]  # fmt: skip
-        return np.array([score for score, _ in found]), [frames for _, frames in found]
+        found = [ctc_oracle.best_by_enumeration(*example, blank=blank, dtype=dtype) for example in problem.examples]
+        return np.array([score for score, _ in found]), [string for _, string in found]
 
-    (truth, expected), (naive, _) = oracle.truth_and_naive(enumerate_batch, problem.logits.dtype)
+    (truth, strings), (naive, _) = oracle.truth_and_naive(enumerate_batch, problem.logits.dtype)
     frames, score = lattice.ctc_alignment(*problem.args, **problem.options)
     assert frames.dtype == np.int32 and frames.shape == problem.targets.shape
     assert score.dtype == (np.float64 if problem.logits.dtype == np.float64 else np.float32)
     compare.assert_close(score, truth, naive, per_example=True, what="score")
-    for b, found in enumerate(expected):
-        padded = np.full(frames.shape[1], -1)
-        padded[: 0 if found is None else len(found)] = found or []
-        np.testing.assert_array_equal(frames[b], padded)
+    ends, same_score = lattice.ctc_alignment(*problem.args, **problem.options, keep="last")
+    np.testing.assert_array_equal(same_score, score)
+    for b, string in enumerate(strings):
+        for ours, expected in ((frames, ctc_oracle.first_frames), (ends, ctc_oracle.last_frames)):
+            found = [] if string is None else expected(string, blank)
+            np.testing.assert_array_equal(ours[b], np.append(found, np.full(ours.shape[1] - len(found), -1)))
     return frames, score
 
 

@@ -24,7 +24,7 @@ def refuse(changes, exception, *words, doors=DOORS):
             getattr(lattice, door)(**given)
 
 
-@pytest.mark.parametrize(("name", "more"), [(DOORS[0], ""), (DOORS[1], " grad_loss=None out=None"), (DOORS[2], "")])
+@pytest.mark.parametrize(("name", "more"), [(DOORS[0], ""), (DOORS[1], " grad_loss=None out=None"), (DOORS[2], " keep='first'")])
 def test_signatures(name, more):
     """Names, order and defaults are the contract."""
     parameters = inspect.signature(getattr(lattice, name)).parameters.values()
@@ -64,6 +64,11 @@ def test_blank():
     for blank in (0.0, None, "0", [0]):
         refuse({"blank": blank}, TypeError, "blank")
     refuse({"logits": np.zeros((3, 7, 0), np.float32)}, ValueError, "the vocabulary is empty")
+
+
+def test_keep():
+    for keep in ("middle", None, 1, True):
+        refuse({"keep": keep}, ValueError, "keep", repr(keep), "first", "last", doors=DOORS[2:])
 
 
 def test_target_ids():

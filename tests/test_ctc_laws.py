@@ -36,13 +36,14 @@ def test_anything(problem, grad_loss):
 def assert_is_an_alignment(problem, loss):
     """It collapses to the target, its score is that of its frames, and no more probable than all alignments together."""
     frames, score = lattice.ctc_alignment(*problem.args, **problem.options)
+    ends = lattice.ctc_alignment(*problem.args, **problem.options, keep="last")[0]
     real = np.arange(frames.shape[1]) < problem.target_lengths[:, None]
-    assert (frames[~real] == -1).all() and (np.isneginf(score) == np.isposinf(loss)).all()
+    assert (frames[~real] == -1).all() and (ends[~real] == -1).all() and (np.isneginf(score) == np.isposinf(loss)).all()
     blank = problem.blank % problem.logits.shape[2]
     for b, (logits, targets) in enumerate(problem.examples):
-        first = frames[b, : len(targets)]
+        first, last = frames[b, : len(targets)], ends[b, : len(targets)]
         if np.isneginf(score[b]):
-            assert (first == -1).all()
+            assert (first == -1).all() and (last == -1).all()
             continue
         assert score[b] <= -loss[b] + 8 * np.finfo(score.dtype).eps * max(1, loss[b])
         log_probs = ctc_oracle.log_softmax(logits.astype(np.float64))
@@ -50,6 +51,7 @@ def assert_is_an_alignment(problem, loss):
         assert ctc_oracle.collapse(string, blank) == targets.tolist()
         assert ctc_oracle.first_frames(string, blank) == first.tolist()
         np.testing.assert_allclose(score[b], ctc_oracle.score_of(log_probs, string), rtol=1e-5, atol=1e-5)
+        assert (last >= first).all() and (last[:-1] < first[1:]).all()
 
 
 def best_string(log_probs, targets, first, blank):
@@ -61,6 +63,21 @@ def best_string(log_probs, targets, first, blank):
         worth = [log_probs[begin:last, targets[u]].sum() + log_probs[last:end, blank].sum() for last in lasts]
         string[begin : lasts[np.argmax(worth)]] = targets[u]
     return string.tolist()
+
+
+@pytest.mark.parametrize("repeated", [0.0, 0.6])
+def test_last_frames_are_first_ones_of_the_reversed_problem(repeated):
+    problem = ctc_problem(15, batch=5, frames=30, labels=11, repeated=repeated, dtype=np.float64)
+    turned = replace(problem, logits=problem.logits.copy(), targets=problem.targets.copy())
+    lengths = list(zip(problem.logit_lengths, problem.target_lengths, strict=True))
+    for b, (frames, labels) in enumerate(lengths):
+        turned.logits[b, :frames] = problem.logits[b, :frames][::-1]
+        turned.targets[b, :labels] = problem.targets[b, :labels][::-1]
+    last, _ = lattice.ctc_alignment(*problem.args, keep="last")
+    first, _ = lattice.ctc_alignment(*turned.args, keep="first")
+    assert (last != lattice.ctc_alignment(*problem.args)[0]).any()
+    for b, (frames, labels) in enumerate(lengths):
+        np.testing.assert_array_equal(last[b, :labels], frames - 1 - first[b, :labels][::-1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

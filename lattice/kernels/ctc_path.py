@@ -17,17 +17,19 @@ def choose(stay, step, skip):
 
 
 @register_jitable
-def trace(n, begin, end, s, offset, moves, frames):
-    """Follow the moves back from state s of the last frame, and note the frame in which each label is entered."""
+def trace(n, begin, end, s, offset, moves, last, frames):
+    """Follow the moves back from state s of the last frame, and note the `last` or else the first frame of each label."""
+    left = True
     for f in range(end - 1, begin - 1, -1):
         move = moves[2 * offset[f] + f + s]
-        if s % 2 == 1 and move > 0:
+        if s % 2 == 1 and (left if last else move > 0):
             frames[n, s // 2] = f - begin
+        left = move > 0
         s -= move
 
 
 @cpu_sweep
-def ctc_path_cpu(begin, end, starts, offset, targets, blank, label, width, alpha, moves, score, frames):
+def ctc_path_cpu(begin, end, starts, offset, targets, blank, label, width, alpha, moves, last, score, frames):
     for n in range(begin, end):
         a, b = starts[n], starts[n + 1]
         U = offset[a + 1] - offset[a]
@@ -39,11 +41,11 @@ def ctc_path_cpu(begin, end, starts, offset, targets, blank, label, width, alpha
         last_blank, last_label = endings(n, b, U, offset, blank, label, width, alpha)
         score[n], back = choose(last_blank, last_label, CLOSED)
         if score[n] > CLOSED:
-            trace(n, a, b, 2 * U - back, offset, moves, frames)
+            trace(n, a, b, 2 * U - back, offset, moves, last, frames)
 
 
 @cuda_kernel
-def ctc_path_cuda(starts, offset, targets, blank, label, width, alpha, moves, score, frames):
+def ctc_path_cuda(starts, offset, targets, blank, label, width, alpha, moves, last, score, frames):
     n = cuda.blockIdx.x
     begin, end = starts[n], starts[n + 1]
     U = offset[begin + 1] - offset[begin]
@@ -59,10 +61,10 @@ def ctc_path_cuda(starts, offset, targets, blank, label, width, alpha, moves, sc
         last_blank, last_label = endings(n, end, U, offset, blank, label, width, alpha)
         score[n], back = choose(last_blank, last_label, CLOSED)
         if score[n] > CLOSED:
-            trace(n, begin, end, 2 * U - back, offset, moves, frames)
+            trace(n, begin, end, 2 * U - back, offset, moves, last, frames)
 
 
-def ctc_path(starts, offset, targets, widest, blank, label, alpha, moves, score, frames):
+def ctc_path(starts, offset, targets, widest, blank, label, alpha, moves, last, score, frames):
     """The best alignment of every example.
 
     Parameters
@@ -73,12 +75,14 @@ def ctc_path(starts, offset, targets, widest, blank, label, alpha, moves, score,
         Overwritten.
     moves : uint8
         A place for each state of each frame, overwritten with the number of states moved on by.
+    last : bool
+        Which frame of a label's run is kept: the last, or else the first.
     score : (B,) float64
         Filled with the log-probability of the best alignment in nats, -inf where there is none.
     frames : (B, U) int32
-        Set to the frame in which each label is entered, where there is an alignment.
+        Set to that frame of each label, where there is an alignment.
     """
-    arguments = (starts, offset, targets, blank, label, 2 * widest + 1, alpha, moves, score, frames)
+    arguments = (starts, offset, targets, blank, label, 2 * widest + 1, alpha, moves, last, score, frames)
     if on_host(blank):
         sweep(ctc_path_cpu, len(score), *arguments, work=16 * len(moves), pieces=8)
     else:

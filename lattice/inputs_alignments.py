@@ -1,0 +1,230 @@
+"""What the integer tools on alignments are given -> frozen Problems: frames in order, ids that spell their targets."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import arrays
+from .checks import index, read_choice, read_integer, read_integers, read_lengths, refuse
+from .devices import Cuda, Host, device_of
+from .inputs import TOPOLOGIES, read_targets
+from .inputs_ctc import KEEPS
+
+FRAME_WISE = ("ctc", "monotonic")
+"""The topologies with one id a frame."""
+LARGEST = 2**31 - 1
+"""Frames and ids are given back as int32."""
+
+
+@dataclass(frozen=True)
+class FramesProblem:
+    """Alignments as the frames of their labels.
+
+    Attributes
+    ----------
+    like : array
+        The first argument as it was given: results are of its kind, and on `device`.
+    frames : (B, U) int64
+        -1 beyond a target's length.
+    frame_lengths, target_lengths : (B,) int64
+    monotonic : bool
+    """
+
+    device: Host | Cuda
+    like: object
+    frames: np.ndarray
+    frame_lengths: np.ndarray
+    target_lengths: np.ndarray
+    monotonic: bool
+
+
+@dataclass(frozen=True)
+class IdsProblem:
+    """Alignments as one id for each frame.
+
+    Attributes
+    ----------
+    like : array
+        As in FramesProblem.
+    ids : (B, T) int32 or int64
+    targets : (B, longest U_b, at least 1) int32
+    frame_lengths, target_lengths : (B,) int64
+    blank : int
+    merged, keep_last : bool
+        Whether a run of one id is one label, and whether its last frame is the label's or its first.
+    label_axis : int
+        U, the size of the targets' second axis.
+    """
+
+    device: Host | Cuda
+    like: object
+    ids: np.ndarray
+    targets: np.ndarray
+    frame_lengths: np.ndarray
+    target_lengths: np.ndarray
+    blank: int
+    merged: bool
+    keep_last: bool
+    label_axis: int
+
+
+def read_frames(
+    frames, frame_lengths, target_lengths, monotonic: bool, *, owner: str, lengths_name="encoder_lengths", ordered=True
+) -> np.ndarray:  # fmt: skip
+    """The frame of each label, in range and in the topology's order.
+
+    Parameters
+    ----------
+    frames : array
+        (B, U), U at least the longest target; what lies beyond a target's length is not read.
+    frame_lengths, target_lengths : (B,) int64
+        Checked before.
+    monotonic : bool
+        A label takes a frame of its own, so frames increase from label to label; else they never decrease.
+    owner, lengths_name : str
+        Where B comes from, and what `frame_lengths` are called.
+    ordered : bool
+        False: monotonic frames are only to be made out of these, which never decrease.
+
+    Returns
+    -------
+    frames : (B, U) int64
+        -1 beyond a target's length.
+    """
+    frames = read_integers(frames, "frames", (len(target_lengths), None), f"(B, U) for {owner}")
+    longest = int(target_lengths.max(initial=0))
+    if frames.shape[1] < longest:
+        raise ValueError(f"frames has shape {frames.shape}, expected at least {longest} labels, the longest target")
+    if monotonic:
+        refuse(target_lengths > frame_lengths,
+               lambda at: f"target_lengths{index(at)} is {target_lengths[at]}, expected at most {frame_lengths[at]}, "
+                          f"{lengths_name}{index(at)}: a label takes a frame of its own")  # fmt: skip
+    step = int(monotonic and ordered)
+    real = np.arange(frames.shape[1]) < target_lengths[:, None]
+
+    def out_of_range(at):
+        b = at[0]
+        found = f"frames{index(at)} is {frames[at]}, expected 0 to {frame_lengths[b] - 1}, {lengths_name}[{b}] less one"
+        return f"{found}: -1 stands for no alignment, and example {b} is to be left out" if frames[at] == -1 else found
+
+    def out_of_order(at):
+        b, u = at
+        why = "a label takes a frame of its own" if step else "frames never decrease"
+        return (f"frames[{b}, {u + 1}] is {frames[b, u + 1]}, expected at least {frames[b, u] + step} after frames[{b}, {u}] = "
+                f"{frames[b, u]}: {why}")  # fmt: skip
+
+    refuse(real & ((frames < 0) | (frames >= frame_lengths[:, None])), out_of_range)
+    refuse(real[:, 1:] & (frames[:, 1:] < frames[:, :-1] + step), out_of_order)
+    return np.where(real, frames, -1).astype(np.int64)
+
+
+def read_alignments(frames, frame_lengths, target_lengths, topology, *, lengths_name: str, ordered=True) -> FramesProblem:
+    """Check the arguments of `alignment_bounds`; `ordered` as in `read_frames`."""
+    like, array = frames, arrays.read(frames, "frames")
+    frames, frame_lengths, target_lengths = arrays.to_host(
+        frames=frames, frame_lengths=frame_lengths, target_lengths=target_lengths
+    )
+    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    shape = read_integers(frames, "frames", (None, None), "(B, U)").shape
+    owner, source = f"frames {shape}", f"the size of frames {shape}"
+    target_lengths = read_lengths(target_lengths, "target_lengths", shape[0], 0, shape[1], source, owner)
+    frame_lengths = read_lengths(frame_lengths, lengths_name, shape[0], 1, LARGEST, "what int32 can count", owner)
+    frames = read_frames(frames, frame_lengths, target_lengths, monotonic, owner=owner, lengths_name=lengths_name,
+                         ordered=ordered)  # fmt: skip
+    return FramesProblem(device_of(array), like, frames, frame_lengths, target_lengths, monotonic)
+
+
+def read_margin(value, name: str) -> int:
+    """Frames to one side of an alignment."""
+    value = read_integer(value, name)
+    if value < 0:
+        raise ValueError(f"{name} is {value}, expected at least 0 frames")
+    return value
+
+
+def read_known_blank(blank) -> int:
+    """The blank's id where the vocabulary's size is not known."""
+    blank = read_integer(blank, "blank")
+    if not 0 <= blank <= LARGEST:
+        raise ValueError(f"blank is {blank}, expected 0 to {LARGEST}: to count from the end takes the vocabulary's size")
+    return blank
+
+
+def read_labels(frames, targets, lengths, target_lengths, blank, topology):
+    """Check the arguments of `frames_to_ids`.
+
+    Returns
+    -------
+    problem : FramesProblem
+    targets : (B, longest U_b, at least 1) int32
+    blank : int
+    """
+    like, array = frames, arrays.read(frames, "frames")
+    frames, targets, lengths, target_lengths = arrays.to_host(
+        frames=frames, targets=targets, lengths=lengths, target_lengths=target_lengths
+    )
+    parted = read_choice(topology, "topology", FRAME_WISE) == "ctc"
+    blank, shape = read_known_blank(blank), read_integers(frames, "frames", (None, None), "(B, U)").shape
+    owner, source = f"frames {shape}", f"the size of frames {shape}"
+    targets, _, U = read_targets(targets, target_lengths, blank, None, count=shape[0], size=LARGEST + 1, label_axis=shape[1],
+                                 label_source=source, owner=owner)  # fmt: skip
+    lengths = read_lengths(lengths, "lengths", shape[0], 1, LARGEST, "what int32 can count", owner)
+    frames = read_frames(frames, lengths, U, True, owner=owner, lengths_name="lengths")
+    if parted:
+        label, place = targets[:, : shape[1]], frames[:, : targets.shape[1]]
+        touch = (label[:, 1:] == label[:, :-1]) & (place[:, 1:] == place[:, :-1] + 1)
+
+        def unparted(at):
+            b, u = at
+            return (f"frames[{b}, {u + 1}] is {place[b, u + 1]}, expected at least {place[at] + 2} after frames[{b}, {u}] = "
+                    f"{place[at]}: both labels are {label[at]}, and a blank must part them")  # fmt: skip
+
+        refuse(touch, unparted)
+    return FramesProblem(device_of(array), like, frames, lengths, U, True), targets, blank
+
+
+def read_ids(ids, targets, lengths, target_lengths, blank, topology, keep) -> IdsProblem:
+    """Check the arguments of `ids_to_frames`, but for what the ids spell."""
+    like, array = ids, arrays.read(ids, "ids")
+    ids, targets, lengths, target_lengths = arrays.to_host(
+        ids=ids, targets=targets, lengths=lengths, target_lengths=target_lengths
+    )
+    merged = read_choice(topology, "topology", FRAME_WISE) == "ctc"
+    keep_last = read_choice(keep, "keep", KEEPS) == "last"
+    blank, ids = read_known_blank(blank), read_integers(ids, "ids", (None, None), "(B, T)")
+    (B, T), owner = ids.shape, f"ids {ids.shape}"
+    positions, _, U = read_targets(targets, target_lengths, blank, None, count=B, size=LARGEST + 1, label_axis=math.inf,
+                                   label_source="", owner=owner)  # fmt: skip
+    lengths = read_lengths(lengths, "lengths", B, 1, T, f"axis 1 of ids {ids.shape}", owner)
+    refuse((np.arange(T) < lengths[:, None]) & ((ids < 0) | (ids > LARGEST)),
+           lambda at: f"ids{index(at)} is {ids[at]}, expected 0 to {LARGEST}")  # fmt: skip
+    label_axis = arrays.read(targets, "targets").shape[1]
+    return IdsProblem(device_of(array), like, ids, positions, lengths, U, blank, merged, keep_last, label_axis)
+
+
+def check_spelling(problem: IdsProblem, example, t) -> None:
+    """Refuse ids that do not spell their target.
+
+    Parameters
+    ----------
+    problem : IdsProblem
+    example, t : (n,) int64
+        Where labels were found, in order.
+    """
+    targets, U = problem.targets, problem.target_lengths
+    wrong = np.bincount(example, minlength=len(U)) != U
+    if not wrong.any():
+        real = np.arange(targets.shape[1]) < U[:, None]
+        wrong[example[problem.ids[example, t] != targets[real]]] = True
+    if wrong.any():
+        b = int(np.argmax(wrong))
+        found, expected = problem.ids[b, t[example == b]], targets[b, : U[b]]
+        shared = min(len(found), len(expected))
+        differ = np.flatnonzero(found[:shared] != expected[:shared])
+        if len(differ):
+            u = int(differ[0])
+            what = f"label {u} is {found[u]}, in frame {t[example == b][u]}, expected targets[{b}, {u}] = {expected[u]}"
+        else:
+            what = f"found {len(found)} labels, expected {len(expected)}, target_lengths[{b}]"
+        raise ValueError(f"ids[{b}] do not spell the target: {what}")
