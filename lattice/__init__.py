@@ -4,7 +4,9 @@ from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_fr
 from .ctc import ctc_alignment, ctc_loss, ctc_loss_and_grad
 from .decode import beam_decode, greedy_decode
 from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
+from .path import joint_path_loss_and_grad, joint_transducer_alignment, transducer_alignment
 from .report import LatticeReport, joint_transducer_report
+from .risk import minimum_bayes_risk
 from .transducer import transducer_loss, transducer_loss_and_grad
 from .warm import warm_up
 
@@ -19,11 +21,15 @@ __all__ = [
     "frames_to_ids",
     "greedy_decode",
     "ids_to_frames",
+    "joint_path_loss_and_grad",
+    "joint_transducer_alignment",
     "joint_transducer_loss",
     "joint_transducer_loss_and_grad",
     "joint_transducer_loss_vjp",
     "joint_transducer_report",
+    "minimum_bayes_risk",
     "shift_frames",
+    "transducer_alignment",
     "transducer_loss",
     "transducer_loss_and_grad",
     "warm_up",

@@ -88,8 +88,11 @@ def _widen(source, rows, starts, dtype, space):
     return wide, np.arange(len(rows))
 
 
-def segments(group: Group, problem: JointProblem, weight, bias, space):
-    """Split a group where the vocabulary changes; the rows of a vocabulary are gathered for as long as it is in use."""
+def segments(group: Group, problem: JointProblem, weight, bias, space, span=None):
+    """Split a group where the vocabulary changes; the rows of a vocabulary are gathered for as long as it is in use.
+
+    With a `span`, a first cell and the one behind the last, segments without any of these cells are left out.
+    """
     blanks = problem.targets.blank[group.examples]
     if problem.vocabulary is None:
         if len(blanks):
@@ -101,6 +104,10 @@ def segments(group: Group, problem: JointProblem, weight, bias, space):
         end = begin + 1
         while end < len(ids) and np.array_equal(ids[end], ids[begin]):
             end += 1
+        first, last = group.frames.cells_of(begin, end)
+        if span is not None and (last <= span[0] or span[1] <= first):
+            begin = end
+            continue
         mark, used = space.used, group.vocabulary[begin]
         own_weight, own_bias = space.take((len(used), weight.shape[1]), weight.dtype), space.take(len(used), bias.dtype)
         gather(weight, used, own_weight)

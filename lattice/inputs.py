@@ -37,6 +37,8 @@ class Targets:
     frame_lengths, target_lengths : (N,) int64
     monotonic : bool
     bounds : pair of (N, T) integer arrays, or None
+    label_axis : int
+        U, the size of the second axis of the argument `targets`.
     """
 
     positions: np.ndarray
@@ -45,6 +47,7 @@ class Targets:
     target_lengths: np.ndarray
     monotonic: bool
     bounds: tuple[np.ndarray, np.ndarray] | None
+    label_axis: int
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,9 @@ def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology,
         base = np.arange(count) * (array.shape[1] * array.shape[2])
     bounds = read_bounds(bounds, count, int(T.max(initial=0)), owner)
     return LogitsProblem(
-        device_of(array), array.reshape(-1, V), base, step, Targets(positions, blanks, T, U, monotonic, bounds), array.shape
-    )
+        device_of(array), array.reshape(-1, V), base, step,
+        Targets(positions, blanks, T, U, monotonic, bounds, arrays.read(targets, "targets").shape[1]), array.shape,
+    )  # fmt: skip
 
 
 def read_out(out, problem):
@@ -242,8 +246,8 @@ def read_joint(
     floor = read_number(posterior_floor, "posterior_floor", 0.0, bound="a number from 0 up to 1")
     if floor >= 1.0:
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
-    return JointProblem(device, encoder, predictor, weight, bias, Targets(positions, blanks, T, U, monotonic, bounds), activation,
-                        vocabulary, encoder_index, limit, floor)  # fmt: skip
+    read = Targets(positions, blanks, T, U, monotonic, bounds, arrays.read(targets, "targets").shape[1])
+    return JointProblem(device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor)
 
 
 def check_dtypes(encoder, predictor, weight, bias) -> None:

@@ -81,7 +81,7 @@ def joint_transducer_loss(
         tiles.open()
         for index in range(len(tiles.plan.groups)):
             tiles.forward(tiles.group(index), log_z, posteriors=False)
-        return _loss(tiles, log_z, encoder)
+        return per_target(tiles, -log_z, encoder)
 
 
 def joint_transducer_loss_and_grad(
@@ -118,7 +118,7 @@ def joint_transducer_loss_and_grad(
         log_z = problem.device.empty(len(tiles.order), np.float64)
         tiles.open()
         gradients = pullback.run(tiles, grad_loss, log_z)
-        return _loss(tiles, log_z, encoder), gradients
+        return per_target(tiles, -log_z, encoder), gradients
 
 
 def joint_transducer_loss_vjp(
@@ -161,7 +161,7 @@ def joint_transducer_loss_vjp(
             if cost <= left:
                 held[index] = Visited(*(array.copy() for array in visited))
                 left -= cost
-        loss = _loss(tiles, log_z, encoder)
+        loss = per_target(tiles, -log_z, encoder)
         forward_done = problem.device.mark()
     del forward_pass
 
@@ -179,15 +179,14 @@ def joint_transducer_loss_vjp(
     return loss, vjp
 
 
-def _loss(tiles: JointTiles, log_z, like):
-    """Losses (N,) of log_z, which is in the order of work, in the kind of an argument."""
-    loss, device = -log_z, tiles.device
-    if tiles.problem.encoder_index is not None:
-        place, sorted_loss, loss = device.upload(None, np.argsort(tiles.order))[0], loss, device.empty(loss.shape, np.float64)
-        gather(sorted_loss[:, None], place, loss[:, None])
-    problem = tiles.problem
+def per_target(tiles: JointTiles, values, like):
+    """Values (N,) float64 in the order of work, in that of the targets and in the kind of an argument."""
+    device, problem = tiles.device, tiles.problem
+    if problem.encoder_index is not None:
+        place, found, values = device.upload(None, np.argsort(tiles.order))[0], values, device.empty(values.shape, np.float64)
+        gather(found[:, None], place, values[:, None])
     device.keep(like, problem.encoder, problem.predictor, problem.weight, problem.bias)
-    return arrays.give_back(device.convert(loss, tiles.dtype), like)
+    return arrays.give_back(device.convert(values, tiles.dtype), like)
 
 
 class Pullback:

@@ -124,6 +124,8 @@ class Plan(NamedTuple):
         Rows of the weight gradient worked on at once.
     size : int
         Bytes of the workspace.
+    space : int
+        Those of them that are handed out as one block.
     least : int
         Bytes of the smallest workspace that would do.
     """
@@ -132,6 +134,7 @@ class Plan(NamedTuple):
     tile: int
     block: int
     size: int
+    space: int
     least: int
 
 
@@ -139,14 +142,15 @@ MIN_TILE = 16
 
 
 def plan(
-    cells, state_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, min_block, fixed_bytes, tile_bytes, reserve, limit
-) -> Plan:
+    cells, state_bytes, outside_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, min_block, fixed_bytes, tile_bytes,
+    reserve, limit,
+) -> Plan:  # fmt: skip
     """Share out the workspace between lattices of examples, a tile, and a block of the weight gradient.
 
     Parameters
     ----------
-    cells, state_bytes : (n,) int64
-        Cells of each example, and the bytes its lattice takes.
+    cells, state_bytes, outside_bytes : (n,) int64
+        Cells of each example, the bytes its lattice takes, and those of them that are allocated by themselves.
     tile_cell_bytes, block_row_bytes : int
     block_rows, min_block : int
         Rows of the weight gradient, 0 without gradients, and the fewest that are worked on at once.
@@ -176,12 +180,13 @@ def plan(
     more = max(0, min(wanted - tile, spare * 3 // 4 // tile_cell_bytes))
     tile, spare = tile + more, spare - more * tile_cell_bytes
     capacity = largest + spare
-    groups, size, begin = [], 0, 0
+    groups, size, space, begin = [], 0, 0, 0
     while begin < len(cells):
         costs = np.cumsum(state_bytes[begin:])
         count = max(1, int(np.searchsorted(costs, capacity, side="right")))
         groups.append((begin, begin + count))
         size = max(size, int(costs[count - 1]))
+        space = max(space, int(costs[count - 1]) - int(outside_bytes[begin : begin + count].sum()))
         begin += count
-    size += fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes
-    return Plan(groups, tile, block, size, needed)
+    throughout = fixed_bytes + tile * tile_cell_bytes + block * block_row_bytes
+    return Plan(groups, tile, block, size + throughout, space + throughout, needed)

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import layout
-from .arrays import ALIGNMENT, computing_dtype
+from .arrays import computing_dtype
 from .certificate import Cost, certify, dense
 from .devices import Workspace
-from .groups import Group, number, segments, widens
+from .groups import Group, Segment, number, segments
 from .inputs import JointProblem
+from .joint_plan import plan_joint
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
 from .kernels.gradient import gradient
@@ -23,11 +23,6 @@ from .kernels.hidden import compute_hidden, hidden_transpose
 from .kernels.locate import locate
 from .kernels.occupied import compact
 from .kernels.rows import NO_IDS, gather, scatter
-
-ARRAYS = 64
-"""More pieces than the workspace is ever cut into: each may lose up to `ALIGNMENT` bytes."""
-MIN_BLOCK = 16
-"""Rows of the weight gradient that the host works on at once, at least."""
 
 
 class Visited(NamedTuple):
@@ -67,39 +62,20 @@ class JointTiles:
 
     def __init__(self, problem: JointProblem, *, gradients: bool, limit: int):
         self.problem, self.device = problem, problem.device
-        self.dtype = dtype = computing_dtype(problem.weight.dtype)
+        self.dtype = computing_dtype(problem.weight.dtype)
         self.operand = self.device.operand_dtype(problem.weight.dtype)
-        targets = problem.targets
-        N, H, V = len(targets.blank), problem.weight.shape[1], problem.weight.shape[0]
+        N = len(problem.targets.blank)
         self.order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
-        S = V if problem.vocabulary is None else max((len(ids) for ids in problem.vocabulary), default=0)
-        real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * self.operand.itemsize
-        cells = layout.count_cells(self.order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
-        rows = (targets.frame_lengths + targets.target_lengths + 1)[self.order]
-        copies = int(widens(problem)) + int(gradients)
-        state = cells * (8 + 4 * real) + rows * (copies * row + layout.FRAME_BYTES)
-        fixed = (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != self.operand) * V * operand_row
-        fixed += (problem.weight.dtype != dtype) * gradients * V * row
-        if problem.vocabulary is not None:
-            fixed += S * (operand_row + real) + gradients * S * (row + real)
-        if gradients and problem.encoder_index is not None:
-            fixed += problem.encoder.shape[1] * row
-        tile_cell = 32 + 2 * real + S * real + operand_row + gradients * row
-        if self.device.on_gpu:
-            # beta, and the index arrays and brackets of an example, which the host does not keep in the workspace.
-            state += 8 * cells + 5 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
-            fixed += S * real
-            tile_cell += gradients * (self.operand != dtype) * S * self.operand.itemsize
-        self.plan = layout.plan(
-            cells, state, tile_cell_bytes=tile_cell, block_row_bytes=row, block_rows=S if gradients else 0,
-            min_block=S if self.device.on_gpu else MIN_BLOCK, fixed_bytes=fixed, tile_bytes=self.device.tile_bytes,
-            reserve=self.device.reserve, limit=limit,
-        )  # fmt: skip
+        self.plan = plan_joint(problem, self.order, self.lattice_bytes, gradients=gradients, limit=limit)
+
+    def lattice_bytes(self, cells):
+        """Bytes of each lattice of so many cells (n,), and of all: scores, normalisers and alpha, and on a GPU beta."""
+        return cells * (8 + 4 * self.dtype.itemsize + 8 * self.device.on_gpu), 0
 
     def open(self) -> None:
         """Allocate the workspace and what is held throughout."""
         problem, dtype = self.problem, self.dtype
-        self.space = Workspace(self.plan.size, self.device, self.plan.least)
+        self.space = Workspace(self.plan.space, self.device, self.plan.least)
         ones = np.ones(self.plan.tile, self.operand)
         self.count_up, self.ones, self.none = self.device.upload(self.space, np.arange(self.plan.tile), ones, NO_IDS)
         self.weight, self.bias = problem.weight, problem.bias
@@ -123,8 +99,8 @@ class JointTiles:
         self.space.release(self.base)
         return number(self.problem, self.order, *self.plan.groups[index], self.space)
 
-    def segments(self, group: Group):
-        return segments(group, self.problem, self.weight, self.bias, self.space)
+    def segments(self, group: Group, span=None):
+        return segments(group, self.problem, self.weight, self.bias, self.space, span)
 
     def place(self, group: Group, start: int, cells, count: int):
         """(frame, slot, label, owner) of a run of cells, or of listed ones."""
@@ -141,8 +117,8 @@ class JointTiles:
                        slot, hidden)  # fmt: skip
         return frame, slot, label, owner, hidden
 
-    def compute(self, group: Group, state, cells=None, edges=None) -> None:
-        """Exact scores and the parts of the normalisers of listed cells, or of all cells of a group.
+    def compute(self, group: Group, state, cells=None, edges=None, span=None) -> None:
+        """Exact scores and the parts of the normalisers of listed cells, or of a run of a group's cells.
 
         Parameters
         ----------
@@ -150,18 +126,24 @@ class JointTiles:
             Blank and label scores, maxima and totals, filled in where a cell is computed.
         cells, edges
             From `list_cells`.
+        span : pair of int, optional
+            First cell of the run and the one behind its last, all by default; the arrays of `state` begin at the first.
         """
         space = self.space
-        for segment in self.segments(group):
+        low, high = span or (0, group.frames.cells)
+        for segment in self.segments(group, span):
             if cells is None:
                 first, last = group.frames.cells_of(segment.begin, segment.end)
+                first, last = max(first, low), min(last, high)
             else:
                 first, last = int(edges[segment.begin]), int(edges[segment.end])
             for begin in range(first, last, self.plan.tile):
                 mark = space.used
                 tile = slice(begin, min(begin + self.plan.tile, last))
                 count = tile.stop - begin
-                listed, there = (self.none, tile) if cells is None else (cells[tile], slice(None))
+                listed, there = self.none, slice(tile.start - low, tile.stop - low)
+                if cells is not None:
+                    listed, there = cells[tile], slice(None)
                 _, _, label, _, hidden = self._hidden(group, begin, listed, count)
                 logits = space.take((count, len(segment.weight)), self.dtype)
                 self.device.matmul(hidden, segment.weight.T, logits)
@@ -222,8 +204,7 @@ class JointTiles:
                 logits = space.take((count, len(segment.weight)), self.dtype)
                 self.device.matmul(hidden, segment.weight.T, logits)
                 grad_logits = logits if self.operand == self.dtype else space.take(logits.shape, self.operand)
-                gradient(logits, grad_logits, self.count_up[:count], segment.bias, label, owner, segment.blank, *known,
-                         fastemit_lambda, upstream, anew=True)  # fmt: skip
+                self.write_rows(logits, grad_logits, segment, label, owner, known, fastemit_lambda, upstream)
                 grad_hidden = space.take((count, H), self.dtype)
                 self.device.matmul(grad_logits, segment.weight, grad_hidden)
                 self._add_weight(grad_logits, hidden, grad_weight, grad_bias)
@@ -235,6 +216,11 @@ class JointTiles:
                 scatter(grad_bias[:, None], segment.ids, outputs.bias[:, None])
             space.release(mark)
         return grad_encoder, grad_predictor
+
+    def write_rows(self, logits, grad_logits, segment: Segment, label, owner, known, fastemit_lambda: float, upstream) -> None:
+        """The gradients of a tile's logits; `known` are the tile's parts of what `forward` returned, the cells' numbers aside."""
+        gradient(logits, grad_logits, self.count_up[: len(label)], segment.bias, label, owner, segment.blank, *known,
+                 fastemit_lambda, upstream, anew=True)  # fmt: skip
 
     def _add_weight(self, grad_logits, hidden, grad_weight, grad_bias) -> None:
         count, size = grad_logits.shape

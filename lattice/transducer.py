@@ -8,6 +8,7 @@ from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
 from .kernels.gradient import gradient
 from .kernels.locate import locate
+from .kernels.path import best_path, extend, move_bytes
 from .kernels.rows import NO_IDS
 from .staging import clear_others, staged
 
@@ -46,7 +47,7 @@ def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, 
     """
     problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     with problem.device.active():
-        loss = _Lattices(problem).forward(posteriors=False)
+        loss = Lattices(problem).forward(posteriors=False)
         problem.device.keep(logits, problem.logits)
         return arrays.give_back(loss, logits)
 
@@ -83,7 +84,7 @@ def transducer_loss_and_grad(
     with device.active():
         if out is None:
             target = device.empty(problem.logits.shape, problem.logits.dtype)
-        lattices = _Lattices(problem)
+        lattices = Lattices(problem)
         loss = lattices.forward(posteriors=True)
         lattices.backward(target, fastemit_lambda, grad_loss)
         device.keep(logits, problem.logits, grad_loss)
@@ -91,7 +92,7 @@ def transducer_loss_and_grad(
         return arrays.give_back(loss, logits), grad_logits
 
 
-class _Lattices:
+class Lattices:
     """The cells of a batch of logits and what is known of each: two scores, later two posteriors, and the normaliser."""
 
     def __init__(self, problem: LogitsProblem):
@@ -102,8 +103,8 @@ class _Lattices:
         count, example = frames.cells, frames.example
         frame_base = problem.base[example] + frames.t * problem.step[example]
         label_base = np.zeros(len(examples), np.int64)
-        self.frames, (positions, frame_base, label_base, self.none) = frames.on(
-            self.device, None, targets.positions, frame_base, label_base, NO_IDS
+        self.frames, (self.examples, positions, frame_base, label_base, self.none) = frames.on(
+            self.device, None, examples, targets.positions, frame_base, label_base, NO_IDS
         )
         self.row, self.label, self.owner = empty(count, np.int64), empty(count, np.int32), empty(count, np.int32)
         slot = empty(count, np.int64)
@@ -117,17 +118,34 @@ class _Lattices:
     def _staged(self):
         return staged(self.problem.logits, self.row, self.dtype, self.device)
 
-    def forward(self, *, posteriors: bool):
-        """Losses, in the dtype that is computed in."""
+    def _emit(self) -> None:
         for cells, logits, row in self._staged():
             emit(logits, self.no_bias, row, self.none, self.label[cells], self.blank_id, self.blank[cells],
                  self.label_score[cells], self.maximum[cells], self.total[cells])  # fmt: skip
+
+    def forward(self, *, posteriors: bool):
+        """Losses, in the dtype that is computed in."""
+        self._emit()
         log_z = self.device.empty(len(self.problem.base), np.float64)
         alpha = self.device.empty(len(self.row), np.float64)
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu and posteriors else None
         forward_backward(self.frames, self.problem.targets.monotonic, self.blank, self.label_score, alpha, log_z, beta,
                          posteriors=posteriors)  # fmt: skip
         return self.device.convert(-log_z, self.dtype)
+
+    def path(self):
+        """Scores of the best alignments, in the dtype that is computed in, and their frames."""
+        empty, frames, targets = self.device.empty, self.frames, self.problem.targets
+        count, cells = len(self.problem.base), len(self.row)
+        self._emit()
+        left, moves = empty((count, 2, 2, frames.widest + 1), np.float64), empty(move_bytes(cells, len(frames.example)), np.uint8)
+        moves.fill(0)
+        score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
+        best.fill(-1)
+        if count:
+            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, self.blank, self.label_score, left, moves)
+        best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
+        return self.device.convert(score, self.dtype), best
 
     def backward(self, target, fastemit_lambda: float, grad_loss) -> None:
         for cells, logits, row in self._staged():

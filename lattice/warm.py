@@ -6,6 +6,8 @@ from . import arrays
 from .checks import read_choice
 from .ctc import ctc_loss_and_grad
 from .joint import joint_transducer_loss_and_grad
+from .path import joint_path_loss_and_grad
+from .risk import minimum_bayes_risk
 from .transducer import transducer_loss_and_grad
 
 
@@ -39,3 +41,5 @@ def warm_up(*dtypes, device="cpu") -> None:
         vocabulary = np.arange(2, dtype=np.int32)[None]
         for options in ({}, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
+        joint_path_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one[None] - 1, one, one)
+        minimum_bayes_risk(logits[0, 0], one[None], one)

@@ -7,6 +7,7 @@ from lattice import layout
 from lattice.kernels.bounds import BOUND, WANTED, bound, measure
 from lattice.kernels.certify import Brackets, select
 from lattice.kernels.hidden import ACTIVATIONS
+from lattice.kernels.narrow import narrow, open_all
 from lattice.kernels.occupied import list_cells
 from tests.kernel_compare import Case, like
 
@@ -20,7 +21,7 @@ def every_case() -> list[Case]:
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_bounds(dtype, stored), *_measures(dtype, stored)]
     for dtype in (F4, F8):
-        found += _selections(dtype)
+        found += [*_selections(dtype), *_narrowings(dtype)]
     return found
 
 
@@ -58,7 +59,8 @@ def _measures(dtype, stored):
             yield Case(name, stored, measure, (layer, bias, np.zeros(9, dtype), np.zeros(3, dtype)), {})
 
 
-def _selections(dtype):
+def lattices(dtype):
+    """(name, frames, monotonic, exact scores (2, cells), bounds (2, cells)) of four examples, from flat to sharp."""
     rng = np.random.default_rng(9)
     for monotonic, bounded in ((False, False), (True, False), (False, True)):
         T, U = np.array([24, 1, 9, 6]), np.array([7, 0, 4, 3])
@@ -79,16 +81,25 @@ def _selections(dtype):
             truth = np.stack([ahead, -ahead, rng.normal(size=frames.cells) - 3])
             norm, pair = np.logaddexp.reduce(truth, axis=0), np.logaddexp(truth[0], truth[1])
             exact, bounds = ((truth[:2] - by).astype(dtype) for by in (norm, pair))
-            for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
-                name = f"select-{monotonic}-{bounded}-{sharpness}-{floor:.0e}-{last}"
-                arguments = (frames, monotonic, exact, bounds, np.log(floor), last)
-                yield Case(name, dtype, selected, arguments, {})
+            yield f"{monotonic}-{bounded}-{sharpness}", frames, monotonic, exact, bounds
 
 
-def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
-    """Some rounds: what is marked each time, the brackets, and the state in the end."""
-    count, N = exact.shape[1], len(frames.labels)
-    state = tuple(like(exact, count, exact.dtype) for _ in range(4))
+def _selections(dtype):
+    for name, frames, monotonic, exact, bounds in lattices(dtype):
+        for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
+            arguments = (frames, monotonic, exact, bounds, np.log(floor), last)
+            yield Case(f"select-{name}-{floor:.0e}-{last}", dtype, selected, arguments, {})
+
+
+def _narrowings(dtype):
+    for name, frames, monotonic, exact, bounds in lattices(dtype):
+        for last in (None, 1):
+            yield Case(f"narrow-{name}-{last}", dtype, narrowed, (frames, monotonic, exact, bounds), {"last": last})
+
+
+def unknown(exact, bounds):
+    """The state of cells of which nothing but bounds is known."""
+    state = tuple(like(exact, exact.shape[1], exact.dtype) for _ in range(4))
     blank, label, maximum, total = state
     blank.fill(-np.inf)
     label.fill(-np.inf)
@@ -96,6 +107,41 @@ def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
     total[:] = bounds[1] + BOUND
     # A cell that has to be computed whatever it is worth.
     total[2:3] = WANTED
+    return state
+
+
+def compute(state, exact, cells):
+    """Exact scores in the place of the bounds."""
+    for at in cells.tolist():
+        c = slice(at, at + 1)
+        for array, value in zip(state, (exact[0][c], exact[1][c], 0, 1), strict=True):
+            array[c] = value
+
+
+def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
+    """Rounds until nothing is marked: what is marked each time, the account, and the state in the end."""
+    count, N = exact.shape[1], len(frames.labels)
+    state, marked = unknown(exact, bounds), []
+    alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
+    cells, edges = like(exact, count, np.int64), like(exact, N + 1, np.int64)
+    counts = like(exact, len(frames.example) + 1, np.int64)
+    computed, unused = like(exact, N, np.int64), like(exact, N, np.float64)
+    computed.fill(0)
+    open_all(frames, *state)
+    for number in range(rounds):
+        narrow(frames, monotonic, *state[:2], state[3], alpha, beta, computed, unused, last=number == last)
+        found = list_cells(frames, state[3], WANTED, cells, edges, counts)
+        marked.append(fetched(cells[: found[-1]]).copy())
+        if not len(marked[-1]):
+            break
+        compute(state, exact, marked[-1])
+    return (*marked, fetched(computed), *state)
+
+
+def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
+    """Some rounds: what is marked each time, the brackets, and the state in the end."""
+    count, N = exact.shape[1], len(frames.labels)
+    state = unknown(exact, bounds)
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
     cells, edges = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
@@ -106,11 +152,9 @@ def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
     for number in range(rounds):
         select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=last and number == 1,
                tolerance=TOLERANCE)  # fmt: skip
-        found = list_cells(frames, total, WANTED, cells, edges, counts)
+        found = list_cells(frames, state[3], WANTED, cells, edges, counts)
         marked.append(fetched(cells[: found[-1]]).copy())
-        for at in marked[-1].tolist():
-            c = slice(at, at + 1)
-            blank[c], label[c], maximum[c], total[c] = exact[0][c], exact[1][c], 0, 1
+        compute(state, exact, marked[-1])
     known = {name: fetched(array) for name, array in brackets._asdict().items()}
     # What a settled example's bounds were is told by its certificate; a GPU sums them once more.
     for name in ("lower", "upper"):

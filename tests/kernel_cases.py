@@ -14,7 +14,7 @@ from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact
-from tests import certificate_cases, ctc_cases, decode_cases, sampler_cases
+from tests import certificate_cases, ctc_cases, decode_cases, path_cases, risk_cases, sampler_cases
 from tests.kernel_compare import Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -35,6 +35,8 @@ def every_case() -> list[Case]:
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
+        *path_cases.every_case(),
+        *risk_cases.every_case(),
         *sampler_cases.every_case(),
     ]
 

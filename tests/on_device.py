@@ -11,7 +11,13 @@ REAL_ARGUMENTS = {
     "transducer": ("logits",),
     "ctc": ("logits",),
     "joint": ("encoder", "predictor", "weight", "bias"),
+    "alignment": ("frames",),
+    "ids": ("ids",),
+    "frames": ("frames",),
+    "shift": ("frames",),
+    "minimum": ("scores", "risks"),
 }
+"""What is put on the device whatever `integers` says: real arrays, and the first argument where there are none."""
 
 
 class OnDevice:
@@ -30,7 +36,7 @@ class OnDevice:
 
     def doors(self) -> dict:
         """Name and replacement of each door."""
-        names = [name for name in lattice.__all__ if name.startswith(("transducer", "joint_transducer", "ctc"))]
+        names = [name for name in lattice.__all__ if name.partition("_")[0] in REAL_ARGUMENTS]
         return {name: self._wrap(getattr(lattice, name)) for name in names}
 
     def module(self) -> SimpleNamespace:

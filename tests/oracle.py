@@ -31,14 +31,19 @@ def truth_and_naive(function, dtype, *args, **options):
 def alignments(frames, labels, topology):
     """Every alignment, each as the arcs ``(t, u, is_label)`` that it takes out of the cells that it visits."""
     choose = {"rnnt": combinations_with_replacement, "monotonic": combinations}[topology]
-    for emitted in choose(range(frames), labels):  # the frame of each label
-        arcs = []
-        for t in range(frames):
-            here = [u for u in range(labels) if emitted[u] == t]
-            arcs += [(t, u, True) for u in here]
-            if topology == "rnnt" or not here:
-                arcs.append((t, sum(frame <= t for frame in emitted), False))
-        yield arcs
+    for emitted in choose(range(frames), labels):
+        yield arcs_along(emitted, frames, topology)
+
+
+def arcs_along(emitted, frames, topology):
+    """The arcs ``(t, u, is_label)`` of the alignment that emits each label in this frame."""
+    arcs = []
+    for t in range(frames):
+        here = [u for u, frame in enumerate(emitted) if frame == t]
+        arcs += [(t, u, True) for u in here]
+        if topology == "rnnt" or not here:
+            arcs.append((t, sum(frame <= t for frame in emitted), False))
+    return arcs
 
 
 def cell_exists(frames, labels, bounds):
@@ -205,7 +210,55 @@ def joint_loss_and_grad(
     grad_loss=None,
     dtype=np.float64,
 ):
-    """The joint network and its loss over dense logits, by the chain rule.
+    """The joint network and its loss over dense logits, by the chain rule; returns what `through_joint` does."""
+
+    def of_logits(n, logits, labels, blank):
+        return loss_and_grad(
+            logits,
+            labels,
+            blank=blank,
+            topology=topology,
+            bounds=row_of(bounds, n),
+            fastemit_lambda=fastemit_lambda,
+            grad_loss=1 if grad_loss is None else grad_loss[n],
+            dtype=dtype,
+        )
+
+    return through_joint(
+        of_logits,
+        *(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths),
+        blank=blank,
+        activation=activation,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        encoder_index=encoder_index,
+        dtype=dtype,
+    )
+
+
+def through_joint(
+    of_logits,
+    encoder,
+    predictor,
+    weight,
+    bias,
+    targets,
+    encoder_lengths,
+    target_lengths,
+    *,
+    blank=0,
+    activation="tanh",
+    vocabulary=None,
+    vocabulary_lengths=None,
+    encoder_index=None,
+    dtype=np.float64,
+):
+    """A loss of logits as one of encoder, predictor and output layer, with the gradients that the chain rule gives.
+
+    Parameters
+    ----------
+    of_logits : callable
+        ``of_logits(n, logits, labels, blank) -> (loss, grad_logits)`` of example n, ids as positions in its vocabulary.
 
     Returns
     -------
@@ -230,15 +283,11 @@ def joint_loss_and_grad(
         frames, labels, ids = encoder_lengths[n], target_lengths[n], ids_of[n]
         local = {int(v): position for position, v in enumerate(ids)}
         hidden = operand(function(encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype)))
-        loss[n], grad_logits = loss_and_grad(
+        loss[n], grad_logits = of_logits(
+            n,
             hidden @ weight[ids].T + offset[ids],
             [local[int(v)] for v in targets[n, :labels]],
-            blank=local[blank % len(weight)],
-            topology=topology,
-            bounds=row_of(bounds, n),
-            fastemit_lambda=fastemit_lambda,
-            grad_loss=1 if grad_loss is None else grad_loss[n],
-            dtype=dtype,
+            local[blank % len(weight)],
         )
         grad_logits = operand(grad_logits)
         grad_before = (grad_logits @ weight[ids]) * derivative(hidden)
@@ -259,6 +308,20 @@ def finite_differences(function, array, step=1e-5):
         shifted[index] = array[index] - step
         grad[index] = (above - function(shifted)) / (2 * step)
     return grad
+
+
+def expected_risk(scores, risks, lengths, *, scale=1.0, dtype=np.float64):
+    """Risk ``(B,)`` of lists of hypotheses under softmax(scale * scores), and its gradient ``(B, N)``; padding is not read."""
+    grad, risk = np.zeros(scores.shape, dtype), np.zeros(len(scores), dtype)
+    for b, count in enumerate(lengths):
+        score, cost = dtype(scale) * scores[b, :count].astype(dtype), risks[b, :count].astype(dtype)
+        if np.isneginf(score).all():
+            risk[b] = np.inf
+            continue
+        probability = np.exp(log_softmax(score))
+        risk[b] = (probability * cost).sum()
+        grad[b, :count] = dtype(scale) * probability * (cost - risk[b])
+    return risk, grad
 
 
 def uniform_loss(frames, labels, vocab, topology):

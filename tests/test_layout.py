@@ -66,13 +66,13 @@ def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, bloc
     arguments = {"tile_cell_bytes": tile_bytes, "block_row_bytes": block_bytes, "block_rows": block_rows, "fixed_bytes": 100,
                  "min_block": 16, "tile_bytes": 24 << 20, "reserve": 8 << 20}  # fmt: skip
     try:
-        plan = layout.plan(cells, cells * state, limit=limit, **arguments)
+        plan = layout.plan(cells, cells * state, cells, limit=limit, **arguments)
     except ValueError as error:
         limit = int(str(error).split("at least ")[1].split(":")[0])
         with pytest.raises(ValueError, match="memory_limit"):
-            layout.plan(cells, cells * state, limit=limit - 1, **arguments)
-        plan = layout.plan(cells, cells * state, limit=limit, **arguments)
-    assert plan.size <= limit
+            layout.plan(cells, cells * state, cells, limit=limit - 1, **arguments)
+        plan = layout.plan(cells, cells * state, cells, limit=limit, **arguments)
+    assert plan.space <= plan.size <= limit
     assert [begin for begin, _ in plan.groups] == [0, *(end for _, end in plan.groups[:-1])] and plan.groups[-1][1] == len(cells)
     assert plan.tile >= 1 or not cells.any()
     assert plan.block >= 1 or not block_rows

@@ -50,6 +50,17 @@ def by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha):
 
 
 @register_jitable
+def larger(a, b):
+    return b if b > a else a
+
+
+@register_jitable
+def joined(a, b, largest):
+    """What two arcs hand on: the log-sum, or where the best alignment is looked for the larger."""
+    return larger(a, b) if largest else log_add(a, b)
+
+
+@register_jitable
 def total(end, labels, first, offset, monotonic, blank, label, alpha):
     """log_z, from the cells of the last frame."""
     log_z = leaving(blank, alpha, end - 1, labels, first, offset)
@@ -144,7 +155,7 @@ def departing(f, end, u, c, labels, first, offset, monotonic, blank, label, beta
 
 
 @cuda_kernel
-def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, beta, log_z):
+def sums_cuda(starts, labels, first, offset, monotonic, largest, blank, label, alpha, beta, log_z):
     # One block an example for alpha and, beside it, one for beta. Cells that do not depend on one another are filled at
     # once: those of an anti-diagonal, or where every arc moves on by a frame, those of a frame.
     n = cuda.blockIdx.x
@@ -163,10 +174,11 @@ def sums_cuda(starts, labels, first, offset, monotonic, blank, label, alpha, bet
             if c >= 0:
                 if back:
                     stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank, label, beta)
-                    beta[c] = log_add(stay, move)
+                    beta[c] = joined(stay, move, largest)
                 else:
                     stay = by_blank(f, begin, u, first, offset, blank, alpha)
-                    alpha[c] = log_add(stay, by_label(f, begin, first[f], u, c, first, offset, monotonic, label, alpha))
+                    move = by_label(f, begin, first[f], u, c, first, offset, monotonic, label, alpha)
+                    alpha[c] = joined(stay, move, largest)
             u += cuda.blockDim.x
         cuda.syncthreads()
     if cuda.threadIdx.x == 0 and not back:
@@ -189,11 +201,11 @@ def posteriors_cuda(starts, labels, example, first, offset, monotonic, blank, la
             blank[c], label[c] = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
 
 
-def sums(frames, monotonic, blank, label, alpha, log_z, beta=None):
-    """alpha and log_z of every example on a GPU, and beta where there is room for it."""
+def sums(frames, monotonic, blank, label, alpha, log_z, beta=None, *, largest=False):
+    """alpha and log_z of every example on a GPU, and beta where there is room for it; with `largest` log_z is of no account."""
     threads = whole_warps(frames.widest + 1, policy.LATTICE_THREADS)
     launch(sums_cuda, (len(log_z), 1 if beta is None else 2), threads, frames.starts, frames.labels, frames.first, frames.offset,
-           monotonic, blank, label, alpha, alpha if beta is None else beta, log_z)  # fmt: skip
+           monotonic, largest, blank, label, alpha, alpha if beta is None else beta, log_z)  # fmt: skip
 
 
 def forward_backward(frames, monotonic, blank, label, alpha, log_z, beta=None, *, posteriors):

@@ -6,6 +6,11 @@ from _pytest.fixtures import FixtureFunctionDefinition
 import lattice
 from tests import (
     oracle,
+    test_alignments,
+    test_alignments_inputs,
+    test_alignments_laws,
+    test_best_path,
+    test_best_path_laws,
     test_ctc,
     test_ctc_inputs,
     test_ctc_laws,
@@ -14,17 +19,26 @@ from tests import (
     test_joint,
     test_joint_laws,
     test_joint_vjp,
+    test_path_inputs,
+    test_path_loss,
+    test_path_loss_laws,
+    test_risk,
+    test_risk_inputs,
+    test_risk_pipeline,
     test_sizes,
     test_transducer,
 )
 from tests import test_transducer_laws as laws
 
 MODULES = (test_transducer, laws, test_joint, test_joint_laws, test_joint_vjp, test_sizes, test_inputs, test_inputs_values,
-           test_ctc, test_ctc_laws, test_ctc_inputs)  # fmt: skip
+           test_ctc, test_ctc_laws, test_ctc_inputs, test_alignments, test_alignments_laws, test_alignments_inputs,
+           test_best_path, test_best_path_laws, test_path_loss, test_path_loss_laws, test_path_inputs,
+           test_risk, test_risk_inputs, test_risk_pipeline)  # fmt: skip
 HOST_ONLY = {"test_read_only_arrays_are_not_overwritten", "test_read_only_outputs_are_refused", "test_dtypes_of_reals",
-             "test_outputs_over_a_part_of_the_logits_are_refused"}  # fmt: skip
-"""What is said of read-only NumPy memory, whose copy on the device may be written to, of dtypes that CuPy does not have, and of
-arrays that share memory, which their copies do not."""
+             "test_outputs_over_a_part_of_the_logits_are_refused",
+             "test_hypotheses_of_one_utterance_share_its_encoder_row_without_copies"}  # fmt: skip
+"""What is said of read-only NumPy memory, whose copy on the device may be written to, of dtypes that CuPy does not have, of
+arrays that share memory, which their copies do not, and of how much of NumPy's memory is in use."""
 
 
 @pytest.fixture(scope="module", autouse=True)

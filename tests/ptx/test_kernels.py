@@ -27,12 +27,13 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("nu
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
 
 FLOAT64_KERNELS = {
-    "sums_cuda", "posteriors_cuda", "select_cuda", "leave_out_cuda",
+    "sums_cuda", "posteriors_cuda", "select_cuda", "leave_out_cuda", "narrow_cuda",
     "ctc_sums_cuda", "ctc_posteriors_cuda", "ctc_path_cuda",
-    "keys_cuda", "choose_cuda", "inclusion_cuda", "pool_cuda",
+    "keys_cuda", "choose_cuda", "inclusion_cuda", "pool_cuda", "expected_risk_cuda",
+    "extend_cuda", "trace_cuda", "sum_rows_cuda",
 }  # fmt: skip
-"""Sums over alignments are float64 whatever the scores are, and two kernels compare with them and add up posteriors. Draws are
-float64 so that no two ids arrive at the same time, and every device draws the same."""
+"""Sums over alignments are float64 whatever the scores are, and two kernels compare with them and add up posteriors; so are sums
+over N-best lists. Draws are float64 so that no two ids arrive at the same time, and every device draws the same."""
 NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80

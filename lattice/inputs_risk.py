@@ -1,0 +1,60 @@
+"""What the door of minimum Bayes risk is given -> a frozen Problem that its stages can trust."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import arrays
+from .checks import index, read_lengths, read_number, read_real, refuse
+from .devices import Cuda, Host, device_of
+
+MOST_RISK = 1e300
+"""Sums over lists of risks up to here are finite."""
+
+
+@dataclass(frozen=True)
+class RiskProblem:
+    """Scored hypotheses and their risks.
+
+    Attributes
+    ----------
+    scores : (B, N)
+        Half precision on the host is widened to float32.
+    risks : (B, N) float64
+        On the host; 0 beyond each list.
+    lengths : (B,) int64
+    scale : float
+    dtype : np.dtype
+        Of the results.
+    """
+
+    device: Host | Cuda
+    scores: np.ndarray
+    risks: np.ndarray
+    lengths: np.ndarray
+    scale: float
+    dtype: np.dtype
+
+
+def read_risk(scores, risks, lengths, scale) -> RiskProblem:
+    """Check the arguments of `minimum_bayes_risk`."""
+    array = read_real(scores, "scores", (2,))
+    # Risks are few and made on the host: their values are judged there, wherever they lie.
+    risks, lengths = arrays.to_host(risks=risks, lengths=lengths)
+    risks = arrays.read(risks, "risks")
+    if risks.dtype.kind not in "iu" and (risks.dtype.name not in arrays.REAL_NAMES or not risks.dtype.isnative):
+        raise TypeError(f"risks has dtype {risks.dtype}, expected integers or one of {', '.join(arrays.REAL_NAMES)}")
+    if risks.shape != array.shape:
+        raise ValueError(f"risks has shape {risks.shape}, expected {array.shape} as scores")
+    owner = f"scores {array.shape}"
+    lengths = read_lengths(lengths, "lengths", len(array), 1, array.shape[1], f"axis 1 of {owner}", owner)
+    values = np.zeros(array.shape)
+    np.copyto(values, risks, where=np.arange(array.shape[1]) < lengths[:, None])
+    refuse(~(np.abs(values) <= MOST_RISK),
+           lambda at: f"risks{index(at)} is {values[at]}, expected a finite number up to {MOST_RISK} in magnitude")  # fmt: skip
+    bound = "a finite number above 0"
+    scale = read_number(scale, "scale", 0.0, bound=bound)
+    if scale == 0.0:
+        raise ValueError(f"scale is {scale}, expected {bound}")
+    device, dtype = device_of(array), arrays.computing_dtype(array.dtype)
+    return RiskProblem(device, array if device.on_gpu else array.astype(dtype, copy=False), values, lengths, scale, dtype)

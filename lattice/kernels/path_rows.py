@@ -1,0 +1,201 @@
+"""Losses and gradient rows of the cells on a given path: a smoothed, focally weighted cross-entropy of the arc that each takes.
+
+With p the softmax of a row, y its arc's id and q the smoothed target (1 - e at y, e / (V - 1) at all others), a row's loss is
+factor * (1 - p[y])**focal * sum_v -q[v] log p[v]. Both factors of the product are differentiated.
+"""
+
+import math
+
+import numpy as np
+from numba.extending import register_jitable
+
+from . import launch as policy
+from .block import block_sum
+from .cells import CLOSED, exp, flush, store, typed
+from .emissions import entry, maximum_of, normaliser, sum_of
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+
+
+@register_jitable
+def arc_of(label, emits, blank, label_factor):
+    """The id of the arc that a cell takes, and how much it counts; `emits` tells whether that is its label."""
+    return (label, label_factor) if emits else (blank, typed(1, label_factor))
+
+
+@register_jitable
+def weigh(own, e, rest, others, count, smoothing, focal, tiny):
+    """(loss, scale, slope, inverse, uniform, taken): what `path_entry` takes, and the gradient at the arc's entry, negated.
+
+    `own` is the arc's logit and `others` the mean of the `count` other logits, both less the row's maximum; e = exp(own), `rest`
+    the sum of such terms over the others. 1 - p is formed from `rest`, because a certain row leaves no digits of it in p.
+    """
+    one, total = typed(1, own), e + rest
+    log_total, wrong = math.log(total), rest / total
+    loss, uniform = log_total - own, typed(0, own)
+    if smoothing > 0:
+        loss = (one - smoothing) * loss + smoothing * (log_total - others)
+        uniform = smoothing / count
+    factor, slope = one, typed(0, own)
+    # An infinite cross-entropy stays infinite, whatever it is multiplied by.
+    if focal > 0 and loss < -typed(CLOSED, own):
+        factor = wrong**focal
+        slope = focal * factor * loss * (e / total)
+    # A rest of 0 is shared by entries of 0.
+    inverse = one / max(rest, tiny)
+    return factor * loss, factor / total, slope, inverse, factor * uniform, factor * (wrong - smoothing) + slope
+
+
+@register_jitable
+def path_entry(e, scale, slope, inverse, uniform, tiny):
+    """The gradient at an id that is not the arc's, whose softmax is e / total and which is e / rest of what is not the arc's."""
+    return flush(e * scale + (e * inverse) * slope - uniform, tiny)
+
+
+@register_jitable
+def path_row(source, bias, target, own, factor, smoothing, focal, grad_loss, tiny, scratch):
+    """Write the gradient's row and return the loss; source may be target. A row of -inf has an infinite loss and no gradient."""
+    count = typed(source.shape[0] - 1, tiny)
+    if bias.shape[0]:
+        for v in range(source.shape[0]):
+            scratch[v] = source[v] + bias[v]
+    else:
+        scratch[:] = source
+    maximum = maximum_of(scratch)
+    if maximum == typed(CLOSED, maximum):
+        target[:] = 0
+        return -maximum
+    for v in range(source.shape[0]):
+        scratch[v] -= maximum
+    at, others = scratch[own], typed(0, maximum)
+    if smoothing > 0:
+        scratch[own] = 0
+        others = sum_of(scratch) / count
+    scratch[own] = typed(CLOSED, maximum)
+    for v in range(source.shape[0]):
+        scratch[v] = exp(scratch[v])
+    loss, scale, slope, inverse, uniform, taken = weigh(at, exp(at), sum_of(scratch), others, count, smoothing, focal, tiny)
+    weight = factor * grad_loss
+    scale, slope, uniform = weight * scale, weight * slope, weight * uniform
+    for v in range(target.shape[0]):
+        target[v] = path_entry(scratch[v], scale, slope, inverse, uniform, tiny)
+    target[own] = flush(-weight * taken, tiny)
+    return factor * loss
+
+
+@cpu_sweep
+def path_rows_cpu(
+    begin, end, source, target, bias, label, emits, owner, blank, label_factor, smoothing, focal, grad_loss, tiny, loss
+):  # fmt: skip
+    scratch = np.empty(source.shape[1], source.dtype)
+    for i in range(begin, end):
+        own, factor = arc_of(label[i], emits[i], blank, label_factor)
+        loss[i] = path_row(source[i], bias, target[i], own, factor, smoothing, focal, grad_loss[owner[i]], tiny, scratch)
+
+
+@register_jitable
+def sums_of_others(source, bias, r, lane, own, highest):
+    """Sums of the logits less `highest` and of their exponentials, the arc's left out, in every lane of the warp."""
+    logits, exponentials = typed(0, highest), typed(0, highest)
+    for v in range(lane, source.shape[1], WARP):
+        if v != own:
+            x = entry(source, bias, bias.shape[0] > 0, r, v) - highest
+            logits += x
+            exponentials += math.exp(x)
+    for distance in (16, 8, 4, 2, 1):
+        logits += cuda.shfl_xor_sync(0xFFFFFFFF, logits, distance)
+        exponentials += cuda.shfl_xor_sync(0xFFFFFFFF, exponentials, distance)
+    return logits, exponentials
+
+
+@cuda_kernel
+def path_rows_cuda(
+    source, target, bias, label, emits, owner, blank, label_factor, smoothing, focal, grad_loss, tiny, loss
+):  # fmt: skip
+    r = cuda.grid(1) // WARP
+    if r >= label.shape[0]:
+        return
+    lane, biased, V = cuda.threadIdx.x % WARP, bias.shape[0] > 0, source.shape[1]
+    own, factor = arc_of(label[r], emits[r], blank, label_factor)
+    highest, total = normaliser(source, bias, r, lane, tiny)
+    # A NaN passes the comparisons of a maximum by and stands in the sum alone.
+    highest += total - total
+    weight, closed = factor * grad_loss[owner[r]], highest == typed(CLOSED, tiny)
+    count, at = typed(V - 1, tiny), entry(source, bias, biased, r, own) - highest
+    others, rest = sums_of_others(source, bias, r, lane, own, highest)
+    # All lanes have read the arc's logit before one of them writes over it.
+    cuda.syncwarp()
+    found, scale, slope, inverse, uniform, taken = weigh(at, math.exp(at), rest, others / count, count, smoothing, focal, tiny)
+    if lane == 0:
+        loss[r] = -highest if closed else factor * found
+    if closed:
+        for v in range(lane, V, WARP):
+            store(target, r, v, typed(0, tiny))
+        return
+    scale, slope, uniform = weight * scale, weight * slope, weight * uniform
+    for v in range(lane, V, WARP):
+        e = math.exp(entry(source, bias, biased, r, v) - highest)
+        x = path_entry(e, scale, slope, inverse, uniform, tiny)
+        store(target, r, v, flush(-weight * taken, tiny) if v == own else x)
+
+
+def path_rows(source, target, bias, label, emits, owner, blank, label_scale, smoothing, focal, grad_loss, loss):
+    """Write losses and gradient rows of a run of cells.
+
+    Parameters
+    ----------
+    source, target : (n, V) float32 or float64, on a GPU `target` bfloat16 too
+        Logits, a row for each cell, and where the gradients go, which may be the same array. No entry is subnormal.
+    bias : (V,) or (0,)
+        Added to the logits as they are read.
+    label, owner : (n,) int32
+        Position of the label in the row, and the example.
+    emits : (n,) uint8
+        Whether the path leaves the cell by its label; else it does by `blank`.
+    blank : int
+    label_scale, smoothing, focal : float
+        Rows that take a label count 1 + label_scale times; what the other ids get of the target; the power of 1 - p.
+    grad_loss : (examples,) like the logits
+        Upstream gradients; rows of an example with 0 are exactly 0, but for those that hold NaN or +inf.
+    loss : (n,) like the logits
+        Filled, in nats; inf where the arc has no probability, NaN where the row holds NaN or +inf.
+    """
+    real, ids = loss.dtype.type, source.shape[1]
+    smoothing = smoothing if ids > 1 else 0.0
+    arguments = (source, target, bias, label, emits, owner, blank, real(1 + label_scale), real(smoothing), real(focal), grad_loss,
+                 np.finfo(real).tiny, loss)  # fmt: skip
+    if on_host(source):
+        sweep(path_rows_cpu, len(label), *arguments, work=2 * source.size)
+    else:
+        by_warp(path_rows_cuda, len(label), *arguments)
+
+
+@register_jitable
+def sum_strided(c, high, stride, values):
+    total = np.float64(0)
+    while c < high:
+        total += values[c]
+        c += stride
+    return total
+
+
+@cpu_sweep
+def sum_rows_cpu(begin, end, edges, loss, log_z):
+    for n in range(begin, end):
+        log_z[n] = -sum_strided(edges[n], edges[n + 1], 1, loss)
+
+
+@cuda_kernel
+def sum_rows_cuda(edges, loss, log_z):
+    sums = cuda.shared.array(WARP, np.float64)
+    n = cuda.blockIdx.x
+    total = block_sum(sum_strided(edges[n] + cuda.threadIdx.x, edges[n + 1], cuda.blockDim.x, loss), sums)
+    if cuda.threadIdx.x == 0:
+        log_z[n] = -total
+
+
+def sum_rows(edges, loss, log_z):
+    """log_z[n] = minus the sum of loss[edges[n] : edges[n + 1]], in float64."""
+    if on_host(loss):
+        sweep(sum_rows_cpu, len(log_z), edges, loss, log_z, work=len(loss))
+    else:
+        launch(sum_rows_cuda, len(log_z), policy.THREADS, edges, loss, log_z)

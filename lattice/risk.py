@@ -1,0 +1,63 @@
+"""Minimum Bayes risk over N-best lists."""
+
+from . import arrays
+from .inputs_risk import read_risk
+from .kernels.risk import expected_risk
+
+
+def minimum_bayes_risk(scores, risks, lengths, *, scale=1.0):
+    """Expected risk of N-best lists, and its gradient with respect to their scores.
+
+    The probabilities of the hypotheses of a list are `p = softmax(scale * scores)` over that list alone; its risk is the sum of
+    `p * risks` (Prabhavalkar et al. 2018, Shannon 2017). It is the third stage of training in Zhou et al. 2022.
+
+    Parameters
+    ----------
+    scores : (B, N) float32, float64, float16 or bfloat16
+        Log-scores of the hypotheses in nats, that is minus their losses, with what an external language model adds. -inf is a
+        hypothesis that is not possible. A layout that is not C-contiguous is copied.
+    risks : (B, N) integers or reals
+        What each hypothesis costs, its edit distance from the reference for one: finite (up to 1e300), of any sign, on the
+        host or on a device.
+    lengths : (B,) int32 or int64
+        1 <= N_b <= N. Entries beyond a list's length may hold anything and are never read.
+    scale : float
+        Above 0: how sharp the probabilities are.
+
+    Returns
+    -------
+    risk : (B,) float64 for float64 scores, else float32
+        In the unit of `risks`; inf where all scores of a list are -inf, NaN where one of them is NaN or +inf.
+    grad_scores : (B, N), as `risk`
+        `scale * p * (risks - risk)`. It sums to 0 over a list; 0 for scores of -inf, beyond the list, and where the risk is inf;
+        NaN throughout a list whose risk is NaN. Holds no subnormal numbers.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, the index, the value and the bound.
+
+    Notes
+    -----
+    Sums are float64. Allocates about 10 bytes for each hypothesis beside the results (14 for half precision on the host; for
+    scores on a GPU, 8 there). On a GPU it waits once, and only for risks or lengths that lie on the device.
+
+    A score is minus a loss, so the gradient goes back with its sign turned. With the hypotheses of all lists one after another,
+    `index` naming the encoder row of each::
+
+        loss, vjp = joint_transducer_loss_vjp(encoder, predictor, weight, bias, hypotheses, encoder_lengths, hypothesis_lengths,
+                                              encoder_index=index)
+        real = np.arange(N) < lengths[:, None]
+        scores = np.zeros((B, N), loss.dtype)
+        scores[real] = -loss + lm_scale * lm_score
+        risk, grad_scores = minimum_bayes_risk(scores, risks, lengths)
+        gradients = vjp(-grad_scores[real])
+    """
+    problem = read_risk(scores, risks, lengths, scale)
+    device = problem.device
+    with device.active():
+        risk, grad_scores = device.empty(len(problem.scores), problem.dtype), device.empty(problem.scores.shape, problem.dtype)
+        risks, lengths = device.upload(None, problem.risks, problem.lengths)
+        expected_risk(problem.scores, risks, lengths, problem.scale, risk, grad_scores)
+        device.keep(scores, problem.scores, risks, lengths)
+        return arrays.give_back(risk, scores), arrays.give_back(grad_scores, scores)
