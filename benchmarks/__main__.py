@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import bounds, decode, joint, logits, memory, samplers, sharpness, startup, table
+from . import bounds, decode, joint, logits, memory, samplers, sharpness, startup, table, three_stage
 from .gpu import command as gpu
 
 
@@ -15,7 +15,7 @@ def main() -> None:
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
-    for name, module in (("samplers", samplers), ("decode", decode)):
+    for name, module in (("samplers", samplers), ("decode", decode), ("three_stage", three_stage)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=module.SIZES, default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")

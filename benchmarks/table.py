@@ -94,6 +94,20 @@ def samplers_table() -> str:
     return "\n".join(lines + [f"| {name} | {row['ratio']:.3g} |" for name, row in record["draws"].items()])
 
 
+def steps_table() -> str:
+    """Steps of the three stages."""
+    lines = ["| loss and all gradients, or alignment | time, dense full sum = 1 |", "|---|---:|"]
+    return "\n".join(lines + [f"| {name} | {row['ratio']:.3f} |" for name, row in newest("three_stage")["steps"].items()])
+
+
+def long_table() -> str:
+    """Alignments of long audio."""
+    lines = ["| | cells | growth, MB | seconds | one matrix product = 1 |", "|---|---:|---:|---:|---:|"]
+    for name, row in newest("three_stage")["long"].items():
+        lines.append(f"| {name} | {row['cells']:,} | {row['growth'] / 1e6:.0f} | {row['seconds']:.1f} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
 def study_table(name: str, part: str) -> str:
     """What a study wrote."""
     record = newest(f"study {name}")

@@ -192,15 +192,20 @@ def test_the_summary_fits_into_the_end_of_a_log():
     rows = ["three GEMMs", *(f"{kind}, {limit}" for kind in problems.KINDS for limit in losses.LIMITS)]
     joint = {name: {"rows": dict.fromkeys(rows, number), "untrained, occupied": 0.3} for name in problems.JOINT}
     stages = {f"case {n}": {"rows": {f"kernel_number_{k}": {**number, "share": k / 50} for k in range(15)}} for n in range(6)}
+    steps = {"steps trained-like": {"rows": {f"step {n}": number for n in range(15)}}, "long alignment": {"error": "other score"}}
+    sampled = {"same ids": {"draws": 7, "different": 0}, "draw": {"rows": {"sample_vocabulary": number}}}
     measured = {"check": {"oracle": {"joint": 1e-7, "took": 1.0}}, "device": {"copy": {"error": "x"}},
                 "logits": logits, "joint float32": joint, "joint bfloat16": {"error": "exit code 1: gone"}, "joint tf32": joint,
-                "stages": stages, "headline float32": {"float32": {**number, "inputs": 1, "error": "too much"}},
+                "stages": stages, "sampled": sampled, "three_stage": steps,
+                "headline float32": {"float32": {**number, "inputs": 1, "error": "too much"}},
                 "headline bfloat16": {"not_measured": "out of time"}}  # fmt: skip
     tests = {"error": "exit code 1", "failed": 2, "passed": 3, "seconds": 9.0, "last_lines": ["E  assert 1 == 2"]}
     text = tables.summary({"tests": tests, "sections": measured})
     assert len(text) < 12_000 and max(map(len, text.splitlines())) < 150
-    for said in ("FAILED", "assert 1 == 2", "exit code 1: gone", "too much", "out of time", "default, untrained", "copy"):
+    for said in ("FAILED", "assert 1 == 2", "exit code 1: gone", "too much", "out of time", "default, untrained", "copy",
+                 "sample_vocabulary", "step 14", "other score"):  # fmt: skip
         assert said in text
+    assert set(measured) == set(gpu.SECTIONS)
     assert "kernel_number_14" in text and "kernel_number_0 " not in text
 
 

@@ -37,6 +37,7 @@ SECTIONS = {
     "joint float32": Section(("joint", "float32"), 80, {}),
     "joint bfloat16": Section(("joint", "bfloat16"), 80, {}),
     "sampled": Section(("sampled",), 90, {}),
+    "three_stage": Section(("three_stage",), 60, {}),
     "stages": Section(("stages",), 60, {}),
     "joint tf32": Section(("joint", "tf32"), 80, {"CUPY_TF32": "1"}),
     "headline bfloat16": Section(("headline", "bfloat16"), 90, {}),

@@ -20,7 +20,7 @@ import lattice
 from lattice import arrays
 
 from .. import shapes
-from . import device, losses, problems, sampled, stages, timing
+from . import device, losses, problems, sampled, stages, three_stage, timing
 
 HEADLINE = {"B": 1024, "T": 1000, "U": 100, "V": 1024, "H": 512}
 HEADLINE_POOL, HEADLINE_LIMIT = 3_000_000_000, 64 << 20
@@ -163,7 +163,7 @@ def headline_case(dtype: str, B: int, T: int, U: int, V: int, H: int) -> dict:
 
 SECTIONS = {
     "check": check, "device": device.device, "headline": headline, "logits": losses.logits, "joint": losses.joint,
-    "stages": stages.stages, "sampled": sampled.sampled,
+    "stages": stages.stages, "sampled": sampled.sampled, "three_stage": three_stage.three_stage,
 }  # fmt: skip
 
 if __name__ == "__main__":
