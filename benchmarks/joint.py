@@ -19,12 +19,12 @@ LIMITS = {"256 MiB": 256 << 20, "64 MiB": 64 << 20}
 
 def check() -> float:
     """Largest deviation of the gradients from the float64 oracle on a small problem, relative to the largest entry."""
-    from tests import oracle
+    from tests import joint_oracle
 
     problem = shapes.untrained(2, 12, 5, 20, 16)
     _, ours = lattice.joint_transducer_loss_and_grad(*problem)
     wide = [array.astype(np.float64) for array in problem[:4]]
-    _, truth = oracle.joint_loss_and_grad(*wide, *problem[4:])
+    _, truth = joint_oracle.joint_loss_and_grad(*wide, *problem[4:])
     worst = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(ours, truth))
     if worst > 1e-5:
         raise RuntimeError(f"gradients are {worst:.1e} from the oracle: not worth timing")

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from tests import oracle
+from tests import joint_oracle, oracle
 from tests.problems import GARBAGE_IDS
 
 ROWS = 997
@@ -86,7 +86,7 @@ class DecodeProblem:
         ids, blank = self.ids(b)
         weight = self.weight[ids].astype(dtype)
         bias = 0 if self.bias is None else self.bias[ids].astype(dtype)
-        function, _ = oracle.ACTIVATIONS[self.activation]
+        function, _ = joint_oracle.ACTIVATIONS[self.activation]
         predictor = self.predictor.vector([blank, *prefix])
         return function(self.encoder[b, t].astype(dtype) + predictor.astype(dtype)) @ weight.T + bias
 

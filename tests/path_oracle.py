@@ -5,7 +5,7 @@ Imports neither `lattice` nor `samplers`. `dtype` is what everything is computed
 
 import numpy as np
 
-from tests import oracle
+from tests import joint_oracle, oracle
 
 
 def best_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=None, dtype=np.float64):
@@ -106,7 +106,7 @@ def joint_path_loss_and_grad(
     topology="monotonic", label_smoothing=0.0, label_scale=0.0, focal=0.0, vocabulary=None, vocabulary_lengths=None,
     grad_loss=None, dtype=np.float64,
 ):  # fmt: skip
-    """Loss and gradients along the alignments of a batch, as `oracle.through_joint` returns them."""
+    """Loss and gradients along the alignments of a batch, as `joint_oracle.through_joint` returns them."""
 
     def of_logits(n, logits, labels, blank):
         return path_loss_and_grad(
@@ -114,7 +114,7 @@ def joint_path_loss_and_grad(
             label_scale=label_scale, focal=focal, grad_loss=1 if grad_loss is None else grad_loss[n], dtype=dtype,
         )  # fmt: skip
 
-    return oracle.through_joint(
+    return joint_oracle.through_joint(
         of_logits, encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank=blank, activation=activation,
         vocabulary=vocabulary, vocabulary_lengths=vocabulary_lengths, dtype=dtype,
     )  # fmt: skip

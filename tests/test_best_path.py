@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 import lattice
-from tests import compare, oracle, path_oracle, problems
+from tests import compare, joint_oracle, oracle, path_oracle, problems
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, logits_problem, name_of, random_frames
 
 
@@ -36,7 +36,7 @@ def of_each(problem, function, dtype):
             of_logits(n, problem.logits[n, :t, : u + 1].astype(dtype), problem.targets[n, :u], problem.blank)
         return found
     options = {name: value for name, value in problem.options.items() if name not in ("topology", "bounds")}
-    oracle.through_joint(of_logits, *problem.args, **options, dtype=dtype)
+    joint_oracle.through_joint(of_logits, *problem.args, **options, dtype=dtype)
     return found
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lattice
-from tests import compare, oracle, problems
+from tests import compare, joint_oracle, oracle, problems
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, joint_problem, name_of
 
 NAMES = ("encoder", "predictor", "weight", "bias")
@@ -35,7 +35,7 @@ def gradient_scale(problem, loss, grad_loss=None):
 def check(problem, *, posterior_floor=0.0, memory_limit=256 << 20, **extra):
     """Both doors against the oracle; returns what they gave."""
     truth, naive = oracle.truth_and_naive(
-        oracle.joint_loss_and_grad, problem.weight.dtype, *problem.args, **problem.options, **extra
+        joint_oracle.joint_loss_and_grad, problem.weight.dtype, *problem.args, **problem.options, **extra
     )
     cost = {"posterior_floor": posterior_floor, "memory_limit": memory_limit}
     loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, **cost, **extra)

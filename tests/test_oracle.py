@@ -5,7 +5,7 @@ from math import comb, log
 import numpy as np
 import pytest
 
-from tests import oracle, problems
+from tests import joint_oracle, oracle, problems
 
 TOPOLOGIES = problems.TOPOLOGIES
 
@@ -153,7 +153,7 @@ def test_float32_is_float32_throughout():
     assert loss.dtype == grad.dtype == np.float64
     assert loss32.dtype == grad32.dtype == np.float32
     assert 1e-9 < np.abs(grad - grad32).max() < 1e-5
-    loss32, grads = oracle.joint_loss_and_grad(*joint.args, **joint.options, dtype=np.float32)
+    loss32, grads = joint_oracle.joint_loss_and_grad(*joint.args, **joint.options, dtype=np.float32)
     assert loss32.dtype == np.float32
     assert all(grad.dtype == np.float32 for grad in grads)
 
@@ -173,7 +173,7 @@ def test_joint_gradients_are_finite_differences(case):
     problem = problems.joint_problem(11, batch=3, frames=3, labels=2, vocab=4, width=3, dtype=np.float64, **case)
     rng = np.random.default_rng(0)
     upstream = rng.standard_normal(len(problem.targets))
-    loss, grads = oracle.joint_loss_and_grad(*problem.args, **problem.options, grad_loss=upstream)
+    loss, grads = joint_oracle.joint_loss_and_grad(*problem.args, **problem.options, grad_loss=upstream)
     assert np.isfinite(loss).all()
     for position in range(4):
         array = problem.args[position]
@@ -183,7 +183,7 @@ def test_joint_gradients_are_finite_differences(case):
 
         def weighted(x, position=position):
             args = [*problem.args[:position], x, *problem.args[position + 1 :]]
-            return upstream @ oracle.joint_loss_and_grad(*args, **problem.options)[0]
+            return upstream @ joint_oracle.joint_loss_and_grad(*args, **problem.options)[0]
 
         expected = np.zeros_like(array)
         real = ~np.isnan(array)
@@ -194,7 +194,7 @@ def test_joint_gradients_are_finite_differences(case):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_joint_is_the_loss_of_its_logits(topology):
     problem = problems.joint_problem(4, topology=topology, dtype=np.float64)
-    loss, _ = oracle.joint_loss_and_grad(*problem.args, **problem.options)
+    loss, _ = joint_oracle.joint_loss_and_grad(*problem.args, **problem.options)
     logits = np.tanh(problem.encoder[:, :, None] + problem.predictor[:, None]) @ problem.weight.T + problem.bias
     expected, _ = oracle.batch_loss_and_grad(logits, *problem.args[4:], topology=topology)
     np.testing.assert_allclose(loss, expected, rtol=1e-12)

@@ -67,14 +67,14 @@ def check(report) -> None:
 
 
 def oracle_case(dtype: str, bound: float) -> dict:
-    from tests import oracle
+    from tests import joint_oracle, oracle
 
     real = problems.real_dtype(dtype)
     problem = problems.joint(problems.full(2, 12, 5, 20, 16), "untrained", real)
     on_host = [array.get() for array in problem]
     wide = [array.astype(np.float64) for array in on_host[:4]]
     _, ours = lattice.joint_transducer_loss_and_grad(*problem)
-    _, truth = oracle.joint_loss_and_grad(*wide, *on_host[4:])
+    _, truth = joint_oracle.joint_loss_and_grad(*wide, *on_host[4:])
     worst = {"joint": max(deviation(a, b) for a, b in zip(ours, truth))}
     logits = shapes.logits_of(shapes.Joint(*wide, *on_host[4:])).astype(real)
     _, ours = lattice.transducer_loss_and_grad(problems.device().upload(None, logits)[0], *problem[4:])

@@ -5,7 +5,7 @@ from _pytest.fixtures import FixtureFunctionDefinition
 
 import lattice
 from tests import (
-    oracle,
+    joint_oracle,
     test_alignments,
     test_alignments_inputs,
     test_alignments_laws,
@@ -46,7 +46,7 @@ def doors_on_the_device(there):
     with pytest.MonkeyPatch.context() as patch:
         for name, door in there.doors().items():
             patch.setattr(lattice, name, door)
-        patch.setattr(oracle, "ROUNDED_OPERANDS", {"bfloat16"})
+        patch.setattr(joint_oracle, "ROUNDED_OPERANDS", {"bfloat16"})
         yield
 
 
