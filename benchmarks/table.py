@@ -121,7 +121,8 @@ STUDIES = {
 }  # fmt: skip
 STUDY_TABLES = {name: functools.partial(study_table, *what) for name, what in STUDIES.items()}
 PAGES = {ROOT / "README.md": {"cpu": cpu_table, "gpu": gpu_table},
-         ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES}}  # fmt: skip
+         ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
+         ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table}}  # fmt: skip
 
 
 def filled(text: str, tables: dict) -> str:

@@ -17,10 +17,15 @@ from benchmarks import table
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/sampled_softmax.md"])
-def test_every_python_block_runs(page):
+def python_blocks(page, *, torch=False):
+    """What a page shows in Python, with torch or without."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
-    names = {}
+    return [block for block in blocks if ("import torch" in block) == torch]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sampled_softmax.md", "docs/three_stage.md"])
+def test_every_python_block_runs(page):
+    blocks, names = python_blocks(page), {}
     for block in blocks:
         exec(block, names)
     assert blocks and np.isfinite(names["loss"]).all()
@@ -59,6 +64,7 @@ def test_benchmarks_run_at_smoke_size(tmp_path):
         ["memory", "--case", "smoke"],
         ["samplers", "--shape", "smoke", "--rounds", "1"],
         ["decode", "--shape", "smoke", "--rounds", "1"],
+        ["three_stage", "--shape", "smoke", "--rounds", "1"],
     ):
         record = tmp_path / f"{arguments[0]}.json"
         command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(record)]
