@@ -14,7 +14,7 @@ from .transducer import transducer_loss_and_grad
 def warm_up(*dtypes, device="cpu") -> None:
     """Compile every kernel of the losses and gradients, or load it from numba's cache on disk.
 
-    The first call of a function compiles what it needs: about 11 s in all for one dtype on a two-core machine, and under a second
+    The first call of a function compiles what it needs: about 15 s in all for one dtype on a two-core machine, and under a second
     once the results are cached (README, "First call"). Calling this at start-up moves that out of the first training step.
     With "cuda" it is the current device that is warmed up.
 
