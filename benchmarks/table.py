@@ -108,21 +108,26 @@ def long_table() -> str:
     return "\n".join(lines)
 
 
-def study_table(name: str, part: str) -> str:
+def study_table(benchmark: str, part: str) -> str:
     """What a study wrote."""
-    record = newest(f"study {name}")
+    record = newest(benchmark)
     return MISSING if record is None else "\n".join(record[part])
 
 
 STUDIES = {
-    "espeak": ("espeak 1000 units 1500 steps", "table"), "long": ("espeak 1000 units 3000 steps", "table"),
-    "bias": ("espeak 1000 units 3000 steps", "bias"), "festvox": ("festvox 300 units 1000 steps", "table"),
-    "characters": ("festvox characters units 800 steps", "table"),
+    "espeak": ("study espeak 1000 units 1500 steps", "table"), "long": ("study espeak 1000 units 3000 steps", "table"),
+    "bias": ("study espeak 1000 units 3000 steps", "bias"), "festvox": ("study festvox 300 units 1000 steps", "table"),
+    "characters": ("study festvox characters units 800 steps", "table"),
 }  # fmt: skip
 STUDY_TABLES = {name: functools.partial(study_table, *what) for name, what in STUDIES.items()}
+PIPELINES = {
+    f"{units} {part}": functools.partial(study_table, f"three stages festvox {units}", part)
+    for units, parts in (("characters", ("table", "memory", "risk")), ("phones", ("table", "risk", "alignment")))
+    for part in parts
+}
 PAGES = {ROOT / "README.md": {"cpu": cpu_table, "gpu": gpu_table},
          ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
-         ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table}}  # fmt: skip
+         ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES}}  # fmt: skip
 
 
 def filled(text: str, tables: dict) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 import lattice
 from lattice import arrays
+from lattice.devices import device_of
 
 from . import record, shapes
 
@@ -39,7 +40,9 @@ def risk_step(problem: shapes.Joint, hypotheses: int, rng):
     row = np.repeat(np.arange(B), hypotheses)
     kept = np.sort(rng.permuted(np.tile(np.arange(U), (len(row), 1)), axis=1)[:, : U - 1], axis=1)
     targets = np.take_along_axis(problem.targets[row], kept, axis=1)
-    predictor = problem.predictor[row][:, :U]
+    predictor = device_of(problem.predictor).empty((len(row), U, problem.predictor.shape[2]), problem.predictor.dtype)
+    for n in range(hypotheses):
+        predictor[n::hypotheses] = problem.predictor[:, :U]
     lengths = problem.encoder_lengths[row], np.full(len(row), U - 1)
     risks, count = rng.integers(1, 5, (B, hypotheses)), np.full(B, hypotheses)
 
