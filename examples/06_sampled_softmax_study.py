@@ -13,9 +13,7 @@ Encoder, predictor and their gradients are plain NumPy (`speech/`); needs `pip i
 """
 
 import argparse
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from sampled_softmax.rows import Row, study_rows
 from sampled_softmax.train import run_once
 from speech.corpus import load_corpus
 from speech.espeak import Voice
+from speech.runs import run_all
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -59,31 +58,9 @@ def run(args: argparse.Namespace, row: Row, seed: int, steps_done) -> dict:
         return run_once(path_of(args, row, seed), row, seed, load(args), options, steps_done.put)
 
 
-def run_all(args: argparse.Namespace, rows: list[Row]) -> dict[str, list[dict]]:
-    """All rows with all seeds, some runs at a time; results by the row's name, in the order of the seeds."""
-    os.environ["NUMBA_NUM_THREADS"] = "1"
-    spawn = multiprocessing.get_context("spawn")
-    todo = [(row, seed) for seed in range(args.seeds) for row in rows]
-    left = sum(not path_of(args, row, seed).exists() for row, seed in todo)
-    with (
-        spawn.Manager() as manager,
-        ProcessPoolExecutor(args.jobs, mp_context=spawn) as pool,
-        tqdm(total=left * args.steps, unit="step", dynamic_ncols=True) as progress,
-    ):
-        steps_done = manager.Queue()
-        futures = {key: pool.submit(run, args, *key, steps_done) for key in todo}
-        for future in futures.values():
-            future.add_done_callback(lambda future: steps_done.put(None))
-        finished = 0
-        while finished < len(todo):
-            loss = steps_done.get()
-            if loss is None:
-                finished += 1
-                progress.set_postfix(runs=f"{finished}/{len(todo)}")
-            else:
-                progress.update()
-        results = {key: future.result() for key, future in futures.items()}
-    return {row.name: [results[row, seed] for seed in range(args.seeds)] for row in rows}
+def steps_left(args: argparse.Namespace, rows: list[Row]) -> int:
+    """Steps of the runs that are not done yet."""
+    return args.steps * sum(not path_of(args, row, seed).exists() for seed in range(args.seeds) for row in rows)
 
 
 def bias_sizes(sizes: list[int], vocab_size: int) -> list[int]:
@@ -124,7 +101,7 @@ def main() -> None:
     args = read_arguments()
     rows = study_rows(args.sizes)
     train_set, held_out, units = load(args)  # first, so that the processes of the runs find the features on the disk
-    runs_of = run_all(args, rows)
+    runs_of = run_all(args, run, rows, steps_left(args, rows))
     parameters_of = {}
     for row in rows:
         with np.load(path_of(args, row, 0).with_suffix(".npz")) as arrays:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 from speech.batches import batches
-from speech.corpus import Utterances, alignable, load_corpus
+from speech.corpus import Utterances, alignable, alignable_rows, load_corpus, record_phones
 from speech.features import FLOOR, log_mel, mean_and_deviation, stack_frames
 from speech.units import SymbolUnits, train_units
 
@@ -145,6 +145,7 @@ def test_a_unit_sounds_alike_wherever_it_is():
 def test_utterances_with_too_many_labels_cannot_be_aligned():
     targets = [np.array(labels, np.int32) for labels in ([1, 2, 3], [1, 2, 2], [1, 2], [2, 2], [])]
     utterances = Utterances([np.zeros((3, 2), np.float32)] * 3 + [np.zeros((2, 2), np.float32)] * 2, targets, list("abcde"))
+    assert alignable_rows(utterances) == [0, 2, 4]
     assert alignable(utterances).texts == ["a", "c", "e"]
     assert [target.tolist() for target in alignable(utterances).targets] == [[1, 2, 3], [1, 2], []]
 
@@ -166,6 +167,27 @@ def test_a_corpus_of_sounds_is_read_once(tmp_path):
         np.testing.assert_array_equal(frames, same)
     with pytest.raises(ValueError, match="festvox has 4 utterances, fewer than 2 and 3 held out"):
         load_corpus("festvox", **settings, held_out=3)
+
+
+def test_phones_are_units(tmp_path):
+    rng = np.random.default_rng(3)
+    files = {f"./wav/ru_{k}.wav": wave_bytes(rng.integers(-9000, 9000, 4000)) for k in range(3)}
+    files["./etc/txt.done.data"] = b'( ru_0 "a" )\n( ru_1 "b" )\n( ru_2 "c" )\n'
+    for k, phones in enumerate(("pau b ay pau", "ay s pau s", "pau s b")):
+        lines = (f"{0.1 * (n + 1):.5f} 125 {phone}" for n, phone in enumerate(phones.split()))
+        files[f"./lab/ru_{k}.lab"] = "\n".join(["#", *lines]).encode()
+    deb = write_deb(tmp_path / "festvox-ru_1_all.deb", files)
+    settings = {"data": tmp_path, "cache": tmp_path / "cache", "utterances": 2, "held_out": 1, "bands": 8}
+    train, held_out, units = load_corpus("festvox", **settings, units="phones")
+    assert (train.texts, held_out.texts, units.symbols) == (["b ay", "ay s s"], ["s b"], ["ay", "b", "s"])
+    assert [target.tolist() for target in train.targets] == [[2, 1], [1, 3, 3]]
+    deb.unlink()
+    again, _, _ = load_corpus("festvox", **settings, units="phones")
+    assert again.texts == train.texts
+    phones = record_phones(data=tmp_path, cache=tmp_path / "cache")
+    assert [phone.name for phone in phones[0]] == ["b", "ay"] and phones[0][1].begin == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="only \"festvox\" has phones, not 'generated'"):
+        load_corpus("generated", units="phones")
 
 
 def test_corpora_have_names():

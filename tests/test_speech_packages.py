@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 from speech import debian, espeak
 from speech.debian import package_file, package_members
 from speech.espeak import VOICES, Line, cast_voices, synthesise
-from speech.festvox import clean_transcript, read_festvox
+from speech.festvox import Phone, clean_transcript, read_festvox, read_labels, read_phones
 from speech.text import read_sentences
 
 FILES = {"./usr/share/a.txt": b"one", "./usr/share/b.bin": bytes(range(256)) * 40, "./usr/c.txt": b""}
@@ -115,6 +115,22 @@ def test_festvox_joins_texts_and_sounds(tmp_path):
     files["./voice/wav/ru_0001.wav"] = wave_bytes(samples[0], 8000)
     with pytest.raises(ValueError, match=r"ru_0001\.wav has .* \(1, 2, 8000\), not \(1, 2, 16000\)"):
         read_festvox(write_deb(tmp_path / "festvox-ru_1_all.deb", files))
+
+
+def test_festvox_has_phones_with_times(tmp_path):
+    files = {
+        "./voice/lab/ru_0002.lab": b"#\n0.10000 125 pau\n0.15000 125 k\n0.20000 125 pau\n0.32000 125 ay\n0.40000 125 pau\n",
+        "./voice/etc/txt.done.data": b'( ru_0002 "b" )\n( ru_0001 "a" )\n',
+        "./voice/lab/ru_0001.lab": b"#\n0.05000 125 a\n0.09000 125 a\n",
+        "./voice/lab/ru_0003.lab": b"#\n0.05000 125 x\n",
+    }
+    first, second = read_phones(write_deb(tmp_path / "festvox-ru_1_all.deb", files))
+    assert first == [Phone("a", 0.0, 0.05), Phone("a", 0.05, 0.09)]
+    assert second == [Phone("k", 0.1, 0.15), Phone("ay", 0.2, 0.32)]
+    with pytest.raises(ValueError, match=r"x\.lab begins with '0.1 125 a', not with '#'"):
+        read_labels(b"0.1 125 a\n", "x.lab")
+    with pytest.raises(ValueError, match=r"x\.lab has 'b' end at 0.1 s, not after 0.1 s"):
+        read_labels(b"#\n0.1 125 a\n0.1 125 b\n", "x.lab")
 
 
 def test_transcripts_keep_letters_only():

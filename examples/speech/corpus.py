@@ -14,7 +14,7 @@ from .espeak import VOICES, Voice, cast_voices, synthesise
 from .features import log_mel, mean_and_deviation, stack_frames
 from .festvox import PACKAGE as FESTVOX
 from .festvox import SAMPLING_RATE as FESTVOX_RATE
-from .festvox import read_festvox
+from .festvox import Phone, read_festvox, read_phones
 from .generated import generate, unit_names
 from .text import PACKAGES, read_sentences
 from .units import SymbolUnits, Units, train_units
@@ -41,14 +41,23 @@ class Utterances(NamedTuple):
     texts: list[str]
 
 
-def alignable(utterances: Utterances) -> Utterances:
-    """Those that CTC can align: a frame for each label, and one more between two that are equal."""
-    rows = [
+def alignable_rows(utterances: Utterances) -> list[int]:
+    """The places of those that CTC can align: a frame for each label, and one more between two that are equal."""
+    return [
         row
         for row, (frames, target) in enumerate(zip(utterances.features, utterances.targets))
         if len(frames) >= len(target) + np.count_nonzero(target[1:] == target[:-1])
     ]
+
+
+def take(utterances: Utterances, rows: list[int]) -> Utterances:
+    """The utterances at some places."""
     return Utterances(*([column[row] for row in rows] for column in utterances))
+
+
+def alignable(utterances: Utterances) -> Utterances:
+    """Those that CTC can align."""
+    return take(utterances, alignable_rows(utterances))
 
 
 def recorded_once(cache: Path, name: str, recipe: dict, record: Callable[[], Recorded]) -> Recorded:
@@ -100,6 +109,18 @@ def record_festvox(*, data: Path | None, cache: Path, bands: int) -> Recorded:
     return recorded_once(cache, "festvox", {"bands": bands}, record)
 
 
+def record_phones(*, data: Path | None, cache: Path) -> list[list[Phone]]:
+    """The phones of all sentences of festvox-ru with their times, kept in `cache`."""
+    path = cache / "festvox-phones.json"
+    if not path.exists():
+        phones = read_phones(package_file(FESTVOX, cache / "debian", data=data))
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished.json")
+        unfinished.write_text(json.dumps(phones))
+        unfinished.rename(path)
+    return [[Phone(*phone) for phone in sentence] for sentence in json.loads(path.read_text())]
+
+
 def load_corpus(
     name: str,
     *,
@@ -124,9 +145,9 @@ def load_corpus(
         Folder with the Debian packages, so that nothing is downloaded.
     cache : Path
         Keeps the packages and the features, which are computed at the first call; "generated" uses no disk.
-    units : int or "characters"
+    units : int, "characters" or "phones"
         A number of pieces of words, found in the training transcripts. For "generated" the size of its inventory, which has no
-        characters.
+        characters. Only "festvox" has phones: the texts are their names then, without pauses.
     utterances, held_out : int, optional
         How many; the defaults are in `DEFAULT_SIZES`.
     seed : int
@@ -160,6 +181,8 @@ def load_corpus(
     wanted = {"utterances": utterances, "held_out": held_out, "stack": stack}
     size = DEFAULT_SIZES[name]._replace(**{key: value for key, value in wanted.items() if value is not None})
     count = size.utterances + size.held_out
+    if units == "phones" and name != "festvox":
+        raise ValueError(f'only "festvox" has phones, not {name!r}')
     if name == "espeak":
         texts, features = record_espeak(count, data=data, cache=cache, seed=seed, bands=bands, words=words, voices=voices)
     elif name == "festvox":
@@ -170,10 +193,14 @@ def load_corpus(
         texts, features = generate(count, units=units, bands=bands, seed=seed)
     if count > len(texts):
         raise ValueError(f"{name} has {len(texts)} utterances, fewer than {size.utterances} and {size.held_out} held out")
+    if units == "phones":
+        texts = [" ".join(phone.name for phone in sentence) for sentence in record_phones(data=data, cache=cache)]
     # The held-out part is taken from the end: of festvox-ru, that is another page of another book.
     parts = slice(size.utterances), slice(len(texts) - size.held_out, None)
     if name == "generated":
         units = SymbolUnits(unit_names(units), separator=" ")
+    elif units == "phones":
+        units = SymbolUnits(sorted(set(" ".join(texts[parts[0]]).split())), separator=" ")
     else:
         units = train_units(units, texts[parts[0]])
     mean, deviation = mean_and_deviation(features[parts[0]])

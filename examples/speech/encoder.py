@@ -166,7 +166,7 @@ def encoder_forward(
 def encoder_backward(
     parameters: Arrays,
     saved: Saved,
-    grad_encoder: np.ndarray,
+    grad_encoder: np.ndarray | None,
     grad_ctc_logits: np.ndarray | None = None,
     grad_intermediate: tuple[np.ndarray | None, ...] | None = None,
 ) -> Arrays:
@@ -176,7 +176,8 @@ def encoder_backward(
     ----------
     parameters : dict of arrays
     saved : Saved
-    grad_encoder : (B, T, H)
+    grad_encoder : (B, T, H) or None
+        None where there is no transducer, but a CTC model.
     grad_ctc_logits : (B, T, V), optional
         None without a CTC loss.
     grad_intermediate : tuple of (B, T, V) or None, optional
@@ -185,13 +186,15 @@ def encoder_backward(
     Returns
     -------
     dict of arrays
-        Those of the CTC layer are zero if no gradient reaches it.
+        Those of the CTC layer are zero if no gradient reaches it; without `grad_encoder`, its layer has none.
     """
     frames, real, blocks, readings, head_saved = saved
     grads = {name: np.zeros_like(parameters[name]) for name in ("ctc.weight", "ctc.bias")}
     grad_readings = dict(zip(readings, grad_intermediate or [None] * len(readings), strict=True))
-    grad_normed, *encoder = linear_backward(head_saved[1], parameters["encoder.weight"], grad_encoder * real)
-    add_grads(grads, "encoder", *encoder)
+    grad_normed = np.zeros_like(head_saved[1])
+    if grad_encoder is not None:
+        grad_normed, *encoder = linear_backward(head_saved[1], parameters["encoder.weight"], grad_encoder * real)
+        add_grads(grads, "encoder", *encoder)
     grad = head_backward(parameters, head_saved, real, grad_normed, grad_ctc_logits, grads)
     for block in reversed(range(len(blocks))):
         if block in readings:

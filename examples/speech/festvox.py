@@ -13,6 +13,7 @@ from .debian import package_members
 PACKAGE = "festvox-ru"
 SAMPLING_RATE = 16_000
 SENTENCE = re.compile(r'\(\s*(\S+)\s+"((?:[^"\\]|\\.)*)"\s*\)')
+PAUSE = "pau"
 
 
 class Recording(NamedTuple):
@@ -21,6 +22,14 @@ class Recording(NamedTuple):
     id: str
     text: str
     samples: np.ndarray
+
+
+class Phone(NamedTuple):
+    """A phone as it was spoken, from one time to another, in seconds."""
+
+    name: str
+    begin: float
+    end: float
 
 
 def clean_transcript(text: str) -> str:
@@ -60,3 +69,40 @@ def read_festvox(deb: Path) -> list[Recording]:
         elif name.endswith("/txt.done.data"):
             transcripts = content.decode()
     return [Recording(id, clean_transcript(text), samples[id]) for id, text in sorted(SENTENCE.findall(transcripts))]
+
+
+def read_labels(content: bytes, name: str) -> list[Phone]:
+    """The phones of a label file, without the pauses between them: after a line `#`, lines `end_time 125 phone`."""
+    phones, begin = [], 0.0
+    header, *lines = content.decode().splitlines()
+    if header != "#":
+        raise ValueError(f"{name} begins with {header!r}, not with '#'")
+    for line in lines:
+        end, _, phone = line.split()
+        if float(end) <= begin:
+            raise ValueError(f"{name} has {phone!r} end at {end} s, not after {begin} s")
+        phones.append(Phone(phone, begin, float(end)))
+        begin = float(end)
+    return [phone for phone in phones if phone.name != PAUSE]
+
+
+def read_phones(deb: Path) -> list[list[Phone]]:
+    """The phones of all sentences, in the order of `read_festvox`.
+
+    Parameters
+    ----------
+    deb : Path
+        The package's file.
+
+    Returns
+    -------
+    list of lists of Phone
+        50 different ones in 620 sentences.
+    """
+    labels, transcripts = {}, ""
+    for name, content in package_members(deb):
+        if name.endswith(".lab"):
+            labels[Path(name).stem] = read_labels(content, name)
+        elif name.endswith("/txt.done.data"):
+            transcripts = content.decode()
+    return [labels[id] for id, _ in sorted(SENTENCE.findall(transcripts))]
