@@ -122,7 +122,7 @@ STUDIES = {
 STUDY_TABLES = {name: functools.partial(study_table, *what) for name, what in STUDIES.items()}
 PIPELINES = {
     f"{units} {part}": functools.partial(study_table, f"three stages festvox {units}", part)
-    for units, parts in (("characters", ("table", "memory", "risk")), ("phones", ("table", "risk", "alignment")))
+    for units, parts in (("characters", ("table", "goal", "memory", "risk")), ("phones", ("table", "goal", "risk", "alignment")))
     for part in parts
 }
 PAGES = {ROOT / "README.md": {"cpu": cpu_table, "gpu": gpu_table},
