@@ -3,6 +3,7 @@
 import io
 import re
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,17 @@ def read_wave(content: bytes, name: str) -> np.ndarray:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
+def read_sentences(deb: Path, ending: str, read: Callable) -> list[tuple]:
+    """(id, transcript, what `read` makes of its file with that ending) of every sentence, in the order of their ids."""
+    found, transcripts = {}, ""
+    for name, content in package_members(deb):
+        if name.endswith(ending):
+            found[Path(name).stem] = read(content, name)
+        elif name.endswith("/txt.done.data"):
+            transcripts = content.decode()
+    return [(id, text, found[id]) for id, text in sorted(SENTENCE.findall(transcripts))]
+
+
 def read_festvox(deb: Path) -> list[Recording]:
     """All sentences of the corpus, in the order of their ids, which is that of the books they were read from.
 
@@ -62,13 +74,7 @@ def read_festvox(deb: Path) -> list[Recording]:
     list of Recording
         191 MB of samples.
     """
-    samples, transcripts = {}, ""
-    for name, content in package_members(deb):
-        if name.endswith(".wav"):
-            samples[Path(name).stem] = read_wave(content, name)
-        elif name.endswith("/txt.done.data"):
-            transcripts = content.decode()
-    return [Recording(id, clean_transcript(text), samples[id]) for id, text in sorted(SENTENCE.findall(transcripts))]
+    return [Recording(id, clean_transcript(text), samples) for id, text, samples in read_sentences(deb, ".wav", read_wave)]
 
 
 def read_labels(content: bytes, name: str) -> list[Phone]:
@@ -99,10 +105,4 @@ def read_phones(deb: Path) -> list[list[Phone]]:
     list of lists of Phone
         50 different ones in 620 sentences.
     """
-    labels, transcripts = {}, ""
-    for name, content in package_members(deb):
-        if name.endswith(".lab"):
-            labels[Path(name).stem] = read_labels(content, name)
-        elif name.endswith("/txt.done.data"):
-            transcripts = content.decode()
-    return [labels[id] for id, _ in sorted(SENTENCE.findall(transcripts))]
+    return [phones for _, _, phones in read_sentences(deb, ".lab", read_labels)]
