@@ -57,6 +57,11 @@ def path_of(args: argparse.Namespace, name: str, seed: int) -> Path:
     return args.out / f"{args.corpus}-{args.units}" / f"{name}-seed{seed}.json"
 
 
+def steps_left(args: argparse.Namespace, name: str, steps: int) -> int:
+    """Steps of the runs of that name which are not done yet."""
+    return steps * sum(not path_of(args, name, seed).exists() for seed in range(args.seeds))
+
+
 def options_of(args: argparse.Namespace, names: tuple[str, ...]) -> dict:
     return {name: getattr(args, name) for name in names}
 
@@ -151,8 +156,8 @@ def main() -> None:
     rows = study_rows(args.steps, args.stage_steps, args.half_stage_steps, args.control_steps, args.rates, args.ctc_weight,
                       args.band)  # fmt: skip
     corpus = load(args)  # first, so that the processes of the runs find the features on the disk
-    runs_of = run_all(args, run, rows, args.seeds * sum(stage.steps for row in rows for stage in row.stages))
-    risk = run_all(args, run_risk, rows[3:4], args.seeds * args.risk_steps)
+    runs_of = run_all(args, run, rows, sum(steps_left(args, row.name, sum(stage.steps for stage in row.stages)) for row in rows))
+    risk = run_all(args, run_risk, rows[3:4], steps_left(args, "stage 3", args.risk_steps))
     with threadpool_limits(1, user_api="blas"):
         parameters = load_state(parameters_path(path_of(args, rows[1].name, 0), 2)).parameters
         memory = measure_memory(parameters, corpus[0], options_of(args, RISK_SETTINGS))
