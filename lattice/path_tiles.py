@@ -11,7 +11,7 @@ from .inputs import JointProblem
 from .kernels.bounds import WANTED
 from .kernels.narrow import narrow, open_all
 from .kernels.occupied import list_cells
-from .kernels.path import best_path, extend, move_bytes
+from .kernels.path import best_path, extend, keep, move_bytes
 from .kernels.path_rows import path_rows, sum_rows
 from .tiles import JointTiles, Outputs
 
@@ -81,29 +81,22 @@ class AlignmentTiles(JointTiles):
         """Fill in `score` (N,) of a group's examples, in the order of work, and their rows of `best`."""
         space, index, monotonic = self.space, group.index, self.problem.targets.monotonic
         count, frames = len(group.examples), len(group.frames.example)
-        left, moves = self.paths(group)
+        left, moves = keep(space.take, count, group.frames.widest, group.frames.cells, frames)
         blank, label, _, total = state = tuple(space.take(group.frames.cells, self.dtype) for _ in range(4))
         alpha, beta = (space.take(group.frames.cells, np.float64) for _ in range(2))
         computed, counts, edges = (space.take(size, np.int64) for size in (count, frames + 1, count + 1))
-        unused, cells = space.take(count, np.float64), alpha.view(np.int64)
+        best_score, cells = space.take(count, np.float64), alpha.view(np.int64)
         computed.fill(0)
         bound_group(self, group, state)
         open_all(index, *state)
         for number in range(ROUNDS):
-            narrow(index, monotonic, blank, label, total, alpha, beta, computed, unused, last=number == ROUNDS - 1)
+            narrow(index, monotonic, blank, label, total, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
             found = list_cells(index, total, WANTED, cells, edges, counts)
             if not found[-1]:
                 break
             self.compute(group, state, cells, found)
         extend(index, 0, frames, 0, count, monotonic, blank, label, left, moves)
         best_path(index, monotonic, left, moves, group.example, score[group.begin : group.end], best)
-
-    def paths(self, group: Group):
-        """What `extend` keeps of the paths of a group."""
-        left = self.space.take((len(group.examples), 2, 2, group.frames.widest + 1), np.float64)
-        moves = self.space.take(move_bytes(group.frames.cells, len(group.frames.example)), np.uint8)
-        moves.fill(0)
-        return left, moves
 
 
 class LongAlignmentTiles(AlignmentTiles):
@@ -132,7 +125,7 @@ class LongAlignmentTiles(AlignmentTiles):
     def align(self, group: Group, score, best) -> None:
         space, frames, monotonic = self.space, group.frames, self.problem.targets.monotonic
         offset, low = frames.offset, 0
-        left, moves = self.paths(group)
+        left, moves = keep(space.take, len(group.examples), frames.widest, frames.cells, len(frames.example))
         while low < len(frames.example):
             high = int(np.searchsorted(offset, offset[low] + self.run, side="right")) - 1
             since, until = int(frames.example[low]), int(frames.example[high - 1]) + 1

@@ -8,7 +8,7 @@ from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
 from .kernels.gradient import gradient
 from .kernels.locate import locate
-from .kernels.path import best_path, extend, move_bytes
+from .kernels.path import best_path, extend, keep
 from .kernels.rows import NO_IDS
 from .staging import clear_others, staged
 
@@ -136,10 +136,9 @@ class Lattices:
     def path(self):
         """Scores of the best alignments, in the dtype that is computed in, and their frames."""
         empty, frames, targets = self.device.empty, self.frames, self.problem.targets
-        count, cells = len(self.problem.base), len(self.row)
+        count = len(self.problem.base)
         self._emit()
-        left, moves = empty((count, 2, 2, frames.widest + 1), np.float64), empty(move_bytes(cells, len(frames.example)), np.uint8)
-        moves.fill(0)
+        left, moves = keep(empty, count, frames.widest, len(self.row), len(frames.example))
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
         if count:

@@ -125,11 +125,11 @@ def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
     cells, edges = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
-    computed, unused = like(exact, N, np.int64), like(exact, N, np.float64)
+    computed, best = like(exact, N, np.int64), like(exact, N, np.float64)
     computed.fill(0)
     open_all(frames, *state)
     for number in range(rounds):
-        narrow(frames, monotonic, *state[:2], state[3], alpha, beta, computed, unused, last=number == last)
+        narrow(frames, monotonic, *state[:2], state[3], alpha, beta, best, computed, last=number == last)
         found = list_cells(frames, state[3], WANTED, cells, edges, counts)
         marked.append(fetched(cells[: found[-1]]).copy())
         if not len(marked[-1]):

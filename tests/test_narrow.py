@@ -7,7 +7,7 @@ from hypothesis import given
 import lattice
 from lattice import path, path_tiles
 from lattice.kernels.narrow import DENSE
-from lattice.kernels.path import best_path, extend, move_bytes
+from lattice.kernels.path import best_path, extend, keep
 from tests import certificate_cases, compare, problems
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 
@@ -15,7 +15,7 @@ from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 def best_of(frames, monotonic, blank, label):
     """Frames and scores of the best alignments over scores."""
     N = len(frames.labels)
-    left, moves = np.empty((N, 2, 2, frames.widest + 1)), np.zeros(move_bytes(frames.cells, len(frames.example)), np.uint8)
+    left, moves = keep(np.empty, N, frames.widest, frames.cells, len(frames.example))
     score, best = np.empty(N), np.full((N, frames.widest), -1, np.int32)
     with np.errstate(invalid="ignore"):
         extend(frames, 0, len(frames.example), 0, N, monotonic, blank, label, left, moves)

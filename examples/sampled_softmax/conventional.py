@@ -24,15 +24,16 @@ def dense_logits(encoder, predictor, weight, bias, vocabulary) -> tuple[np.ndarr
     return hidden, logits
 
 
-def conventional_joint(encoder, predictor, weight, bias, batch, vocabulary, grad_loss):
-    """Loss and gradients of the joint over dense logits; the arguments and results of `step.fused_joint`."""
+def conventional_joint(encoder, predictor, weight, bias, batch, vocabulary, grad_loss, *, topology="rnnt", bounds=None):
+    """Loss and gradients of the joint over dense logits; arguments and results of `step.fused_joint`, and the lattice."""
     hidden, logits = dense_logits(encoder, predictor, weight, bias, vocabulary)
     targets, blank = batch.targets, BLANK
     if vocabulary is not None:
         targets, blank = positions_of(vocabulary, batch.targets, batch.target_lengths), 0
     loss, grad_logits = lattice.transducer_loss_and_grad(
-        logits, targets, batch.frame_lengths, batch.target_lengths, blank=blank, grad_loss=grad_loss
-    )
+        logits, targets, batch.frame_lengths, batch.target_lengths, blank=blank, topology=topology, bounds=bounds,
+        grad_loss=grad_loss,
+    )  # fmt: skip
     B, H = len(hidden), hidden.shape[-1]
     flat, cells = grad_logits.reshape(B, -1, grad_logits.shape[-1]), hidden.reshape(B, -1, H)
     if vocabulary is None:

@@ -2,28 +2,19 @@
 
 import statistics
 import time
-import tracemalloc
+from functools import partial
 
 import numpy as np
 from speech.batches import batches
 from speech.corpus import Utterances
 from speech.encoder import Arrays
+from speech.peak import largest, peak_bytes
 
 from .conventional import conventional_joint
 from .rows import Row
 from .step import fused_joint, training_step
 
 JOINTS = {"ours": fused_joint, "conventional": conventional_joint}
-
-
-def peak_bytes(parameters: Arrays, batch, row: Row, joint) -> int:
-    """The most memory that arrays of one training step take at a time, its parameters and data aside."""
-    tracemalloc.start()
-    try:
-        training_step(parameters, batch, row, 0, joint=joint)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def measure_rows(parameters_of: dict[Row, Arrays], train_set: Utterances, batch: int, *, rounds: int = 7) -> dict[str, dict]:
@@ -36,7 +27,7 @@ def measure_rows(parameters_of: dict[Row, Arrays], train_set: Utterances, batch:
         one with dense logits.
     """
     data = list(batches(train_set, batch, np.random.default_rng(0)))[:rounds]
-    largest = max(data, key=lambda one: len(one.frames) * one.frames.shape[1] * (one.targets.shape[1] + 1))
+    most = largest(data)
     seconds = {row: [] for row in parameters_of}
     for turn, one in enumerate([data[0], *data]):
         for row, parameters in parameters_of.items():
@@ -47,6 +38,8 @@ def measure_rows(parameters_of: dict[Row, Arrays], train_set: Utterances, batch:
     found = {}
     for row, parameters in parameters_of.items():
         step, joint = (statistics.median(column) for column in zip(*seconds[row]))
-        ours, conventional = (peak_bytes(parameters, largest, row, joint) for joint in JOINTS.values())
+        ours, conventional = (
+            peak_bytes(partial(training_step, parameters, most, row, 0, joint=joint)) for joint in JOINTS.values()
+        )
         found[row.name] = {"step_seconds": step, "joint_seconds": joint, "peak_bytes": ours, "conventional_bytes": conventional}
     return found

@@ -150,9 +150,9 @@ def select_cpu(
             continue
         a, b, U = starts[n], starts[n + 1], labels[n]
         low, high = offset[a], offset[b]
-        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, blank, label, alpha)
+        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, blank, label, alpha)
         open_bounds(low, high, 1, blank, label, maximum, total)
-        upper = forward(a, b, U, first, offset, monotonic, blank, label, alpha)
+        upper = forward(a, b, U, first, offset, monotonic, False, blank, label, alpha)
         backward(a, b, U, first, offset, monotonic, blank, label, alpha, upper, 0.0, False)
         close_again(low, high, 1, blank, label, total)
         lowers[n], uppers[n] = lower, upper

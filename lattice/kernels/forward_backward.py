@@ -61,24 +61,24 @@ def joined(a, b, largest):
 
 
 @register_jitable
-def total(end, labels, first, offset, monotonic, blank, label, alpha):
-    """log_z, from the cells of the last frame."""
+def total(end, labels, first, offset, monotonic, largest, blank, label, alpha):
+    """log_z, or the largest score, from the cells of the last frame."""
     log_z = leaving(blank, alpha, end - 1, labels, first, offset)
     if monotonic:
-        log_z = log_add(log_z, leaving(label, alpha, end - 1, labels - 1, first, offset))
+        log_z = joined(log_z, leaving(label, alpha, end - 1, labels - 1, first, offset), largest)
     return log_z
 
 
 @register_jitable
-def forward(begin, end, labels, first, offset, monotonic, blank, label, alpha):
-    """Fill alpha for the frames of one example and return log_z."""
+def forward(begin, end, labels, first, offset, monotonic, largest, blank, label, alpha):
+    """Fill alpha for the frames of one example and return what `total` does; `largest` is a constant at each call."""
     for f in range(begin, end):
         low = first[f]
         for c in range(offset[f], offset[f + 1]):
             u = low + c - offset[f]
             stay = by_blank(f, begin, u, first, offset, blank, alpha)
-            alpha[c] = log_add(stay, by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha))
-    return total(end, labels, first, offset, monotonic, blank, label, alpha)
+            alpha[c] = joined(stay, by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha), largest)
+    return total(end, labels, first, offset, monotonic, largest, blank, label, alpha)
 
 
 @register_jitable
@@ -114,7 +114,7 @@ def backward(begin, end, labels, first, offset, monotonic, blank, label, alpha, 
 def forward_backward_cpu(begin, end, starts, labels, first, offset, monotonic, blank, label, alpha, log_z, posteriors, lowest):
     for n in range(begin, end):
         a, b = starts[n], starts[n + 1]
-        log_z[n] = forward(a, b, labels[n], first, offset, monotonic, blank, label, alpha)
+        log_z[n] = forward(a, b, labels[n], first, offset, monotonic, False, blank, label, alpha)
         if posteriors:
             if log_z[n] == CLOSED:
                 blank[offset[a] : offset[b]] = 0
@@ -182,7 +182,7 @@ def sums_cuda(starts, labels, first, offset, monotonic, largest, blank, label, a
             u += cuda.blockDim.x
         cuda.syncthreads()
     if cuda.threadIdx.x == 0 and not back:
-        log_z[n] = total(end, U, first, offset, monotonic, blank, label, alpha)
+        log_z[n] = total(end, U, first, offset, monotonic, largest, blank, label, alpha)
 
 
 @cuda_kernel
@@ -202,7 +202,7 @@ def posteriors_cuda(starts, labels, example, first, offset, monotonic, blank, la
 
 
 def sums(frames, monotonic, blank, label, alpha, log_z, beta=None, *, largest=False):
-    """alpha and log_z of every example on a GPU, and beta where there is room for it; with `largest` log_z is of no account."""
+    """alpha and log_z of every example on a GPU, and beta where there is room; with `largest` best scores in place of sums."""
     threads = whole_warps(frames.widest + 1, policy.LATTICE_THREADS)
     launch(sums_cuda, (len(log_z), 1 if beta is None else 2), threads, frames.starts, frames.labels, frames.first, frames.offset,
            monotonic, largest, blank, label, alpha, alpha if beta is None else beta, log_z)  # fmt: skip

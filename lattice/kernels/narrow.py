@@ -14,7 +14,7 @@ from . import launch as policy
 from .block import block_sum
 from .cells import CLOSED
 from .certify import ROUNDING, claim, count_joining, open_bounds, open_cuda
-from .forward_backward import by_blank, by_label, departing, held, larger, sums
+from .forward_backward import departing, forward, larger, sums
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 
 WINDOW = 4.0
@@ -26,25 +26,14 @@ DENSE = 0.5
 @register_jitable
 def best_through(begin, end, labels, first, offset, monotonic, blank, label, alpha, beta):
     """Fill alpha with the best score of an alignment through each cell of an example, and return that of all."""
-    for f in range(begin, end):
-        low = first[f]
-        for c in range(offset[f], offset[f + 1]):
-            u = low + c - offset[f]
-            stay = by_blank(f, begin, u, first, offset, blank, alpha)
-            alpha[c] = larger(stay, by_label(f, begin, low, u, c, first, offset, monotonic, label, alpha))
+    best = forward(begin, end, labels, first, offset, monotonic, True, blank, label, alpha)
     for f in range(end - 1, begin - 1, -1):
         for c in range(offset[f + 1] - 1, offset[f] - 1, -1):
             u = first[f] + c - offset[f]
             stay, step = departing(f, end, u, c, labels, first, offset, monotonic, blank, label, beta)
             beta[c] = larger(stay, step)
             alpha[c] += beta[c]
-    return best_of(begin, first, offset, beta)
-
-
-@register_jitable
-def best_of(begin, first, offset, beta):
-    """The best score of all: every alignment starts in the first cell."""
-    return held(beta, begin, 0, first, offset)
+    return best
 
 
 @register_jitable
@@ -88,27 +77,26 @@ def narrow_cpu(begin, end, starts, labels, first, offset, monotonic, blank, labe
 
 
 @cuda_kernel
-def narrow_cuda(starts, first, offset, total, alpha, beta, computed, last):
+def narrow_cuda(starts, offset, total, alpha, beta, best, computed, last):
     # One block an example; what it decides by is the same in all of its threads.
     sums = cuda.shared.array(WARP, np.float64)
     n, me, stride = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     low, high, known = offset[starts[n]], offset[starts[n + 1]], computed[n]
     if known < 0:
         return
-    best = best_of(starts[n], first, offset, beta)
     for c in range(low + me, high, stride):
         alpha[c] += beta[c]
-    if int(block_sum(count_joining(low + me, high, stride, total, alpha, reach(best, slack_of(best))), sums)) == 0:
+    if int(block_sum(count_joining(low + me, high, stride, total, alpha, reach(best[n], slack_of(best[n]))), sums)) == 0:
         known = -1
     else:
-        threshold = reach(best, WINDOW)
+        threshold = reach(best[n], WINDOW)
         known += int(block_sum(count_joining(low + me, high, stride, total, alpha, threshold), sums))
         claim(low + me, high, stride, total, alpha, threshold, last or known > DENSE * (high - low))
     if me == 0:
         computed[n] = known
 
 
-def narrow(frames, monotonic, blank, label, total, alpha, beta, computed, unused, *, last):
+def narrow(frames, monotonic, blank, label, total, alpha, beta, best, computed, *, last):
     """Mark the cells that have to be computed before the best alignment of an example can be known.
 
     Parameters
@@ -120,10 +108,10 @@ def narrow(frames, monotonic, blank, label, total, alpha, beta, computed, unused
         become WANTED.
     alpha, beta : (cells,) float64
         Scratch.
+    best : (examples,) float64
+        Scratch, on a GPU.
     computed : (examples,) int64
         0 before the first call; then the number of cells computed, or -1 where the best alignment needs no more.
-    unused : (examples,) float64
-        Scratch, on a GPU.
     last : bool
         Mark all cells of an example that is not done.
     """
@@ -131,6 +119,6 @@ def narrow(frames, monotonic, blank, label, total, alpha, beta, computed, unused
         sweep(narrow_cpu, len(computed), frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank, label,
               total, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)  # fmt: skip
         return
-    sums(frames, monotonic, blank, label, alpha, unused, beta, largest=True)
-    launch(narrow_cuda, len(computed), policy.SCAN_THREADS, frames.starts, frames.first, frames.offset, total, alpha, beta,
-           computed, last)  # fmt: skip
+    sums(frames, monotonic, blank, label, alpha, best, beta, largest=True)
+    launch(narrow_cuda, len(computed), policy.SCAN_THREADS, frames.starts, frames.offset, total, alpha, beta, best, computed,
+           last)  # fmt: skip

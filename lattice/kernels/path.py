@@ -5,6 +5,7 @@ into the next frame is kept in `left` (examples, 2, 2, widest + 1), the place of
 The bits of frame f begin at byte `offset[f] // 8 + f`, apart from those of other frames: threads share no byte.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
@@ -128,6 +129,13 @@ def extend(frames, low, high, since, until, monotonic, blank, label, left, moves
 def move_bytes(cells, frames):
     """Bytes that the bits of so many cells in so many frames take."""
     return cells // 8 + frames + 1
+
+
+def keep(take, examples, widest, cells, frames):
+    """`left` and `moves` of a search over so many examples, cells and frames, from `take(shape, dtype)`."""
+    left, moves = take((examples, 2, 2, widest + 1), np.float64), take(move_bytes(cells, frames), np.uint8)
+    moves.fill(0)
+    return left, moves
 
 
 @register_jitable
