@@ -1,12 +1,17 @@
 """Alignments as whole numbers: bounds round them, frame-wise ids, shifts. Computed on the host, wherever the arrays are."""
 
+from typing import Literal
+
 import numpy as np
 
 from . import arrays, checks, inputs_alignments
+from .annotations import A, Array, Keep, Topology
 from .devices import HOST
 
 
-def alignment_bounds(frames, target_lengths, encoder_lengths, *, left, right, topology="rnnt"):
+def alignment_bounds(
+    frames: A, target_lengths: Array, encoder_lengths: Array, *, left: int, right: int, topology: Topology = "rnnt",
+) -> tuple[A, A]:  # fmt: skip
     """Bounds that keep a lattice near an alignment: the alignment-restricted transducer (Mahadeokar et al. 2021).
 
     With these as `bounds` of a loss, label u can be emitted at frame t only if `frames[u] - left <= t <= frames[u] + right`, and
@@ -47,7 +52,10 @@ def alignment_bounds(frames, target_lengths, encoder_lengths, *, left, right, to
     return _give_back(problem, first, last)
 
 
-def ids_to_frames(ids, targets, lengths, target_lengths, *, blank=0, topology="ctc", keep="last"):
+def ids_to_frames(
+    ids: A, targets: Array, lengths: Array, target_lengths: Array, *, blank: int = 0,
+    topology: Literal["ctc", "rnnt", "monotonic"] = "ctc", keep: Keep = "last",
+) -> A:  # fmt: skip
     """The frame of each label in frame-wise ids, as an external aligner gives them.
 
     Parameters
@@ -83,20 +91,22 @@ def ids_to_frames(ids, targets, lengths, target_lengths, *, blank=0, topology="c
     Computed on the host: arrays on a GPU are waited for once. Allocates about 2 bytes for each frame and 30 for each label.
     """
     problem = inputs_alignments.read_ids(ids, targets, lengths, target_lengths, blank, topology, keep)
-    ids = problem.ids
-    emits = (np.arange(ids.shape[1]) < problem.frame_lengths[:, None]) & (ids != problem.blank)
+    spelt = problem.ids
+    emits = (np.arange(spelt.shape[1]) < problem.frame_lengths[:, None]) & (spelt != problem.blank)
     if problem.merged:
-        lasts = emits[:, 1:] & (ids[:, 1:] == ids[:, :-1])
+        lasts = emits[:, 1:] & (spelt[:, 1:] == spelt[:, :-1])
         dropped = emits[:, :-1] if problem.keep_last else emits[:, 1:]
         dropped &= ~lasts
     example, t = np.nonzero(emits)
     inputs_alignments.check_spelling(problem, example, t)
-    frames = _filled((len(ids), problem.label_axis), -1)
+    frames = _filled((len(spelt), problem.label_axis), -1)
     frames[np.arange(problem.label_axis) < problem.target_lengths[:, None]] = t
     return _give_back(problem, frames)[0]
 
 
-def frames_to_ids(frames, targets, lengths, target_lengths, *, blank=0, topology="monotonic"):
+def frames_to_ids(
+    frames: A, targets: Array, lengths: Array, target_lengths: Array, *, blank: int = 0, topology: Topology = "monotonic",
+) -> A:  # fmt: skip
     """One id for each frame: the label that is emitted there, or the blank; targets of a frame-wise cross-entropy, for one.
 
     Parameters
@@ -127,16 +137,16 @@ def frames_to_ids(frames, targets, lengths, target_lengths, *, blank=0, topology
     -----
     Computed on the host: arrays on a GPU are waited for once. Allocates about 5 bytes for each frame and 40 for each label.
     """
-    problem, targets, blank = inputs_alignments.read_labels(frames, targets, lengths, target_lengths, blank, topology)
+    problem, labels, blank = inputs_alignments.read_labels(frames, targets, lengths, target_lengths, blank, topology)
     T = int(problem.frame_lengths.max(initial=0))
-    ids = _filled((len(targets), T), -1)
+    ids = _filled((len(labels), T), -1)
     ids[np.arange(T) < problem.frame_lengths[:, None]] = blank
     example, u = np.nonzero(problem.frames >= 0)
-    ids[example, problem.frames[example, u]] = targets[example, u]
+    ids[example, problem.frames[example, u]] = labels[example, u]
     return _give_back(problem, ids)[0]
 
 
-def shift_frames(frames, lengths, target_lengths, shift, *, topology="monotonic"):
+def shift_frames(frames: A, lengths: Array, target_lengths: Array, shift: int, *, topology: Topology = "monotonic") -> A:
     """Alignments with every label moved, then pushed just as far as needed to be alignments still.
 
     Each label goes to the first frame, from the one it is moved to on, that the labels before it leave free; where too few frames

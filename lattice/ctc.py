@@ -1,8 +1,11 @@
 """CTC from given logits: loss, gradient, and best alignment."""
 
+from typing import Any
+
 import numpy as np
 
 from . import arrays, checks, inputs
+from .annotations import A, Array, Keep
 from .inputs_ctc import KEEPS, CtcProblem, read_ctc
 from .kernels.ctc import ctc_sums
 from .kernels.ctc_path import ctc_path
@@ -10,7 +13,7 @@ from .kernels.ctc_rows import ctc_emit, ctc_gradient
 from .staging import clear_others, staged
 
 
-def ctc_loss(logits, targets, logit_lengths, target_lengths, *, blank=0):
+def ctc_loss(logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0) -> A:
     """Negative log-probability of targets summed over all CTC alignments (Graves et al. 2006).
 
     Each frame emits a label or the blank; runs of one label are then merged and blanks removed. So equal labels that follow
@@ -50,7 +53,10 @@ def ctc_loss(logits, targets, logit_lengths, target_lengths, *, blank=0):
         return arrays.give_back(loss, logits)
 
 
-def ctc_loss_and_grad(logits, targets, logit_lengths, target_lengths, *, blank=0, grad_loss=None, out=None):
+def ctc_loss_and_grad(
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0,
+    grad_loss: Array | None = None, out: A | None = None,
+) -> tuple[A, A]:  # fmt: skip
     """`ctc_loss` and its gradient with respect to the logits.
 
     Parameters
@@ -77,7 +83,7 @@ def ctc_loss_and_grad(logits, targets, logit_lengths, target_lengths, *, blank=0
     problem = read_ctc(logits, targets, logit_lengths, target_lengths, blank)
     device = problem.device
     grad_loss = checks.read_grad_loss(grad_loss, problem.shape[0], arrays.computing_dtype(problem.logits.dtype), device)
-    target = None if out is None else inputs.read_out(out, problem)
+    target: Any = None if out is None else inputs.read_out(out, problem)
     with device.active():
         if out is None:
             target = device.empty(problem.logits.shape, problem.logits.dtype)
@@ -89,7 +95,9 @@ def ctc_loss_and_grad(logits, targets, logit_lengths, target_lengths, *, blank=0
         return arrays.give_back(loss, logits), grad_logits
 
 
-def ctc_alignment(logits, targets, logit_lengths, target_lengths, *, blank=0, keep="first"):
+def ctc_alignment(
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0, keep: Keep = "first",
+) -> tuple[Any, A]:  # fmt: skip
     """The most probable CTC alignment of targets.
 
     Parameters

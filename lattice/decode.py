@@ -1,8 +1,11 @@
 """Greedy and beam search for the labels of an utterance, with the caller's predictor."""
 
+from typing import Any
+
 import numpy as np
 
 from . import arrays, inputs_decode
+from .annotations import A, Activation, Array, Predict, Topology
 from .beam import BeamSearch
 from .inputs_decode import DecodeProblem
 from .predictions import Predictor
@@ -10,9 +13,10 @@ from .scorer import Scorer
 
 
 def greedy_decode(
-    encoder, encoder_lengths, predict, weight, bias, *, blank=0, activation="tanh", topology="rnnt", allowed=None,
-    max_labels_per_frame=10,
-):  # fmt: skip
+    encoder: A, encoder_lengths: Array, predict: Predict, weight: Array, bias: Array | None, *, blank: int = 0,
+    activation: Activation = "tanh", topology: Topology = "rnnt", allowed: Array | None = None,
+    max_labels_per_frame: int = 10,
+) -> tuple[Any, Any, A]:  # fmt: skip
     """Take the likeliest arc of each cell, from the first frame to the last.
 
     Parameters
@@ -70,9 +74,10 @@ def greedy_decode(
 
 
 def beam_decode(
-    encoder, encoder_lengths, predict, weight, bias, *, blank=0, activation="tanh", topology="rnnt", allowed=None,
-    max_labels_per_frame=10, beam=10, nbest=1,
-):  # fmt: skip
+    encoder: A, encoder_lengths: Array, predict: Predict, weight: Array, bias: Array | None, *, blank: int = 0,
+    activation: Activation = "tanh", topology: Topology = "rnnt", allowed: Array | None = None,
+    max_labels_per_frame: int = 10, beam: int = 10, nbest: int = 1,
+) -> tuple[Any, Any, A]:  # fmt: skip
     """Search for the likeliest label sequences, frame by frame; alignments of equal labels are added up (Graves 2012).
 
     Parameters
@@ -115,7 +120,8 @@ def _greedy(problem: DecodeProblem):
     scorer, predictor, lengths = Scorer(problem, 1), Predictor(problem), problem.lengths
     example, frame, count = np.arange(len(lengths)), np.zeros_like(lengths), np.zeros_like(lengths)
     most = 1 if problem.monotonic else problem.most_labels
-    sequences, score, predictions = [[] for _ in lengths], np.zeros(len(lengths)), predictor.start()
+    sequences: list[list[int]] = [[] for _ in lengths]
+    score, predictions = np.zeros(len(lengths)), predictor.start()
     while len(example):
         scores, labels = scorer(example, frame, predictions.rows[0])
         (blank_score, label_score), label = scores.T, labels[:, 0]
@@ -131,7 +137,8 @@ def _greedy(problem: DecodeProblem):
         parts = [(predictions, stays)] if len(stays) else []
         if len(goes):
             parts.append((predictor.extend(predictions, goes, label[goes]), np.arange(len(goes))))
-        predictions = predictor.join(parts) if parts else None
+        if parts:
+            predictions = predictor.join(parts)
         order = np.concatenate([stays, goes])
         example, frame, count = example[order], frame[order], count[order]
     return sequences, score

@@ -2,14 +2,17 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from . import arrays, checks, inputs
 from .alignments import alignment_bounds, around, frames_to_ids, ids_to_frames, shift_frames
+from .annotations import A, Activation, Array, Bounds, Topology
 from .inputs_alignments import read_frames
-from .joint import DEFAULT_MEMORY_LIMIT, Pullback, per_target
+from .joint import DEFAULT_MEMORY_LIMIT
 from .path_tiles import AlignmentTiles, LongAlignmentTiles, PathTiles
+from .pullback import JointGradients, Pullback, per_target
 from .transducer import Lattices
 
 __all__ = [
@@ -23,7 +26,10 @@ __all__ = [
 ]
 
 
-def transducer_alignment(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
+def transducer_alignment(
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0, topology: Topology = "rnnt",
+    bounds: Bounds | None = None,
+) -> tuple[Any, A]:  # fmt: skip
     """The most probable alignment of targets.
 
     Parameters
@@ -56,9 +62,11 @@ def transducer_alignment(logits, targets, logit_lengths, target_lengths, *, blan
 
 
 def joint_transducer_alignment(
-    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, activation="tanh", topology="rnnt",
-    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=DEFAULT_MEMORY_LIMIT,
-):  # fmt: skip
+    encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
+    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
+    vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
+    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+) -> tuple[Any, A]:  # fmt: skip
     """`transducer_alignment` of the joint's logits, without the logits.
 
     Parameters
@@ -102,10 +110,11 @@ def joint_transducer_alignment(
 
 
 def joint_path_loss_and_grad(
-    encoder, predictor, weight, bias, targets, frames, encoder_lengths, target_lengths, *, blank=0, activation="tanh",
-    topology="monotonic", label_smoothing=0.0, label_scale=0.0, focal=0.0, vocabulary=None, vocabulary_lengths=None,
-    grad_loss=None, memory_limit=DEFAULT_MEMORY_LIMIT,
-):  # fmt: skip
+    encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, frames: Array, encoder_lengths: Array,
+    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "monotonic",
+    label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0, vocabulary: Array | None = None,
+    vocabulary_lengths: Array | None = None, grad_loss: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """Frame-wise loss along given alignments, and its gradients: Viterbi training (Zhou et al. 2022).
 
     Each cell that the alignment visits is a row of logits, T_b in all ("monotonic") or T_b + U_b ("rnnt"), and no other row is

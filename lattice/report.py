@@ -1,11 +1,14 @@
 """What a call of the fused joint costs: the cells it computes, the cells it visits again, and what is known of the rest."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import checks, inputs
-from .joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR, Pullback
+from .annotations import Activation, Array, Bounds, Topology
+from .certificate import Cost
+from .joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
+from .pullback import Pullback
 from .tiles import JointTiles
 
 
@@ -41,10 +44,13 @@ class LatticeReport(NamedTuple):
 
 
 def joint_transducer_report(
-    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, activation="tanh", topology="rnnt",
-    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=DEFAULT_MEMORY_LIMIT,
-    posterior_floor=DEFAULT_POSTERIOR_FLOOR, fastemit_lambda=0.0, grad_loss=None, overwrite=False,
-):  # fmt: skip
+    encoder: Array, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
+    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
+    vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
+    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
+    overwrite: bool = False,
+) -> LatticeReport:  # fmt: skip
     """What `joint_transducer_loss_and_grad` would do with the same arguments, cell by cell counted.
 
     Runs the forward pass and allocates what that needs; nothing is overwritten.
@@ -77,17 +83,17 @@ def joint_transducer_report(
     Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
     tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
     checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
-    ledger = []
+    ledger: list[Cost] = []
     with problem.device.active():
         log_z = problem.device.empty(len(tiles.order), np.float64)
         tiles.open()
         for index in range(len(tiles.plan.groups)):
             tiles.forward(tiles.group(index), log_z, posteriors=True, ledger=ledger)
-    columns = []
+    columns: dict[str, Any] = {}
     for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8"), strict=True):
         column = np.empty(len(tiles.order), kind)
         column[tiles.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
-        columns.append(column)
-    told, targets = LatticeReport(*columns, tiles.plan.size), problem.targets
-    visited = targets.frame_lengths + (0 if targets.monotonic else targets.target_lengths)
+        columns[name] = column
+    told, labels = LatticeReport(**columns, workspace_bytes=tiles.plan.size), problem.targets
+    visited = labels.frame_lengths + (0 if labels.monotonic else labels.target_lengths)
     return told._replace(skipped_posterior=told.skipped_posterior + visited * told.certificate)

@@ -1,11 +1,12 @@
 """Minimum Bayes risk over N-best lists."""
 
 from . import arrays
+from .annotations import A, Array
 from .inputs_risk import read_risk
 from .kernels.risk import expected_risk
 
 
-def minimum_bayes_risk(scores, risks, lengths, *, scale=1.0):
+def minimum_bayes_risk(scores: A, risks: Array, lengths: Array, *, scale: float = 1.0) -> tuple[A, A]:
     """Expected risk of N-best lists, and its gradient with respect to their scores.
 
     The probabilities of the hypotheses of a list are `p = softmax(scale * scores)` over that list alone; its risk is the sum of

@@ -1,8 +1,11 @@
 """Transducer loss and gradient from given logits."""
 
+from typing import Any
+
 import numpy as np
 
 from . import arrays, checks, inputs, layout
+from .annotations import A, Array, Bounds, Topology
 from .inputs import LogitsProblem
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
@@ -13,7 +16,10 @@ from .kernels.rows import NO_IDS
 from .staging import clear_others, staged
 
 
-def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None):
+def transducer_loss(
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0, topology: Topology = "rnnt",
+    bounds: Bounds | None = None,
+) -> A:  # fmt: skip
     """Negative log-probability of targets summed over all alignments (Graves 2012).
 
     Parameters
@@ -53,9 +59,9 @@ def transducer_loss(logits, targets, logit_lengths, target_lengths, *, blank=0, 
 
 
 def transducer_loss_and_grad(
-    logits, targets, logit_lengths, target_lengths, *, blank=0, topology="rnnt", bounds=None, fastemit_lambda=0.0,
-    grad_loss=None, out=None,
-):  # fmt: skip
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0, topology: Topology = "rnnt",
+    bounds: Bounds | None = None, fastemit_lambda: float = 0.0, grad_loss: Array | None = None, out: A | None = None,
+) -> tuple[A, A]:  # fmt: skip
     """`transducer_loss` and its gradient with respect to the logits.
 
     Parameters
@@ -80,7 +86,7 @@ def transducer_loss_and_grad(
     fastemit_lambda = checks.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
     device = problem.device
     grad_loss = checks.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype), device)
-    target = None if out is None else inputs.read_out(out, problem)
+    target: Any = None if out is None else inputs.read_out(out, problem)
     with device.active():
         if out is None:
             target = device.empty(problem.logits.shape, problem.logits.dtype)

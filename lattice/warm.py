@@ -1,5 +1,7 @@
 """Compile the kernels of the losses before the first step needs them."""
 
+from typing import Any, Literal
+
 import numpy as np
 
 from . import arrays
@@ -11,7 +13,7 @@ from .risk import minimum_bayes_risk
 from .transducer import transducer_loss_and_grad
 
 
-def warm_up(*dtypes, device="cpu") -> None:
+def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
     """Compile every kernel of the losses and gradients, or load it from numba's cache on disk.
 
     The first call of a function compiles what it needs: about 15 s in all for one dtype on a two-core machine, and under a second

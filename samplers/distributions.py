@@ -1,8 +1,12 @@
 """Distributions that negatives are drawn from."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from lattice import arrays
+from lattice.annotations import A, Array
 from lattice.checks import read_integer, read_lengths, read_number, read_real
 from lattice.devices import HOST, device_of
 from lattice.kernels.emissions import emit
@@ -19,7 +23,7 @@ def _read_vocab_size(vocab_size) -> int:
     return vocab_size
 
 
-def uniform(vocab_size):
+def uniform(vocab_size: int) -> np.ndarray:
     """The same probability for every id.
 
     Parameters
@@ -35,7 +39,7 @@ def uniform(vocab_size):
     return np.full(vocab_size, 1 / vocab_size)
 
 
-def log_uniform(vocab_size):
+def log_uniform(vocab_size: int) -> np.ndarray:
     """log((v + 2) / (v + 1)) / log(V + 1) for id v: Zipf's law for ids that are sorted by falling frequency.
 
     Parameters
@@ -51,7 +55,7 @@ def log_uniform(vocab_size):
     return np.diff(np.log(np.arange(1.0, vocab_size + 2))) / np.log(vocab_size + 1.0)
 
 
-def unigram(counts):
+def unigram(counts: Array) -> Any:
     """Probabilities in proportion to counts.
 
     Parameters
@@ -81,7 +85,7 @@ def unigram(counts):
     return hand_back(values / total, counts)
 
 
-def ctc_posterior(logits, lengths):
+def ctc_posterior(logits: A, lengths: Array) -> A:
     """The softmax of an example's CTC logits, averaged over its real frames (Lee et al. 2022).
 
     What a CTC head expects anywhere in an utterance is likely to be confused with what is said in it. Intermediate and
@@ -138,7 +142,7 @@ def _average(device, logits, first, frames, mean) -> None:
     mean_softmax(logits, rows, first, frames, maximum, total, mean)
 
 
-def mixture(distributions, weights):
+def mixture(distributions: Sequence[Array], weights: Sequence[float]) -> Any:
     """A weighted mean of distributions: of the posteriors of several CTC heads, or of one and a little of `uniform`.
 
     Parameters

@@ -1,10 +1,11 @@
 """Vocabularies of single examples: to train with (positives and drawn negatives), and to decode with."""
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from lattice import arrays
+from lattice.annotations import Array
 from lattice.checks import read_blank, read_choice
 from lattice.devices import device_of
 
@@ -40,8 +41,9 @@ class SampledVocabulary(NamedTuple):
 
 
 def sample_vocabulary(
-    targets, target_lengths, size, *, distribution, strategy="example", blank=0, seed, row_offset=0
-):  # fmt: skip
+    targets: Array, target_lengths: Array, size: int, *, distribution: Array,
+    strategy: Literal["example", "batch"] = "example", blank: int = 0, seed: int, row_offset: int = 0,
+) -> SampledVocabulary:  # fmt: skip
     """Draw each example's vocabulary: the blank, its targets, and negatives from a distribution (Lee et al. 2022).
 
     Negatives are drawn without replacement, in proportion to `distribution` off the positives. The draw is a function of the
@@ -158,7 +160,7 @@ def _repeated(device, row, count: int):
     return rows
 
 
-def allowed_vocabulary(probabilities, size, *, blank=0):
+def allowed_vocabulary(probabilities: Array, size: int, *, blank: int = 0) -> Any:
     """The most probable ids of each row without the blank: what decoding may emit (Lee et al. 2022, CTC-constrained decoding).
 
     Parameters

@@ -225,4 +225,5 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(tmp_path):
 def test_a_record_made_without_git_says_when_and_of_what(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     known = gpu.environment()
-    assert known["date"] and known["commit"] == "" and known["versions"]["numpy"] == np.__version__ and len(known["tree"]) == 40
+    assert known["date"] and known["versions"]["numpy"] == np.__version__ and len(known["tree"]) == 40
+    assert (known["commit"] == "") == (record.ROOT / ".git").exists()

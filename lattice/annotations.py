@@ -1,0 +1,23 @@
+"""Types of the doors' arguments and results."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar
+
+
+class Array(Protocol):
+    """An array of NumPy, CuPy, torch, JAX, or anything else with `__dlpack__`."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+A = TypeVar("A", bound=Array)
+"""The kind of the first argument, which is that of real results. Integer results are of it too, but of another dtype: Any."""
+
+Bounds = tuple[Array, Array] | list[Array]
+Topology = Literal["rnnt", "monotonic"]
+Activation = Literal["tanh", "relu", "identity"]
+Keep = Literal["first", "last"]
+Predict = Callable[[Any, Any], tuple[Any, Any]]
+"""(labels (N,), state or None) -> (predictor (N, H), state)."""

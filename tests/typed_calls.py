@@ -1,0 +1,45 @@
+"""What a type checker sees of the doors: `mypy` checks this file, tests/test_types.py runs it."""
+
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lattice
+import samplers
+
+Real = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+encoder: Real = np.zeros((1, 3, 2), np.float32)
+predictor: Real = np.zeros((1, 2, 2), np.float32)
+weight: Real = np.zeros((4, 2), np.float32)
+targets: Integers = np.ones((1, 1), np.int64)
+frames: Integers = np.array([3])
+labels: Integers = np.array([1])
+
+
+def reads_a_type_off(array: NDArray[Any]) -> tuple[Real, Real]:
+    """Losses and gradients are of the first argument's kind; what is unknown of it stays unknown."""
+    loss, gradients = lattice.joint_transducer_loss_and_grad(encoder, predictor, weight, None, targets, frames, labels)
+    assert_type(loss, Real)
+    assert_type(gradients, lattice.JointGradients[Real])
+    assert_type(gradients.bias, Real | None)
+    assert_type(lattice.transducer_loss(array, targets, frames, labels, topology="monotonic"), NDArray[Any])
+    return loss, gradients.weight
+
+
+def takes_what_the_others_give() -> Real:
+    """Results fit where other doors want them."""
+    loss, vjp = lattice.joint_transducer_loss_vjp(encoder, predictor, weight, None, targets, frames, labels)
+    gradients = vjp(np.ones_like(loss))
+    path, _ = lattice.joint_transducer_alignment(encoder, predictor, weight, None, targets, frames, labels)
+    bounds = lattice.alignment_bounds(path, labels, frames, left=1, right=1)
+    drawn = samplers.sample_vocabulary(targets, labels, 3, distribution=samplers.uniform(4), seed=0)
+    assert_type(drawn, samplers.SampledVocabulary)
+    near = lattice.joint_transducer_loss(
+        encoder, predictor, weight, None, targets, frames, labels, bounds=bounds, vocabulary=drawn.ids
+    )
+    assert_type(near, Real)
+    assert_type(gradients.encoder, Real)
+    return near
