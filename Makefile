@@ -4,12 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CUDA := $(VENV)-cuda
 DLPACK := $(VENV)-dlpack
+MPI := $(VENV)-mpi
+DOCS := $(VENV)-docs
 DEMO_ARGS ?=
 BENCH ?= joint
+WHEEL := build/wheel
+WHEEL_TESTS ?= tests
 
-.PHONY: demo test test-gpu lint bench clean
+.PHONY: demo test test-gpu test-oldest test-wheel docs lint coverage bench clean
 
-$(VENV)/bin/pip $(CUDA)/bin/pip $(DLPACK)/bin/pip:
+$(VENV)/bin/pip $(CUDA)/bin/pip $(DLPACK)/bin/pip $(MPI)/bin/pip $(DOCS)/bin/pip:
 	$(PYTHON) -m venv $(@:/bin/pip=)
 
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/pip
@@ -24,26 +28,58 @@ $(DLPACK)/.%: pyproject.toml | $(DLPACK)/bin/pip
 	$(DLPACK)/bin/pip install --quiet --editable ".[$*]"
 	touch $@
 
+$(MPI)/.%: pyproject.toml | $(MPI)/bin/pip
+	$(MPI)/bin/pip install --quiet --editable ".[$*]"
+	touch $@
+
+$(DOCS)/.%: pyproject.toml | $(DOCS)/bin/pip
+	$(DOCS)/bin/pip install --quiet --editable ".[$*]"
+	touch $@
+
 demo: $(VENV)/.examples
 	$(BIN)/python examples/02_train_digit_strings.py $(DEMO_ARGS)
 
 # Every tier that needs no GPU, each with what it needs and no more; TIERS names the tiers that are not for that run.
-test: $(VENV)/.dev $(CUDA)/.test-cuda $(DLPACK)/.test-dlpack
-	TIERS="dlpack cudasim ptx" $(BIN)/python -m pytest
-	TIERS="dlpack ptx cuda" NUMBA_ENABLE_CUDASIM=1 $(CUDA)/bin/python -m pytest tests/cudasim
-	TIERS="dlpack cudasim cuda" $(CUDA)/bin/python -m pytest tests/ptx
-	TIERS="cudasim ptx cuda" $(DLPACK)/bin/python -m pytest tests/dlpack tests/test_examples_autograd.py
+test: $(VENV)/.dev $(CUDA)/.test-cuda $(DLPACK)/.test-dlpack $(MPI)/.test-mpi
+	TIERS="dlpack cudasim ptx mpi" $(BIN)/python -m pytest
+	TIERS="dlpack ptx cuda mpi" NUMBA_ENABLE_CUDASIM=1 $(CUDA)/bin/python -m pytest tests/cudasim
+	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/python -m pytest tests/ptx
+	TIERS="cudasim ptx cuda mpi" $(DLPACK)/bin/python -m pytest tests/dlpack tests/test_examples_autograd.py
+	TIERS="dlpack cudasim ptx cuda" $(MPI)/bin/python -m pytest tests/mpi
 
 # On a machine with a GPU. An image with its own CuPy and numba-cuda runs the last line without installing anything.
 test-gpu: $(CUDA)/.cuda13 $(CUDA)/.test
 	$(CUDA)/bin/python -m pytest tests/cuda
 
+# The oldest versions that pyproject.toml allows; `make test` takes the newest.
+test-oldest: $(VENV)-oldest/.dev
+	TIERS="dlpack cudasim ptx mpi cuda" $(VENV)-oldest/bin/python -m pytest
+
+$(VENV)-oldest/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install --quiet --editable ".[dev]" "numpy==2.0.0" "numba==0.61.0" "scipy==1.13.0" "ml-dtypes==0.5.0"
+	touch $@
+
+# What users install: the sdist holds all that the tests need, the wheel is built from it, and the tests run beside no source.
+test-wheel: $(VENV)/.dev
+	rm -rf $(WHEEL)
+	$(BIN)/python -m build --outdir $(WHEEL)/dist
+	$(PYTHON) -m venv $(WHEEL)/env
+	$(WHEEL)/env/bin/pip install --quiet "$$(ls $(WHEEL)/dist/*.whl)[examples,test]" "nltk>=3.9"
+	tar -xzf $(WHEEL)/dist/*.tar.gz -C $(WHEEL)
+	rm -r $(WHEEL)/transducer_lattice-*/lattice $(WHEEL)/transducer_lattice-*/samplers
+	cd $(WHEEL)/transducer_lattice-* && TIERS="dlpack cudasim ptx mpi cuda" ../env/bin/python -m pytest $(WHEEL_TESTS)
+
+docs: $(DOCS)/.docs
+	$(DOCS)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(CUDA) $(DLPACK) build dist *.egg-info out
+	rm -rf $(VENV) $(CUDA) $(DLPACK) $(MPI) $(DOCS) $(VENV)-oldest docs/_build build dist *.egg-info out

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import lattice
 from lattice import arrays
 
 from .. import record
@@ -99,7 +100,7 @@ def environment() -> dict:
     known = record.environment((*record.PACKAGES, *PACKAGES))
     if not (record.ROOT / ".git").exists():
         known["commit"] = "a copy without .git: `git rev-parse COMMIT:lattice` prints the tree"
-    return {**known, "tree": process.tree(record.ROOT / "lattice"), "gpu": process.gpus()}
+    return {**known, "tree": process.tree(Path(lattice.__file__).parent), "gpu": process.gpus()}
 
 
 def writer(path: str | None, results: dict):

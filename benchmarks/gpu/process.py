@@ -134,14 +134,14 @@ EMPTY = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def tree(folder: Path) -> str:
-    """What git calls a folder of Python files."""
+    """What git calls a folder of Python files and marks of types."""
     entries = b""
     for path in sorted(folder.iterdir(), key=lambda path: path.name + "/" * path.is_dir()):
         if path.is_dir():
             inner = tree(path)
             if inner != EMPTY:
                 entries += f"40000 {path.name}\0".encode() + bytes.fromhex(inner)
-        elif path.suffix == ".py":
+        elif path.suffix in (".py", ".typed"):
             data = path.read_bytes()
             mode = 100755 if path.stat().st_mode & 0o100 else 100644
             entries += f"{mode} {path.name}\0".encode() + hashlib.sha1(b"blob %d\0" % len(data) + data).digest()
