@@ -1,11 +1,10 @@
 """What the integer tools on alignments refuse, and that they say which argument, where, which value and what would do."""
 
-import inspect
-
 import numpy as np
 import pytest
 
 import lattice
+from tests.signatures import signature
 from tests.test_inputs import WRONG, changed, says
 from tests.test_inputs_values import NeedsGradient
 
@@ -44,10 +43,7 @@ def lengths_of(door):
 @pytest.mark.parametrize("door", GIVEN)
 def test_signatures(door):
     """Names, order and defaults are the contract. What the other tests change is accepted as it is."""
-    parameters = inspect.signature(getattr(lattice, door)).parameters.values()
-    plain = [str(p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keyword = [str(p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert " ".join([*plain, "*", *keyword]) == SIGNATURES[door]
+    assert signature(getattr(lattice, door)) == SIGNATURES[door]
     getattr(lattice, door)(**GIVEN[door])
 
 

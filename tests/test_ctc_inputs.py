@@ -7,6 +7,7 @@ import pytest
 
 import lattice
 from tests.ctc_problems import ctc_problem
+from tests.signatures import signature
 from tests.test_inputs import WRONG, changed, says
 from tests.test_inputs_values import NeedsGradient
 
@@ -27,10 +28,7 @@ def refuse(changes, exception, *words, doors=DOORS):
 @pytest.mark.parametrize(("name", "more"), [(DOORS[0], ""), (DOORS[1], " grad_loss=None out=None"), (DOORS[2], " keep='first'")])
 def test_signatures(name, more):
     """Names, order and defaults are the contract."""
-    parameters = inspect.signature(getattr(lattice, name)).parameters.values()
-    plain = [str(p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keyword = [str(p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert " ".join([*plain, "*", *keyword]) == SIGNATURE + more
+    assert signature(getattr(lattice, name)) == SIGNATURE + more
 
 
 @pytest.mark.parametrize("name", ["logits", "targets", "logit_lengths", "target_lengths"])

@@ -9,6 +9,7 @@ import pytest
 
 import lattice
 from tests.problems import joint_problem, logits_problem
+from tests.signatures import signature
 
 LENGTHS = ([5, 6, 4], [3, 4, 2])
 LOGITS = logits_problem(1, lengths=LENGTHS, vocab=11)  # logits (3, 7, 7, 11), targets (3, 6)
@@ -72,11 +73,7 @@ SIGNATURES["joint_transducer_loss_vjp"] = SIGNATURES["joint_transducer_loss"] + 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name):
     """Names, order and defaults are the contract."""
-    parameters = inspect.signature(getattr(lattice, name)).parameters.values()
-    plain = [str(p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keyword = [str(p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert len(plain) + len(keyword) == len(parameters)
-    assert " ".join([*plain, "*", *keyword]) == SIGNATURES[name]
+    assert signature(getattr(lattice, name)) == SIGNATURES[name]
 
 
 @pytest.mark.parametrize("name", ["logits", "targets", "logit_lengths", "target_lengths"])

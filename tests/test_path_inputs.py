@@ -7,6 +7,7 @@ import pytest
 
 import lattice
 from tests.path_problems import path_problem
+from tests.signatures import signature
 from tests.test_inputs import (
     JOINT,
     JOINT_DOORS,
@@ -38,10 +39,7 @@ EXPECTED = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_signatures(name):
     """Names, order and defaults are the contract."""
-    parameters = inspect.signature(getattr(lattice, name)).parameters.values()
-    plain = [str(p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keyword = [str(p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert " ".join([*plain, "*", *keyword]) == EXPECTED[name]
+    assert signature(getattr(lattice, name)) == EXPECTED[name]
     assert name in lattice.__all__
 
 

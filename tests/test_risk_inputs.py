@@ -1,11 +1,10 @@
 """What the door of minimum Bayes risk refuses, and that it says which argument, where, which value and what would do."""
 
-import inspect
-
 import numpy as np
 import pytest
 
 import lattice
+from tests.signatures import signature
 from tests.test_inputs import WRONG, changed, says
 from tests.test_inputs_values import NeedsGradient
 from tests.test_risk import lists
@@ -22,10 +21,7 @@ def refuse(changes, exception, *words):
 
 def test_signature():
     """Names, order and defaults are the contract."""
-    parameters = inspect.signature(lattice.minimum_bayes_risk).parameters.values()
-    plain = [str(p) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    keyword = [str(p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert " ".join([*plain, "*", *keyword]) == "scores risks lengths * scale=1.0"
+    assert signature(lattice.minimum_bayes_risk) == "scores risks lengths * scale=1.0"
 
 
 @pytest.mark.parametrize("name", list(GIVEN))
