@@ -71,7 +71,7 @@ test-wheel: $(VENV)/.dev
 	cd $(WHEEL)/transducer_lattice-* && TIERS="dlpack cudasim ptx mpi cuda" ../env/bin/python -m pytest $(WHEEL_TESTS)
 
 docs: $(DOCS)/.docs
-	$(DOCS)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(DOCS)/bin/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
