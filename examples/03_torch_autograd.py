@@ -40,10 +40,13 @@ def torch_stream(tensor):
         yield
 
 
-def joint_transducer_loss(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank=0, **options):
-    """Loss (B,), unreduced. Order of `targets` to `blank` as in torchaudio, whose blank is -1. A loss holds its inputs."""
+def joint_transducer_loss(
+    encoder, predictor, weight, bias, targets, logit_lengths, target_lengths, *, blank=0, reduction="none", **options
+):  # fmt: skip
+    """`targets` to `reduction` are torchaudio's by name; its defaults are -1 and "mean". A loss holds its inputs."""
     options["blank"] = blank
-    return JointTransducerLoss.apply(options, encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths)
+    loss = JointTransducerLoss.apply(options, encoder, predictor, weight, bias, targets, logit_lengths, target_lengths)
+    return loss if reduction == "none" else {"mean": loss.mean, "sum": loss.sum}[reduction]()
 
 
 def plain_loss(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths):
@@ -58,22 +61,23 @@ def plain_loss(encoder, predictor, weight, bias, targets, encoder_lengths, targe
     return torch.stack(loss)
 
 
-for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-    torch.manual_seed(0)
-    shapes = (2, 5, 4), (2, 4, 4), (6, 4), (6,)  # B=2, T=5, U=3, H=4, V=6
-    inputs = [torch.randn(shape, dtype=torch.float64).to(device).requires_grad_() for shape in shapes]
-    lengths = [torch.tensor(x, dtype=torch.int32, device=device) for x in ([[1, 2, 2], [5, 3, 0]], [5, 3], [3, 2])]
-    assert torch.autograd.gradcheck(lambda *x: joint_transducer_loss(*x, *lengths, posterior_floor=0), inputs)  # noqa: B023
-    ours, plain = (loss(*inputs, *lengths) for loss in (joint_transducer_loss, plain_loss))
-    pairs = zip(*(torch.autograd.grad(loss.mean(), inputs) for loss in (ours, plain)))
-    assert torch.allclose(ours, plain) and all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in pairs)
-    print(f"{device}: gradcheck passed; loss and gradients are those of autograd through the logits")
-    optimizer, losses = torch.optim.SGD(inputs, lr=0.5), []
-    for _ in range(10):
-        optimizer.zero_grad()
-        loss = joint_transducer_loss(*inputs, *lengths).mean()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses == sorted(losses, reverse=True), losses
-    print(f"{device}: mean loss {losses[0]:.3f} -> {losses[-1]:.3f} nats in {len(losses)} steps of SGD")
+if __name__ == "__main__":
+    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        torch.manual_seed(0)
+        shapes = (2, 5, 4), (2, 4, 4), (6, 4), (6,)  # B=2, T=5, U=3, H=4, V=6
+        inputs = [torch.randn(shape, dtype=torch.float64).to(device).requires_grad_() for shape in shapes]
+        lengths = [torch.tensor(x, dtype=torch.int32, device=device) for x in ([[1, 2, 2], [5, 3, 0]], [5, 3], [3, 2])]
+        assert torch.autograd.gradcheck(lambda *x: joint_transducer_loss(*x, *lengths, posterior_floor=0), inputs)  # noqa: B023
+        ours, plain = (loss(*inputs, *lengths) for loss in (joint_transducer_loss, plain_loss))
+        pairs = zip(*(torch.autograd.grad(loss.mean(), inputs) for loss in (ours, plain)))
+        assert torch.allclose(ours, plain) and all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in pairs)
+        print(f"{device}: gradcheck passed; loss and gradients are those of autograd through the logits")
+        optimizer, losses = torch.optim.SGD(inputs, lr=0.5), []
+        for _ in range(10):
+            optimizer.zero_grad()
+            loss = joint_transducer_loss(*inputs, *lengths).mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses == sorted(losses, reverse=True), losses
+        print(f"{device}: mean loss {losses[0]:.3f} -> {losses[-1]:.3f} nats in {len(losses)} steps of SGD")

@@ -1,0 +1,136 @@
+"""What docs/migrating.md tells the reader to copy computes what the oracle does; no peer is needed."""
+
+from types import SimpleNamespace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import lattice  # noqa: E402
+from tests import migrating_blocks  # noqa: E402
+from tests.compare import assert_close  # noqa: E402
+
+NAMES = ("encoder", "predictor", "weight", "bias")
+
+
+@pytest.fixture
+def names(monkeypatch):
+    return migrating_blocks.batch(monkeypatch)
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    return migrating_blocks.batch(monkeypatch, wide=True)
+
+
+def given(names, dtype=None):
+    """Logits of the page's batch, a leaf; and the arguments behind them."""
+    hidden = torch.tanh(names["encoder"][:, :, None] + names["predictor"][:, None])
+    logits = names["output"](hidden).detach().to(dtype).requires_grad_()
+    return logits, [names[name] for name in ("targets", "logit_lengths", "target_lengths")]
+
+
+def gradient_of(loss, logits):
+    return torch.autograd.grad(loss.sum(), logits)[0]
+
+
+@pytest.mark.parametrize("block", migrating_blocks.AFTER, ids="; ".join)
+def test_a_block_computes_what_it_says(block, names):
+    options = dict(migrating_blocks.AFTER[block])
+    if "pruned" in block[1]:
+        first = torch.tensor([0, 1, 2])[torch.arange(20) * 3 // 20].expand(2, 20)
+        names["ranges"] = first[..., None] + torch.arange(4)
+        options["bounds"] = names["ranges"][..., 0].numpy(), names["ranges"][..., -1].numpy()
+    (true_loss, true_gradients), (naive_loss, naive_gradients) = migrating_blocks.truth(names, **options)
+    loss, gradients = migrating_blocks.results(migrating_blocks.blocks()[block], names)
+    assert_close(loss, true_loss, naive_loss, what="loss")
+    for what, *three in zip(NAMES, gradients, true_gradients, naive_gradients, strict=True):
+        assert_close(*three, slack=2.0**-24 * true_loss.size, what=what)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True], ids=["relu", "sigmoid"])
+def test_the_joint_of_nemo(names, sigmoid):
+    torch.manual_seed(1)
+    joint = SimpleNamespace(enc=torch.nn.Linear(8, 6), pred=torch.nn.Linear(8, 6), activation="relu")
+    joint.joint_net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(6, 12))
+    encoder, predictor = (names[name].detach() for name in ("encoder", "predictor"))
+    names.update(joint=joint, encoder_outputs=encoder.transpose(1, 2), decoder_outputs=predictor.transpose(1, 2))
+    names.update(transcripts=names["targets"], encoder_lengths=names["logit_lengths"])
+    names["transcript_lengths"] = names["target_lengths"]
+    code = migrating_blocks.blocks()["NeMo", "after, with NeMo's RNNTJoint"]
+    f, g, last = joint.enc(encoder), joint.pred(predictor), joint.joint_net[-1]
+    if sigmoid:
+        joint.activation = "tanh"
+        passed = "f / 2, g / 2, last.weight / 2, last.bias + last.weight.sum(1) / 2"
+        code = code.replace("f, g, last.weight, last.bias", passed)
+        assert passed in code and all(f"`{part}`" in migrating_blocks.PAGE.read_text() for part in passed.split(", "))
+    exec(code, names)
+    logits = last(torch.sigmoid(f[:, :, None] + g[:, None]) if sigmoid else torch.relu(f[:, :, None] + g[:, None]))
+    dense = names["rnnt_loss"](logits, *(names[name] for name in ("targets", "logit_lengths", "target_lengths")))
+    parameters = [joint.enc.weight, joint.pred.weight, last.weight, last.bias]
+    torch.testing.assert_close(names["loss"], dense)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, parameters) for loss in (names["loss"], dense)), rtol=1e-4, atol=1e-5)
+
+
+def test_gradcheck(wide):
+    logits, integers = given(wide, torch.float64)
+    for options in ({}, {"reduction": "none"}, {"reduction": "sum", "blank": 0, "topology": "monotonic"}):
+        assert torch.autograd.gradcheck(lambda x: wide["rnnt_loss"](x, *integers, **options), logits)  # noqa: B023
+
+
+def test_clamp_comes_before_the_upstream_gradient(names):
+    logits, integers = given(names)
+    plain = gradient_of(names["rnnt_loss"](logits, *integers, reduction="sum"), logits)
+    clamped = gradient_of(names["rnnt_loss"](logits, *integers, clamp=0.05), logits)
+    assert (plain.abs() > 0.05).any()
+    torch.testing.assert_close(clamped, plain.clamp(-0.05, 0.05) / 2, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="log-probabilities"):
+        names["rnnt_loss"](logits, *integers, clamp=0.05, fused_log_softmax=False)
+
+
+def test_a_second_backward_and_a_negative_upstream_gradient(names):
+    logits, integers = given(names)
+    loss = names["rnnt_loss"](logits, *integers, reduction="none")
+    (plain,) = torch.autograd.grad(loss.sum(), logits, retain_graph=True)
+    (turned,) = torch.autograd.grad(loss, logits, torch.tensor([-2.0, 0.0]))
+    torch.testing.assert_close(turned, plain * torch.tensor([-2.0, 0.0])[:, None, None, None], rtol=0, atol=0)
+
+
+def test_log_probabilities_are_logits(wide):
+    logits, integers = given(wide, torch.float64)
+    through = wide["rnnt_loss"](logits.log_softmax(-1), *integers, fused_log_softmax=False)
+    plain = wide["rnnt_loss"](logits, *integers)
+    torch.testing.assert_close(through, plain)
+    torch.testing.assert_close(gradient_of(through, logits), gradient_of(plain, logits))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision(names, dtype):
+    logits, integers = given(names, dtype)
+    loss = names["rnnt_loss"](logits, *integers, reduction="none")
+    assert loss.dtype == torch.float32 and gradient_of(loss, logits).dtype == dtype
+
+
+def test_without_a_gradient_none_is_computed(names, monkeypatch):
+    logits, integers = given(names)
+    loss = names["rnnt_loss"](logits, *integers)
+    monkeypatch.setattr(lattice, "transducer_loss_and_grad", None)
+    torch.testing.assert_close(names["rnnt_loss"](logits.detach(), *integers), loss.detach(), rtol=0, atol=0)
+
+
+def test_the_simple_loss(wide):
+    """`rnnt_loss_simple`: sums of encoder and predictor are the logits."""
+    am, lm = torch.randn(2, 20, 12, dtype=torch.float64), torch.randn(2, 6, 12, dtype=torch.float64)
+    _, integers = given(wide)
+    eye = torch.eye(12, dtype=torch.float64)
+    ours = lattice.joint_transducer_loss(am, lm, eye, None, *integers, activation="identity", posterior_floor=0)
+    dense = lattice.transducer_loss(am[:, :, None] + lm[:, None], *integers)
+    torch.testing.assert_close(ours, dense)
+
+
+def test_what_is_refused(names):
+    logits, (targets, lengths, target_lengths) = given(names)
+    for wrong in ([targets, lengths * torch.tensor([1, 0]), target_lengths], [targets + 12, lengths, target_lengths],
+                  [targets * 0 + 11, lengths, target_lengths]):  # fmt: skip
+        with pytest.raises(ValueError, match=r"\[\d"):
+            names["rnnt_loss"](logits, *wrong)
