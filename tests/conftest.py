@@ -5,6 +5,9 @@ Hypothesis is reproducible, and without a deadline, because the first call of a 
 
 import importlib.util
 import os
+import shutil
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from numba import config
@@ -31,6 +34,18 @@ def why_no_gpu() -> str | None:
     return "the simulator takes its place in this process" if config.ENABLE_CUDASIM else None
 
 
+def mpirun() -> str | None:
+    """The launcher beside this interpreter, where packages put it, or the machine's."""
+    return shutil.which("mpirun", path=Path(sys.executable).parent) or shutil.which("mpirun")
+
+
+def why_no_mpi() -> str | None:
+    """Why the tests over several processes cannot run here, or None where they can."""
+    if importlib.util.find_spec("mpi4py") is None:
+        return "mpi4py not installed"
+    return None if mpirun() else "there is no mpirun"
+
+
 def pytest_terminal_summary(terminalreporter):
     """One line for each tier of the tests that this run left out, and why; `TIERS` names those that are run elsewhere."""
     elsewhere = os.environ.get("TIERS", "").split()
@@ -49,5 +64,7 @@ def skipped_tiers():
         yield "cudasim", "NUMBA_ENABLE_CUDASIM is not set" if not lacking("greenlet") else "greenlet not installed"
     if config.ENABLE_CUDASIM or lacking("numba_cuda"):
         yield "ptx", "numba-cuda not installed" if lacking("numba_cuda") else "the simulator takes its place in this process"
+    if why_no_mpi():
+        yield "mpi", why_no_mpi()
     if why_no_gpu():
         yield "cuda", why_no_gpu()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import os
 import runpy
 import subprocess
@@ -14,10 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-def run(name):
+def start(path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(EXAMPLES / name)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+    return subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+
+
+def run(name):
+    done = start(EXAMPLES / name)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -44,9 +48,45 @@ def test_cupy_example_runs_or_says_what_is_missing():
         assert printed == "CuPy finds no GPU: nothing to show\n" or "relative to CPU" in printed
 
 
+def test_torch_ddp_example_checks_itself():
+    pytest.importorskip("torch")
+    gradients, steps = run("10_torch_ddp.py").splitlines()
+    assert ": gradients are those of one process" in gradients
+    assert "in 10 steps of SGD" in steps and steps.endswith("the same bits on both")
+
+
+@pytest.mark.parametrize("right, wrong", [("scale=PROCESSES", "scale=1"), ("DistributedDataParallel(copy", "(copy")])
+def test_torch_ddp_example_notices_a_mistake(tmp_path, right, wrong):
+    pytest.importorskip("torch")
+    text = (EXAMPLES / "10_torch_ddp.py").read_text()
+    assert text.count(right) == 1
+    (tmp_path / "10_torch_ddp.py").write_text(text.replace(right, wrong))
+    (tmp_path / "03_torch_autograd.py").write_text((EXAMPLES / "03_torch_autograd.py").read_text())
+    done = start(tmp_path / "10_torch_ddp.py")
+    assert done.returncode and "AssertionError: gradients " in done.stderr
+
+
+def test_torch_function_keeps_the_names_of_torchaudio():
+    torch = pytest.importorskip("torch")
+    loss_of = runpy.run_path(str(EXAMPLES / "03_torch_autograd.py"))["joint_transducer_loss"]
+    assert list(inspect.signature(loss_of).parameters)[4:9] == [
+        "targets",
+        "logit_lengths",
+        "target_lengths",
+        "blank",
+        "reduction",
+    ]
+    inputs = [torch.randn(shape) for shape in ((2, 5, 4), (2, 3, 4), (6, 4))]
+    named = {"targets": torch.ones(2, 2, dtype=torch.int32), "logit_lengths": torch.tensor([5, 4]),
+             "target_lengths": torch.tensor([2, 1]), "blank": -1}  # fmt: skip
+    loss, mean, total = (loss_of(*inputs, None, **named, reduction=kind) for kind in ("none", "mean", "sum"))
+    assert loss.shape == (2,) and mean == loss.mean() and total == loss.sum()
+    assert (loss != loss_of(*inputs, None, **named | {"blank": 0})).all()
+
+
 def test_torch_function_refuses_what_it_cannot_do():
     torch = pytest.importorskip("torch")
-    example = runpy.run_path(str(EXAMPLES / "03_torch_autograd.py"))
+    example = runpy.run_path(str(EXAMPLES / "03_torch_autograd.py"), run_name="__main__")
     inputs = [torch.randn(shape, requires_grad=True) for shape in ((2, 5, 4), (2, 4, 4), (6, 4))]
     encoder, loss_of = inputs[0], example["joint_transducer_loss"]
     loss = loss_of(*inputs, None, *example["lengths"])
@@ -60,7 +100,9 @@ def test_torch_function_refuses_what_it_cannot_do():
         loss.sum().backward()
 
 
-@pytest.mark.parametrize("name, most", [("03_torch_autograd.py", 79), ("04_jax_custom_vjp.py", 79), ("05_cupy.py", 59)])
+@pytest.mark.parametrize(
+    "name, most", [("03_torch_autograd.py", 83), ("04_jax_custom_vjp.py", 79), ("05_cupy.py", 59), ("10_torch_ddp.py", 109)]
+)
 def test_examples_are_short_and_say_how_they_are_run(name, most):
     text = (EXAMPLES / name).read_text()
     assert len(text.splitlines()) <= most
