@@ -44,7 +44,12 @@ def alignment_bounds(
 
     Notes
     -----
-    Computed on the host: arrays on a GPU are waited for once. Allocates about 25 bytes for each frame and 60 for each label.
+    Computed on the host: arrays on a GPU are waited for once. Beside a copy of the arguments it
+    allocates about 25 bytes for each frame and 60 for each label.
+
+    References
+    ----------
+    Mahadeokar et al. 2021, arXiv 2011.03072.
     """
     left, right = inputs_alignments.read_margin(left, "left"), inputs_alignments.read_margin(right, "right")
     problem = inputs_alignments.read_alignments(frames, encoder_lengths, target_lengths, topology, lengths_name="encoder_lengths")
@@ -54,7 +59,7 @@ def alignment_bounds(
 
 def ids_to_frames(
     ids: A, targets: Array, lengths: Array, target_lengths: Array, *, blank: int = 0,
-    topology: Literal["ctc", "rnnt", "monotonic"] = "ctc", keep: Keep = "last",
+    topology: Literal["ctc", "monotonic"] = "ctc", keep: Keep = "last",
 ) -> A:  # fmt: skip
     """The frame of each label in frame-wise ids, as an external aligner gives them.
 
@@ -88,7 +93,12 @@ def ids_to_frames(
 
     Notes
     -----
-    Computed on the host: arrays on a GPU are waited for once. Allocates about 2 bytes for each frame and 30 for each label.
+    Computed on the host: arrays on a GPU are waited for once. Beside a copy of the arguments it
+    allocates about 2 bytes for each frame and 30 for each label.
+
+    References
+    ----------
+    Graves et al. 2006 ("ctc"); Zhou et al. 2022, arXiv 2204.10586 (peaky alignments).
     """
     problem = inputs_alignments.read_ids(ids, targets, lengths, target_lengths, blank, topology, keep)
     spelt = problem.ids
@@ -135,7 +145,12 @@ def frames_to_ids(
 
     Notes
     -----
-    Computed on the host: arrays on a GPU are waited for once. Allocates about 5 bytes for each frame and 40 for each label.
+    Computed on the host: arrays on a GPU are waited for once. Beside a copy of the arguments it
+    allocates about 5 bytes for each frame and 40 for each label.
+
+    References
+    ----------
+    As in `ids_to_frames`.
     """
     problem, labels, blank = inputs_alignments.read_labels(frames, targets, lengths, target_lengths, blank, topology)
     T = int(problem.frame_lengths.max(initial=0))
@@ -177,7 +192,12 @@ def shift_frames(frames: A, lengths: Array, target_lengths: Array, shift: int, *
 
     Notes
     -----
-    Computed on the host: arrays on a GPU are waited for once. Allocates about 40 bytes for each label.
+    Computed on the host: arrays on a GPU are waited for once. Beside a copy of the arguments it
+    allocates about 40 bytes for each label.
+
+    References
+    ----------
+    The rule is the library's own; what for: Zhou et al. 2022, arXiv 2204.10586.
     """
     shift = checks.read_integer(shift, "shift")
     problem = inputs_alignments.read_alignments(frames, lengths, target_lengths, topology, lengths_name="lengths", ordered=False)

@@ -51,8 +51,10 @@ def read(x, name: str):
     ValueError
         `x` requires a gradient, or lives on a device that cannot be used.
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would not be seen: pass {name}.filled(...)")
     if isinstance(x, np.ndarray):
-        return x
+        return x if type(x) is np.ndarray else x.view(np.ndarray)
     if not hasattr(x, "__dlpack__"):
         raise TypeError(f"{name}: expected an array (NumPy, CuPy, or with __dlpack__), got {type(x).__name__}")
     try:
@@ -75,9 +77,9 @@ def _device_of(x, name: str) -> tuple[int, int]:
     """DLPack's device type and number."""
     try:
         kind, number = x.__dlpack_device__()
-    except ValueError as error:
+        return int(kind), int(number)
+    except (ValueError, TypeError) as error:
         raise TypeError(f"{name} of type {type(x).__name__} has no device: {error}") from error
-    return int(kind), int(number)
 
 
 def _on_gpu(x, name: str, number: int):
@@ -100,7 +102,8 @@ def to_host(**arguments) -> list:
     try:
         for name, x in arguments.items():
             if isinstance(x, (tuple, list)):
-                copies.append(type(x)(_start_copy(part, f"{name}[{i}]", waited_for) for i, part in enumerate(x)))
+                kind = list if isinstance(x, list) else tuple
+                copies.append(kind(_start_copy(part, f"{name}[{i}]", waited_for) for i, part in enumerate(x)))
             else:
                 copies.append(_start_copy(x, name, waited_for))
     finally:

@@ -1,11 +1,15 @@
 """Checks of single arguments: type, dtype, shape, range. Every text names the argument, the index, the value and the bound."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from . import arrays
 from .devices import device_of
+
+MOST_FACTOR = 1e30
+"""Factors up to here leave room for products and sums in float32."""
 
 
 def refuse(mask, text: Callable[[tuple[int, ...]], str]) -> None:
@@ -30,14 +34,17 @@ def read_real(x, name: str, ndims: tuple[int, ...]):
 
 
 def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np.ndarray:
-    """An int32 or int64 array on the host whose axes have the sizes in `shape`; None stands for any size."""
+    """A copy on the host of an int32 or int64 array whose axes have the sizes in `shape`; None stands for any size.
+
+    What was checked is what is worked with: another thread may write to the argument meanwhile.
+    """
     array = arrays.read(x, name)
     if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
         raise TypeError(f"{name} has dtype {array.dtype}, expected int32 or int64")
     if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape)):
         expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{name} has shape {array.shape}, expected ({expected}), that is {names}")
-    return array
+    return array.copy()
 
 
 def read_choice(value, name: str, choices):
@@ -46,13 +53,28 @@ def read_choice(value, name: str, choices):
     return value
 
 
-def read_number(value, name: str, low: float, *, bound: str) -> float:
-    """A finite real number not below `low`."""
+def read_number(value, name: str, low: float, *, bound: str, high: float = math.inf) -> float:
+    """A finite real number from `low` to `high`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected a number")
-    if not (np.isfinite(value) and value >= low):
-        raise ValueError(f"{name} is {value}, expected {bound}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError(f"{name} is {number}, expected {bound}")
+    return number
+
+
+def read_factor(value, name: str) -> float:
+    """A number that gradients or losses are multiplied by."""
+    return read_number(value, name, 0.0, high=MOST_FACTOR, bound=f"at least 0 and at most {MOST_FACTOR:.0e}")
+
+
+def read_flag(value, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected True or False")
+    return bool(value)
 
 
 def read_integer(value, name: str) -> int:

@@ -44,7 +44,11 @@ def ctc_loss(logits: A, targets: Array, logit_lengths: Array, target_lengths: Ar
     Notes
     -----
     Allocates about 4 bytes for each frame and label of the target, and 40 a frame, beside the logits (8 and 52 in float64);
-    the sums over alignments are float64.
+    the sums over alignments are float64. Half precision is widened on the host, which takes up to 6 MiB more.
+
+    References
+    ----------
+    Graves et al. 2006.
     """
     problem = read_ctc(logits, targets, logit_lengths, target_lengths, blank)
     with problem.device.active():
@@ -64,21 +68,31 @@ def ctc_loss_and_grad(
     logits, targets, logit_lengths, target_lengths, blank
         As in `ctc_loss`.
     grad_loss : (B,) real, optional
-        Upstream gradient; ones by default.
+        Upstream gradient of any sign; ones by default.
     out : array like `logits`, optional
         Where the gradient goes. `out=logits` overwrites the logits, and no second array of their size exists.
 
     Returns
     -------
     loss : (B,)
+        In nats, as in `ctc_loss`; not multiplied by `grad_loss`.
     grad_logits : like logits
         0 on padding and in examples without an alignment, NaN in all frames of an example whose loss is NaN. float32 and
-        float64 gradients hold no subnormal numbers.
+        float64 gradients hold no subnormal numbers. `out` itself if that is given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `ctc_loss`; `out` of another shape, dtype or device, read-only, or overlapping the logits in part.
 
     Notes
     -----
     Allocates about 20 bytes for each frame and label of the target, and 40 a frame, beside the logits and their gradient (24
-    and 52 in float64; on a GPU 16 and 8 more).
+    and 52 in float64; on a GPU 16 and 8 more; half precision as in `ctc_loss`).
+
+    References
+    ----------
+    As in `ctc_loss`.
     """
     problem = read_ctc(logits, targets, logit_lengths, target_lengths, blank)
     device = problem.device
@@ -122,9 +136,19 @@ def ctc_alignment(
     ValueError, TypeError
         Naming the argument, the index, the value and the bound.
 
+    See Also
+    --------
+    ids_to_frames : The same for the frame-wise ids of another aligner.
+    joint_path_loss_and_grad : Training along the alignment.
+
     Notes
     -----
-    Allocates about 6 bytes for each frame and label of the target, and 40 a frame, beside the logits (10 and 52 in float64).
+    Allocates about 6 bytes for each frame and label of the target, and 40 a frame, beside the logits (10 and 52 in float64; half
+    precision as in `ctc_loss`).
+
+    References
+    ----------
+    Graves et al. 2006, with the largest in the place of the sum. `keep="last"`: Zhou et al. 2022, arXiv 2204.10586.
     """
     problem = read_ctc(logits, targets, logit_lengths, target_lengths, blank)
     last = checks.read_choice(keep, "keep", KEEPS) == "last"

@@ -61,11 +61,19 @@ def greedy_decode(
     ValueError, TypeError
         Naming the argument, the index, the value and the bound, or what `predict` returned.
 
+    See Also
+    --------
+    samplers.allowed_vocabulary : Ids for `allowed`.
+
     Notes
     -----
     Equal scores go to the lower id. Examples advance together, one matrix product and at most one call of `predict` a step.
     Allocates a row of V logits (`allowed`: of K) and two of H for each example; with `allowed` (B, K, H) of the weight; for half
     precision the widened weight, and on the host the widened encoder. A GPU is waited for at the door and once a step.
+
+    References
+    ----------
+    Graves 2012, arXiv 1211.3711. `allowed`: CTC-constrained decoding, Lee et al. 2022, arXiv 2203.16868.
     """
     problem = inputs_decode.read_decode(encoder, encoder_lengths, predict, weight, bias, blank, activation, topology, allowed,
                                         max_labels_per_frame)  # fmt: skip
@@ -103,10 +111,18 @@ def beam_decode(
     ValueError, TypeError
         As in `greedy_decode`.
 
+    See Also
+    --------
+    minimum_bayes_risk : What n-best lists are for in training.
+
     Notes
     -----
     As in `greedy_decode`, with rows for each hypothesis in place of each example. A GPU is waited for once a label in a frame and
     once more. Every label sequence that was ever kept takes about 200 bytes on the host until the search is over.
+
+    References
+    ----------
+    As in `greedy_decode`; the search itself: `docs/decoding.md`.
     """
     problem = inputs_decode.read_decode(encoder, encoder_lengths, predict, weight, bias, blank, activation, topology, allowed,
                                         max_labels_per_frame)  # fmt: skip

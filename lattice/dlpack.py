@@ -42,6 +42,8 @@ def _look_into(capsule) -> tuple[_Tensor, bool]:
         if versioned.major != 1:
             raise BufferError(f"DLPack version {versioned.major}.{versioned.minor}, expected 1.x")
         return versioned.tensor, bool(versioned.flags & READ_ONLY)
+    if not _is_valid(capsule, b"dltensor"):
+        raise BufferError(f"__dlpack__ gave {type(capsule).__name__}, expected a capsule of a tensor that nobody has taken")
     return ctypes.cast(_pointer_of(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents, True
 
 

@@ -15,6 +15,8 @@ FRAME_WISE = ("ctc", "monotonic")
 """The topologies with one id a frame."""
 LARGEST = 2**31 - 1
 """Frames and ids are given back as int32."""
+MOST_FRAMES = 1 << 24
+"""Results are as long as the longest length: one that is garbage must not take the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,13 @@ def read_frames(
 def read_alignments(frames, frame_lengths, target_lengths, topology, *, lengths_name: str, ordered=True) -> FramesProblem:
     """Check the arguments of `alignment_bounds`; `ordered` as in `read_frames`."""
     like, array = frames, arrays.read(frames, "frames")
-    frames, frame_lengths, target_lengths = arrays.to_host(
-        frames=frames, frame_lengths=frame_lengths, target_lengths=target_lengths
-    )
+    given = {"frames": frames, lengths_name: frame_lengths, "target_lengths": target_lengths}
+    frames, frame_lengths, target_lengths = arrays.to_host(**given)
     monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
     shape = read_integers(frames, "frames", (None, None), "(B, U)").shape
     owner, source = f"frames {shape}", f"the size of frames {shape}"
     target_lengths = read_lengths(target_lengths, "target_lengths", shape[0], 0, shape[1], source, owner)
-    frame_lengths = read_lengths(frame_lengths, lengths_name, shape[0], 1, LARGEST, "what int32 can count", owner)
+    frame_lengths = read_lengths(frame_lengths, lengths_name, shape[0], 1, MOST_FRAMES, "a week and more of audio", owner)
     frames = read_frames(frames, frame_lengths, target_lengths, monotonic, owner=owner, lengths_name=lengths_name,
                          ordered=ordered)  # fmt: skip
     return FramesProblem(device_of(array), like, frames, frame_lengths, target_lengths, monotonic)
@@ -169,7 +170,7 @@ def read_labels(frames, targets, lengths, target_lengths, blank, topology):
     owner, source = f"frames {shape}", f"the size of frames {shape}"
     targets, _, U = read_targets(targets, target_lengths, blank, None, count=shape[0], size=LARGEST + 1, label_axis=shape[1],
                                  label_source=source, owner=owner)  # fmt: skip
-    lengths = read_lengths(lengths, "lengths", shape[0], 1, LARGEST, "what int32 can count", owner)
+    lengths = read_lengths(lengths, "lengths", shape[0], 1, MOST_FRAMES, "a week and more of audio", owner)
     frames = read_frames(frames, lengths, U, True, owner=owner, lengths_name="lengths")
     if parted:
         label, place = targets[:, : shape[1]], frames[:, : targets.shape[1]]

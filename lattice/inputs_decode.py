@@ -8,7 +8,8 @@ import numpy as np
 from . import arrays
 from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
 from .devices import Cuda, Host, device_of
-from .inputs import TOPOLOGIES, check_dtypes, read_vocabulary
+from .inputs import TOPOLOGIES, check_dtypes
+from .inputs_restrictions import read_vocabulary
 from .kernels.hidden import ACTIVATIONS
 
 

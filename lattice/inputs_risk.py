@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import arrays
-from .checks import index, read_lengths, read_number, read_real, refuse
+from .checks import MOST_FACTOR, index, read_lengths, read_number, read_real, refuse
 from .devices import Cuda, Host, device_of
 
 MOST_RISK = 1e300
@@ -52,8 +52,8 @@ def read_risk(scores, risks, lengths, scale) -> RiskProblem:
     np.copyto(values, risks, where=np.arange(array.shape[1]) < lengths[:, None])
     refuse(~(np.abs(values) <= MOST_RISK),
            lambda at: f"risks{index(at)} is {values[at]}, expected a finite number up to {MOST_RISK} in magnitude")  # fmt: skip
-    bound = "a finite number above 0"
-    scale = read_number(scale, "scale", 0.0, bound=bound)
+    bound = f"a finite number above 0 and at most {MOST_FACTOR:.0e}"
+    scale = read_number(scale, "scale", 0.0, high=MOST_FACTOR, bound=bound)
     if scale == 0.0:
         raise ValueError(f"scale is {scale}, expected {bound}")
     device, dtype = device_of(array), arrays.computing_dtype(array.dtype)

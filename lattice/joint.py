@@ -37,9 +37,10 @@ def joint_transducer_loss(
     encoder_lengths, target_lengths : (B,) int32 or int64
         1 <= T_b <= T, 0 <= U_b <= U. Padding is never read.
     blank : int
+        -V <= blank < V; negative ids count from the end.
     activation : {"tanh", "relu", "identity"}
     topology : {"rnnt", "monotonic"}
-        A label arc stays on its frame, or consumes it.
+        A label arc stays on its frame, or consumes it (then U_b <= T_b is needed).
     vocabulary : (B, S) int32 or int64, optional
         The ids each example's softmax runs over, in any order, blank and targets among them (Lee et al. 2022).
     vocabulary_lengths : (B,), optional
@@ -49,12 +50,12 @@ def joint_transducer_loss(
     encoder_index : (N,) int32 or int64, optional
         Several targets share encoder rows: all arguments but `encoder` have N rows, row n belongs to encoder[encoder_index[n]].
     memory_limit : int
-        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are.
+        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are; 256 MiB by default.
     posterior_floor : float
         Cells with a smaller posterior are left out of the backward pass; cells that are proven to be so before their logits are
         known, of the forward pass too, as far as the loss is off by no more than 1e-6 (float64: 1e-12, or rounding). The l1 error
-        of the logits' gradient is about twice the posterior left out (docs/certified.md; `joint_transducer_report` tells). 0
-        visits every cell.
+        of the logits' gradient is about twice the posterior left out (`docs/certified.md`; `joint_transducer_report` tells). 0
+        visits every cell; 2**-24 by default.
 
     Returns
     -------
@@ -65,6 +66,19 @@ def joint_transducer_loss(
     ------
     ValueError, TypeError
         Naming the argument, the index, the value and the bound; a `memory_limit` too small names the bytes needed.
+    MemoryError
+        A GPU has no room for the workspace or an output, and what would do.
+
+    Notes
+    -----
+    Allocates at most `memory_limit` bytes beyond the result, and copies as above. The least that works holds the lattice of one
+    example, 24 bytes a cell (40 in float64; on a GPU 32 and 48), and the hidden vectors and logits of 16 cells
+    (`docs/memory.md`).
+
+    References
+    ----------
+    Graves 2012, arXiv 1211.3711. Sample-wise computation: Braun et al. 2022, arXiv 2211.16270. `vocabulary`: Lee et al. 2022,
+    arXiv 2203.16868. `bounds`: Mahadeokar et al. 2021, arXiv 2011.03072. `posterior_floor`: `docs/certified.md`.
     """
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
@@ -95,15 +109,36 @@ def joint_transducer_loss_and_grad(
     fastemit_lambda : float
         At least 0: label arcs count 1 + fastemit_lambda times in the gradient (FastEmit, Yu et al. 2021).
     grad_loss : (B,) real, optional
-        Upstream gradient; ones by default.
+        Upstream gradient of any sign; ones by default. (N,) with `encoder_index`.
     overwrite : bool
         The gradients of encoder and predictor are written where those lie. Refused for read-only arrays and `encoder_index`.
 
     Returns
     -------
     loss : (B,)
+        In nats, as in `joint_transducer_loss`; not multiplied by `grad_loss`.
     gradients : JointGradients
-        Sums are accumulated in float32 (float64 for float64) and rounded once; 0 on padding.
+        Sums are accumulated in float32 (float64 for float64) and rounded once; 0 on padding and in examples without an alignment.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As in `joint_transducer_loss`; `overwrite` of arrays that may not be written to or share memory, or with `encoder_index`.
+
+    See Also
+    --------
+    joint_transducer_loss_vjp : The loss now and the gradients later, for autograd hosts.
+    joint_transducer_report : What such a call costs.
+
+    Notes
+    -----
+    Allocates at most `memory_limit` bytes beyond the loss and the gradients; `overwrite` leaves those of weight and bias.
+    The workspace holds what `joint_transducer_loss` needs, and H numbers for each frame and label position of the examples that
+    are worked on at once (`docs/memory.md`).
+
+    References
+    ----------
+    As in `joint_transducer_loss`. FastEmit: Yu et al. 2021, arXiv 2010.11148.
     """
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
@@ -129,15 +164,32 @@ def joint_transducer_loss_vjp(
 
     Parameters
     ----------
-    encoder, ..., overwrite
+    encoder, ..., fastemit_lambda, overwrite
         As in `joint_transducer_loss_and_grad`.
 
     Returns
     -------
     loss : (B,)
+        In nats, as in `joint_transducer_loss`.
     vjp : callable
-        `vjp(grad_loss) -> JointGradients`, as often as wanted while the inputs are unchanged; once with `overwrite`. Between the
-        calls the posteriors of the occupied cells are held, up to `memory_limit`; what did not fit is computed again.
+        `vjp(grad_loss) -> JointGradients`, as often as wanted while the inputs are unchanged; once with `overwrite`. `grad_loss`
+        is (B,) real, ones by default.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As in `joint_transducer_loss_and_grad`.
+    RuntimeError
+        `vjp` is called a second time after `overwrite`.
+
+    Notes
+    -----
+    Allocates as `joint_transducer_loss_and_grad` does, the gradients in `vjp`. Between the calls the posteriors of the occupied
+    cells are held, all within `memory_limit`; what did not fit is computed again.
+
+    References
+    ----------
+    As in `joint_transducer_loss_and_grad`.
     """
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,

@@ -52,7 +52,12 @@ def transducer_alignment(
 
     Notes
     -----
-    Allocates about 40 bytes a cell beside the logits (60 in float64); scores are added up in float64.
+    Allocates about 40 bytes a cell beside the logits (56 in float64), and up to 6 MiB for half precision; scores are added up in
+    float64.
+
+    References
+    ----------
+    Graves 2012, arXiv 1211.3711, with the largest in the place of the sum (Viterbi); `docs/math.md`.
     """
     problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     with problem.device.active():
@@ -78,19 +83,23 @@ def joint_transducer_alignment(
     -------
     frames : (B, U) int32
     score : (B,)
-        As in `transducer_alignment`.
+        Nats; as in `transducer_alignment`.
 
     Raises
     ------
-    ValueError, TypeError
-        Naming the argument, the index, the value and the bound; a `memory_limit` too small names the bytes needed.
+    ValueError, TypeError, MemoryError
+        As in `joint_transducer_loss`.
 
     Notes
     -----
-    Of a trained model few cells are computed: bounds prove that the best alignment visits none of the others (docs/certified.md).
-    That takes 32 bytes a cell (48 in float64) of the workspace. Where there is no room for them every cell is computed, scores
-    exist for some frames at a time, and one bit is kept of every cell: 90,000 frames (an hour) by 15,000 labels take 170 MB; with
-    `bounds` round a first guess far fewer.
+    Allocates at most `memory_limit` bytes beyond the results. Of a trained model few cells are computed: bounds prove that the
+    best alignment visits none of the others (`docs/certified.md`). That takes 32 bytes a cell (48 in float64) of the workspace.
+    Where there is no room for them every cell is computed, scores exist for some frames at a time, and one bit is kept of every
+    cell: 90,000 frames (an hour) by 15,000 labels take 170 MB; with `bounds` round a first guess far fewer.
+
+    References
+    ----------
+    As in `transducer_alignment`. The bounds: `docs/certified.md`.
     """
     problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit, 0.0)  # fmt: skip
@@ -119,7 +128,7 @@ def joint_path_loss_and_grad(
 
     Each cell that the alignment visits is a row of logits, T_b in all ("monotonic") or T_b + U_b ("rnnt"), and no other row is
     computed. With p the softmax of a row, y the label or the blank that the alignment takes there and q equal to
-    `1 - label_smoothing` at y and `label_smoothing / (V - 1)` at all other ids, the row adds to the loss
+    `1 - label_smoothing` at y and `label_smoothing / (V - 1)` at all other ids, the row adds to the loss ::
 
         (1 + label_scale [y is a label]) * (1 - p[y])**focal * sum_v -q[v] log p[v].
 
@@ -127,22 +136,27 @@ def joint_path_loss_and_grad(
 
     Parameters
     ----------
-    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation
+    encoder, predictor, weight, bias, targets
         As in `joint_transducer_loss`.
     frames : (B, U) int32 or int64
         The frame in which each label is emitted, 0 to T_b - 1: increasing ("monotonic"), never decreasing ("rnnt"). Entries
         beyond a target's length may hold anything. From `joint_transducer_alignment`, `ctc_alignment`, `ids_to_frames`, ...
+    encoder_lengths, target_lengths, blank, activation
+        As in `joint_transducer_loss`.
     topology : {"monotonic", "rnnt"}
+        A label arc consumes its frame, or stays on it.
     label_smoothing : float
         0 to less than 1: what the other ids of the vocabulary in use share of the target.
     label_scale : float
         At least 0: so many times the cross-entropy of the rows that take a label is added once more.
     focal : float
         At least 0: the power of 1 - p[y] (Lin et al. 2017), which is differentiated as well.
-    vocabulary, vocabulary_lengths, memory_limit
+    vocabulary, vocabulary_lengths
         As in `joint_transducer_loss`.
     grad_loss : (B,) real, optional
-        Upstream gradient; ones by default.
+        Upstream gradient of any sign; ones by default.
+    memory_limit
+        As in `joint_transducer_loss`.
 
     Returns
     -------
@@ -157,12 +171,21 @@ def joint_path_loss_and_grad(
     ValueError, TypeError
         Naming the argument, the index, the value and the bound. Frames of -1 (no alignment) are refused: leave such examples out.
 
+    See Also
+    --------
+    alignment_bounds : A band round the alignment in place of the alignment alone.
+
     Notes
     -----
-    Beside `memory_limit` the cells of the alignments take 8 bytes for each frame and label, padding included.
+    Allocates at most `memory_limit` bytes beyond the results, and 8 for each frame and label of the alignments, padding included.
 
     On a GPU this waits for the device once more, at its end, to look for losses that are not finite; where there are any, the
     gradients are computed again without them.
+
+    References
+    ----------
+    Zhou et al. 2022, arXiv 2204.10586. `focal`: Lin et al. 2017, arXiv 1708.02002. `vocabulary`: Lee et al. 2022,
+    arXiv 2203.16868.
     """
     targets, frames, encoder_lengths, target_lengths, vocabulary, vocabulary_lengths = arrays.to_host(
         targets=targets, frames=frames, encoder_lengths=encoder_lengths, target_lengths=target_lengths, vocabulary=vocabulary,
@@ -172,8 +195,8 @@ def joint_path_loss_and_grad(
                                 topology, vocabulary, vocabulary_lengths, None, None, memory_limit, 0.0)  # fmt: skip
     options = {
         "label_smoothing": checks.read_number(label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"),
-        "label_scale": checks.read_number(label_scale, "label_scale", 0.0, bound="at least 0"),
-        "focal": checks.read_number(focal, "focal", 0.0, bound="at least 0"),
+        "label_scale": checks.read_factor(label_scale, "label_scale"),
+        "focal": checks.read_factor(focal, "focal"),
     }
     if options["label_smoothing"] >= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}, expected a number from 0 to below 1")

@@ -103,6 +103,9 @@ class Predictor:
     def _read_part(self, part, name: str, count: int):
         _refuse_gradients(part, name)
         array = arrays.for_kernels(arrays.read(part, name))
+        size = array.dtype.itemsize
+        if array.dtype.hasobject or size not in (1, 2, 4, 8, 16, 32):
+            raise TypeError(f"{name} has dtype {array.dtype}, expected elements of 1, 2, 4, 8, 16 or 32 bytes and no objects")
         if array.ndim < 1 or len(array) != count:
             raise ValueError(f"{name} has shape {array.shape}, expected a first axis of {count}, one for each label")
         one_device(self.device, **{name: array})

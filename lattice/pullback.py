@@ -1,5 +1,6 @@
 """From the posteriors of every group to the gradients of the four arguments, in the kinds they were passed in."""
 
+from itertools import combinations
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -12,7 +13,15 @@ from .tiles import JointTiles, Outputs, Visited
 
 
 class JointGradients(NamedTuple, Generic[A]):
-    """Gradients of a fused joint loss, each in its input's shape and dtype; `bias` is None if the bias was."""
+    """Gradients of a fused joint loss, each in its input's shape and dtype, in the kind of the encoder.
+
+    Attributes
+    ----------
+    encoder : (B, T, H)
+    predictor : (B, U+1, H)
+    weight : (V, H)
+    bias : (V,), or None if the bias was
+    """
 
     encoder: A
     predictor: A
@@ -34,15 +43,19 @@ class Pullback:
     """Runs the backward pass of every group and puts the gradients where they belong."""
 
     def __init__(self, problem: JointProblem, encoder, predictor, fastemit_lambda, overwrite):
-        self.problem, self.encoder, self.predictor, self.overwrite = problem, encoder, predictor, overwrite
-        self.fastemit_lambda = checks.read_number(fastemit_lambda, "fastemit_lambda", 0.0, bound="at least 0")
+        self.problem, self.encoder, self.predictor = problem, encoder, predictor
+        self.overwrite = checks.read_flag(overwrite, "overwrite")
+        self.fastemit_lambda = checks.read_factor(fastemit_lambda, "fastemit_lambda")
         self.used = False
-        if overwrite:
+        if self.overwrite:
             if problem.encoder_index is not None:
                 raise ValueError("overwrite=True and encoder_index cannot be combined: several targets share an encoder row")
-            arrays_to_write = checks.read_writable(encoder, "encoder"), checks.read_writable(predictor, "predictor")
-            if arrays.overlap(*arrays_to_write):
-                raise ValueError("overwrite=True: encoder and predictor share memory, expected one array for each gradient")
+            to_write = {"encoder": checks.read_writable(encoder, "encoder"),
+                        "predictor": checks.read_writable(predictor, "predictor")}  # fmt: skip
+            shared = {**to_write, "weight": problem.weight, "bias": problem.bias}
+            for one, other in combinations(shared, 2):
+                if one in to_write and shared[other] is not None and arrays.overlap(shared[one], shared[other]):
+                    raise ValueError(f"overwrite=True: {one} and {other} share memory, expected arrays apart from one another")
 
     def check_unused(self) -> None:
         if self.used:

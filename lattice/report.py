@@ -65,11 +65,20 @@ def joint_transducer_report(
     Returns
     -------
     report : LatticeReport
+        Cells, nats and bytes.
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError, TypeError, MemoryError
         As in `joint_transducer_loss_and_grad`.
+
+    Notes
+    -----
+    Allocates `workspace_bytes`, at most `memory_limit`, and twice the report, which has 48 bytes a target.
+
+    References
+    ----------
+    The bounds and what follows from them are the library's own: `docs/certified.md`.
 
     Examples
     --------

@@ -38,13 +38,18 @@ def minimum_bayes_risk(scores: A, risks: Array, lengths: Array, *, scale: float 
     ValueError, TypeError
         Naming the argument, the index, the value and the bound.
 
+    See Also
+    --------
+    beam_decode : Where the hypotheses come from.
+    joint_transducer_loss_vjp : Their losses, and the way back.
+
     Notes
     -----
-    Sums are float64. Allocates about 10 bytes for each hypothesis beside the results (14 for half precision on the host; for
-    scores on a GPU, 8 there). On a GPU it waits once, and only for risks or lengths that lie on the device.
+    Sums are float64. Allocates about 14 bytes for each hypothesis beside the results (10 in float64; for scores on a GPU, 8
+    there). On a GPU it waits once, and only for risks or lengths that lie on the device.
 
-    A score is minus a loss, so the gradient goes back with its sign turned. With the hypotheses of all lists one after another,
-    `index` naming the encoder row of each::
+    A score is minus a loss, so the gradient goes back with its sign turned. With the hypotheses of all lists one after another
+    and the encoder row of each in index::
 
         loss, vjp = joint_transducer_loss_vjp(encoder, predictor, weight, bias, hypotheses, encoder_lengths, hypothesis_lengths,
                                               encoder_index=index)
@@ -53,6 +58,10 @@ def minimum_bayes_risk(scores: A, risks: Array, lengths: Array, *, scale: float 
         scores[real] = -loss + lm_scale * lm_score
         risk, grad_scores = minimum_bayes_risk(scores, risks, lengths)
         gradients = vjp(-grad_scores[real])
+
+    References
+    ----------
+    Prabhavalkar et al. 2018, arXiv 1712.01818. Shannon 2017, arXiv 1706.02776. Zhou et al. 2022, arXiv 2204.10586.
     """
     problem = read_risk(scores, risks, lengths, scale)
     device = problem.device

@@ -82,8 +82,13 @@ def sample_vocabulary(
 
     Notes
     -----
-    Works where `distribution` lies, and allocates 20 bytes for each of B * V ids. On a GPU it waits twice: for targets
-    that lie there, and for the count of ids that could be drawn.
+    Works where `distribution` lies, and allocates 20 bytes for each of B * V ids (of V with "batch"). On a GPU it waits twice:
+    for targets that lie there, and for the count of ids that could be drawn.
+
+    References
+    ----------
+    Lee et al. 2022, arXiv 2203.16868. Draws: Efraimidis and Spirakis 2006 (the order of Gumbel top-k), with the random numbers
+    of Salmon et al. 2011. `log_inclusion`: Kool et al. 2019, arXiv 1903.06059.
     """
     labels, target_lengths = arrays.to_host(targets=targets, target_lengths=target_lengths)
     given = read_probabilities(distribution, "distribution")
@@ -186,6 +191,10 @@ def allowed_vocabulary(probabilities: Array, size: int, *, blank: int = 0) -> An
     Notes
     -----
     Allocates 20 bytes for each entry of `probabilities`. On a GPU it waits once.
+
+    References
+    ----------
+    Lee et al. 2022, arXiv 2203.16868.
     """
     given = read_probabilities(probabilities, "probabilities")
     B, V = given.shape

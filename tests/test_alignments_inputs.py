@@ -69,8 +69,8 @@ def test_lengths(door):
         lengths = changed(TARGET_LENGTHS, 2, value)
         refuse(door, {"target_lengths": lengths}, ValueError, "target_lengths[2]", value, "0 to 5", (3, 5))
     name = lengths_of(door)
-    for value in (0, -1, 7 if door == "ids_to_frames" else 2**31):
-        words = f"{name}[1] is {value}, expected 1 to", 6 if door == "ids_to_frames" else 2**31 - 1
+    for value in (0, -1, 7 if door == "ids_to_frames" else 2**24 + 1):
+        words = f"{name}[1] is {value}, expected 1 to", 6 if door == "ids_to_frames" else 2**24
         refuse(door, {name: changed(LENGTHS, 1, value)}, ValueError, *words)
 
 

@@ -148,5 +148,5 @@ def test_the_workspace_is_aligned_bounded_and_stacked():
 
 def test_warm_up_takes_every_dtype_and_refuses_others():
     lattice.warm_up(np.float32, "float64", np.float16)
-    with pytest.raises(TypeError, match="logits has dtype int32"):
+    with pytest.raises(TypeError, match=r"dtypes\[0\] is int32"):
         lattice.warm_up(np.int32)

@@ -6,13 +6,13 @@ OpenMP layer aborts a child made by `fork`, and both spin or hold threads that t
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numba
 import numpy as np
 
 from . import ptx
+from .cache import cached
 
 try:
     from numba import cuda
@@ -21,11 +21,10 @@ except Exception:
     # the CPU half needs neither. `arrays.cupy` says what is wrong where a GPU is asked for.
     cuda = None
 
-cpu_sweep = partial(numba.njit, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-"""Decorator of a CPU sweep. `contract` allows fused multiply-add; nothing is reassociated, so -inf and NaN keep their meaning."""
-
 SERIAL_WORK = 1 << 15
 """Elements of work below which handing a range to another thread costs more than it saves (about 30 us)."""
+PIECE_WORK = 1 << 24
+"""Elements of work after which a sweep comes back to Python, where Ctrl-C is seen: some hundredths of a second."""
 
 WARP = 32
 THREADS = 256
@@ -36,6 +35,14 @@ SCAN_THREADS = 1024
 """Threads of the one block that adds up over frames."""
 
 _pool: ThreadPoolExecutor | None = None
+
+
+def cpu_sweep(function):
+    """Decorator of a CPU sweep: compiled at its first call, or loaded from numba's cache on disk.
+
+    `contract` allows fused multiply-add; nothing is reassociated, so -inf and NaN keep their meaning.
+    """
+    return cached(numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function))
 
 
 def cuda_kernel(function):
@@ -83,11 +90,15 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _submit(*call):
+def _submit(task) -> Future | None:
+    """Hand a task to the pool, which takes none any more once the interpreter shuts down."""
     global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="lattice")
-    return _pool.submit(*call)
+    try:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="lattice")
+        return _pool.submit(task)
+    except RuntimeError:
+        return None
 
 
 def sweep(kernel, count: int, *arguments, work: int = 0, pieces: int = 1) -> None:
@@ -105,11 +116,11 @@ def sweep(kernel, count: int, *arguments, work: int = 0, pieces: int = 1) -> Non
         Pieces for each thread: more than 1 evens out rows of unequal cost.
     """
     threads = thread_count()
-    if threads == 1 or work < SERIAL_WORK or count < 2:
+    if work < SERIAL_WORK or count < 2:
         if count:
             kernel(0, count, *arguments)
         return
-    parts = min(count, threads * pieces)
+    parts = min(count, max(threads * pieces, -(-work // PIECE_WORK)))
     edges = [count * part // parts for part in range(parts + 1)]
     todo = iter(range(parts))
 
@@ -117,9 +128,16 @@ def sweep(kernel, count: int, *arguments, work: int = 0, pieces: int = 1) -> Non
         for part in todo:
             kernel(edges[part], edges[part + 1], *arguments)
 
-    futures = [_submit(drain) for _ in range(min(threads, parts) - 1)]
+    futures = []
     try:
+        for _ in range(min(threads, parts) - 1):
+            futures += filter(None, [_submit(drain)])
         drain()
+    except BaseException:
+        # After Ctrl-C, what no thread has begun stays undone.
+        for _ in todo:
+            pass
+        raise
     finally:
         wait(futures)
     for future in futures:

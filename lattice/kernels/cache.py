@@ -1,0 +1,35 @@
+"""Numba's cache of compiled code on disk, done without where there is no place for it.
+
+Numba raises where a package lies in a read-only directory and its user has no home, where the disk is full, and where a file of
+the cache is broken: at import, or in the middle of a first call. The code is then compiled in every process.
+"""
+
+import contextlib
+import pickle
+
+from numba.core.caching import FunctionCache
+
+BROKEN = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError)
+"""What reading bytes that are no pickle raises."""
+
+
+class _Cache(FunctionCache):
+    """Compiled code of one function."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except BROKEN:
+            return None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(*BROKEN):
+            super().save_overload(sig, data)
+
+
+def cached(dispatcher):
+    """The same function of `numba.njit`, its compiled code kept on disk where that can be done."""
+    # With NUMBA_DISABLE_JIT there is no dispatcher, and with no directory to write to there is no cache.
+    with contextlib.suppress(AttributeError, RuntimeError):
+        dispatcher._cache = _Cache(dispatcher.py_func)
+    return dispatcher

@@ -1,0 +1,75 @@
+"""Numba's cache on disk: no place for it, a broken file in it, a disk that is full. The library works on, and says nothing."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lattice.kernels import launch
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNEL = """
+from lattice.kernels.launch import cpu_sweep
+
+@cpu_sweep
+def double(begin, end, array):
+    for i in range(begin, end):
+        array[i] *= 2
+"""
+CALL = """
+import numpy as np
+from kernel import double
+array = np.ones(4)
+double(0, 4, array)
+print(array.sum(), sum(double.stats.cache_misses.values()), sum(double.stats.cache_hits.values()))
+"""
+
+
+def call(folder, **options):
+    """What a process that compiles a kernel in a folder says; the cache is in `folder / "cache"`."""
+    (folder / "kernel.py").write_text(KERNEL)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-W", "error::RuntimeWarning", "-c", CALL], cwd=folder, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout.strip()
+
+
+def no_files():
+    """What a full disk is to a process: no file takes a byte. Nor does one of the process's kernels."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def test_a_kernel_without_a_file_is_compiled_without_a_cache():
+    """numba raises where it finds no directory it may write to; a function that lies in no file is the same to it."""
+    names = {}
+    exec(compile(KERNEL, "<no file>", "exec"), names)
+    array = [1.0, 2.0]
+    names["double"].py_func(0, 2, array)
+    assert array == [2.0, 4.0] and isinstance(names["double"], type(launch.cpu_sweep(lambda begin, end: None)))
+
+
+def test_the_cache_is_used(tmp_path):
+    assert call(tmp_path) == "8.0 1 0"
+    assert call(tmp_path) == "8.0 0 1"
+
+
+def test_a_full_disk(tmp_path):
+    assert call(tmp_path, preexec_fn=no_files).startswith("8.0")
+    assert call(tmp_path).startswith("8.0")
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x05."])
+def test_a_broken_file_of_the_cache(tmp_path, suffix, content):
+    call(tmp_path)
+    broken = list((tmp_path / "cache").rglob(f"*.{suffix}"))
+    assert broken
+    for path in broken:
+        path.write_bytes(content)
+    assert call(tmp_path).startswith("8.0")
