@@ -58,8 +58,8 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
     ----------
     tiles : JointTiles
     state : tuple of four (cells,) arrays
-        Filled with the scores, the maxima and the totals of the cells that are computed; the arcs of all others are closed, and
-        their totals negative.
+        Filled with the scores, the maxima and the rests of the cells that are computed; the arcs of all others are closed, and
+        their rests negative.
     cells : (cells,) int64
         Scratch, shared with alpha.
     edges, beta, counts

@@ -203,11 +203,11 @@ class _Frames:
         )
         empty = self.device.empty
         self.no_bias = empty(0, self.dtype)
-        self.blank, self.maximum, self.total = (empty(len(row), self.dtype) for _ in range(3))
+        self.blank, self.maximum, self.rest = (empty(len(row), self.dtype) for _ in range(3))
         self.label = empty(int(offset[-1]), self.dtype)
         for part, logits, rows in self._staged():
             ctc_emit(part.start, logits, self.no_bias, rows, self.example, self.offset, self.targets, problem.blank, self.blank,
-                     self.label, self.maximum, self.total)  # fmt: skip
+                     self.label, self.maximum, self.rest)  # fmt: skip
 
     def _staged(self):
         return staged(self.problem.logits, self.row, self.dtype, self.device)
@@ -227,7 +227,7 @@ class _Frames:
             widened = logits is not self.problem.logits
             ctc_gradient(part.start, logits, logits if widened else target, self.no_bias, rows, self.example,
                          self.offset, self.distinct, self.problem.blank, self.blank, self.label, self.maximum,
-                         self.total, grad_loss)  # fmt: skip
+                         self.rest, grad_loss)  # fmt: skip
             if widened:
                 target[self.row[part]] = logits[: len(rows)]
         clear_others(self.device, self.row, target, self.dtype)

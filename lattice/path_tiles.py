@@ -82,7 +82,7 @@ class AlignmentTiles(JointTiles):
         space, index, monotonic = self.space, group.index, self.problem.targets.monotonic
         count, frames = len(group.examples), len(group.frames.example)
         left, moves = keep(space.take, count, group.frames.widest, group.frames.cells, frames)
-        blank, label, _, total = state = tuple(space.take(group.frames.cells, self.dtype) for _ in range(4))
+        blank, label, _, rest = state = tuple(space.take(group.frames.cells, self.dtype) for _ in range(4))
         alpha, beta = (space.take(group.frames.cells, np.float64) for _ in range(2))
         computed, counts, edges = (space.take(size, np.int64) for size in (count, frames + 1, count + 1))
         best_score, cells = space.take(count, np.float64), alpha.view(np.int64)
@@ -90,8 +90,8 @@ class AlignmentTiles(JointTiles):
         bound_group(self, group, state)
         open_all(index, *state)
         for number in range(ROUNDS):
-            narrow(index, monotonic, blank, label, total, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
-            found = list_cells(index, total, WANTED, cells, edges, counts)
+            narrow(index, monotonic, blank, label, rest, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
+            found = list_cells(index, rest, WANTED, cells, edges, counts)
             if not found[-1]:
                 break
             self.compute(group, state, cells, found)

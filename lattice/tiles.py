@@ -36,7 +36,7 @@ class Visited(NamedTuple):
     blank: np.ndarray
     label: np.ndarray
     maximum: np.ndarray
-    total: np.ndarray
+    rest: np.ndarray
 
 
 class Outputs(NamedTuple):
@@ -123,7 +123,7 @@ class JointTiles:
         Parameters
         ----------
         state : tuple of four (cells,) arrays
-            Blank and label scores, maxima and totals, filled in where a cell is computed.
+            Blank and label scores, maxima and rests, filled in where a cell is computed.
         cells, edges
             From `list_cells`.
         span : pair of int, optional

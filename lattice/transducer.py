@@ -147,7 +147,7 @@ class Lattices:
         self.dtype = arrays.computing_dtype(problem.logits.dtype)
         self.blank_id = int(targets.blank[0]) if len(examples) else 0
         self.no_bias = empty(0, self.dtype)
-        self.blank, self.label_score, self.maximum, self.total = (empty(count, self.dtype) for _ in range(4))
+        self.blank, self.label_score, self.maximum, self.rest = (empty(count, self.dtype) for _ in range(4))
 
     def _staged(self):
         return staged(self.problem.logits, self.row, self.dtype, self.device)
@@ -155,7 +155,7 @@ class Lattices:
     def _emit(self) -> None:
         for cells, logits, row in self._staged():
             emit(logits, self.no_bias, row, self.none, self.label[cells], self.blank_id, self.blank[cells],
-                 self.label_score[cells], self.maximum[cells], self.total[cells])  # fmt: skip
+                 self.label_score[cells], self.maximum[cells], self.rest[cells])  # fmt: skip
 
     def forward(self, *, posteriors: bool):
         """Losses, in the dtype that is computed in."""
@@ -184,7 +184,7 @@ class Lattices:
         for cells, logits, row in self._staged():
             widened = logits is not self.problem.logits
             gradient(logits, logits if widened else target, row, self.no_bias, self.label[cells], self.owner[cells],
-                     self.blank_id, self.blank[cells], self.label_score[cells], self.maximum[cells], self.total[cells],
+                     self.blank_id, self.blank[cells], self.label_score[cells], self.maximum[cells], self.rest[cells],
                      fastemit_lambda, grad_loss, anew=False)  # fmt: skip
             if widened:
                 target[self.row[cells]] = logits[: len(row)]

@@ -182,9 +182,9 @@ def _average(device, logits, first, frames, mean) -> None:
     rows = np.arange(starts[-1]) + np.repeat(first - starts[:-1], frames)
     rows, label, first, frames, none = device.upload(None, rows, np.full(len(rows), -1, np.int32), starts[:-1], frames, NO_IDS)
     # The rows follow one another from here on: their logits alone lie apart.
-    blank_score, label_score, maximum, total = (device.empty(len(rows), mean.dtype) for _ in range(4))
-    emit(logits, device.empty(0, mean.dtype), rows, none, label, 0, blank_score, label_score, maximum, total)
-    mean_softmax(logits, rows, first, frames, maximum, total, mean)
+    blank_score, label_score, maximum, rest = (device.empty(len(rows), mean.dtype) for _ in range(4))
+    emit(logits, device.empty(0, mean.dtype), rows, none, label, 0, blank_score, label_score, maximum, rest)
+    mean_softmax(logits, rows, first, frames, maximum, rest, mean)
 
 
 def _listed(x, name: str) -> list:

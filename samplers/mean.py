@@ -10,35 +10,35 @@ from lattice.kernels.launch import by_thread, cpu_sweep, cuda, cuda_kernel, on_h
 
 
 @register_jitable
-def frame_weight(total, frames):
+def frame_weight(rest, frames):
     """What exp(logit - maximum) of one frame counts in the mean."""
-    return typed(1, total) / (total * typed(frames, total))
+    return typed(1, rest) / ((typed(1, rest) + rest) * typed(frames, rest))
 
 
 @cpu_sweep
-def mean_cpu(begin, end, logits, row, first, frames, maximum, total, mean):
+def mean_cpu(begin, end, logits, row, first, frames, maximum, rest, mean):
     for b in range(begin, end):
         mean[b] = 0
         for i in range(first[b], first[b] + frames[b]):
-            logit, highest, weight = logits[row[i]], maximum[i], frame_weight(total[i], frames[b])
+            logit, highest, weight = logits[row[i]], maximum[i], frame_weight(rest[i], frames[b])
             for v in range(mean.shape[1]):
                 mean[b, v] += exp(logit[v] - highest) * weight
 
 
 @cuda_kernel
-def mean_cuda(logits, row, first, frames, maximum, total, mean):
+def mean_cuda(logits, row, first, frames, maximum, rest, mean):
     i = cuda.grid(1)
     if i >= mean.shape[0] * mean.shape[1]:
         return
     b = i // mean.shape[1]
     v = i - b * mean.shape[1]
-    summed = typed(0, total[0])
+    summed = typed(0, rest[0])
     for f in range(first[b], first[b] + frames[b]):
-        summed += math.exp(widen(logits[row[f], v]) - maximum[f]) * frame_weight(total[f], frames[b])
+        summed += math.exp(widen(logits[row[f], v]) - maximum[f]) * frame_weight(rest[f], frames[b])
     mean[b, v] = summed
 
 
-def mean_softmax(logits, row, first, frames, maximum, total, mean):
+def mean_softmax(logits, row, first, frames, maximum, rest, mean):
     """Average the softmax over the frames of each example.
 
     Parameters
@@ -48,12 +48,12 @@ def mean_softmax(logits, row, first, frames, maximum, total, mean):
         The row of each frame.
     first, frames : (B,) int64
         First frame of each example, and how many there are.
-    maximum, total : (n,)
+    maximum, rest : (n,)
         The two parts of the normaliser of each frame, as `lattice.kernels.emissions.emit` gives them.
     mean : (B, V)
         Filled here.
     """
-    arguments = (logits, row, first, frames, maximum, total, mean)
+    arguments = (logits, row, first, frames, maximum, rest, mean)
     if on_host(mean):
         sweep(mean_cpu, len(mean), *arguments, work=len(row) * mean.shape[1])
     else:

@@ -53,3 +53,18 @@ def test_the_same_bits_from_run_to_run():
     first = call()
     for _ in range(3):
         assert all(np.array_equal(a, b) for a, b in zip(first, call()))
+
+
+def test_certain_rows_keep_their_digits():
+    """What one entry leaves to all others vanishes in a float32 sum with it; loss and gradient are made of it all the same."""
+    T, V = 400, 40
+    logits = np.zeros((1, T, 1, V), np.float32)
+    logits[..., 0] = np.linspace(12, 22, T)[:, None]
+    lengths = np.zeros((1, 0), np.int32), np.array([T]), np.array([0])
+    loss, grad = lattice.transducer_loss_and_grad(logits, *lengths)
+    ctc, grad_ctc = lattice.ctc_loss_and_grad(logits[:, :, 0], *lengths)
+    rest = (V - 1) * np.exp(-logits[0, :, 0, 0].astype(np.float64))
+    for found, rows in ((loss, grad[0, :, 0]), (ctc, grad_ctc[0])):
+        np.testing.assert_allclose(found, np.log1p(rest).sum(), rtol=3e-7)
+        np.testing.assert_allclose(rows[:, 0], -rest / (1 + rest), rtol=2e-6)
+        np.testing.assert_allclose(rows[:, 1], rest / (V - 1) / (1 + rest), rtol=2e-6)

@@ -42,10 +42,10 @@ def best_cpu(begin, end, logits, bias, row, owner, blank, score, label):
     scratch, value = np.empty(logits.shape[1], logits.dtype), np.empty(label.shape[1], logits.dtype)
     for i in range(begin, end):
         own, at = logits[row[i]], blank[owner[i]]
-        score[i, 0], _, maximum, total = emit_row(own, bias[owner[i]], at, -1, scratch)
+        score[i, 0], _, maximum, rest = emit_row(own, bias[owner[i]], at, -1, scratch)
         list_row(own, at, label[i], value)
         for j in range(label.shape[1]):
-            score[i, j + 1] = emit_scores(own[at], value[j], maximum, total)[1]
+            score[i, j + 1] = emit_scores(own[at], value[j], maximum, rest)[1]
 
 
 @register_jitable
@@ -70,16 +70,16 @@ def best_cuda(logits, bias, row, owner, blank, score, label):
     if i >= row.shape[0]:
         return
     lane, r, own, at = cuda.threadIdx.x % WARP, row[i], bias[owner[i]], blank[owner[i]]
-    maximum, total = normaliser(logits, own, r, lane, score[i, 0])
-    # A NaN passes the comparisons of a maximum by and stands in the sum alone.
-    maximum += total - total
+    maximum, rest = normaliser(logits, own, r, lane, score[i, 0])
+    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
+    maximum += rest - rest
     blank_logit = entry(logits, own, own.shape[0] > 0, r, at)
     value, place = typed(math.inf, maximum), np.int64(-1)
     for j in range(label.shape[1]):
         value, place = next_of_row(logits, own, r, lane, at, value, place)
         if lane == 0:
             label[i, j] = place
-            score[i, 0], score[i, j + 1] = emit_scores(blank_logit, value, maximum, total)
+            score[i, 0], score[i, j + 1] = emit_scores(blank_logit, value, maximum, rest)
 
 
 def best(logits, bias, row, owner, blank, score, label):

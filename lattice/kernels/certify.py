@@ -57,55 +57,55 @@ class Brackets(NamedTuple):
 
 
 @register_jitable
-def open_bounds(c, high, stride, blank, label, maximum, total):
+def open_bounds(c, high, stride, blank, label, maximum, rest):
     """Put the bounds of cells that are not computed in the place of their scores."""
     while c < high:
-        if total[c] < 0:
+        if rest[c] < 0:
             blank[c] = maximum[c]
-            label[c] = min(typed(0, total[c]), total[c] - typed(BOUND, total[c]))
+            label[c] = min(typed(0, rest[c]), rest[c] - typed(BOUND, rest[c]))
         c += stride
 
 
 @register_jitable
-def close_again(c, high, stride, blank, label, total):
+def close_again(c, high, stride, blank, label, rest):
     while c < high:
-        if total[c] < 0:
+        if rest[c] < 0:
             blank[c] = CLOSED
             label[c] = CLOSED
         c += stride
 
 
 @register_jitable
-def joins(total, visit, threshold):
+def joins(rest, visit, threshold):
     """Is a cell to be computed? `visit` is its alpha + beta. NaN joins, so that it is seen."""
-    return total == WANTED or (total <= BOUND and not visit < threshold)
+    return rest == WANTED or (rest <= BOUND and not visit < threshold)
 
 
 @register_jitable
-def count_joining(c, high, stride, total, visits, threshold):
+def count_joining(c, high, stride, rest, visits, threshold):
     found = 0
     while c < high:
-        if joins(total[c], visits[c], threshold):
+        if joins(rest[c], visits[c], threshold):
             found += 1
         c += stride
     return found
 
 
 @register_jitable
-def claim(c, high, stride, total, visits, threshold, everything):
+def claim(c, high, stride, rest, visits, threshold, everything):
     """Mark the cells that are to be computed."""
     while c < high:
-        if total[c] < 0 and (everything or joins(total[c], visits[c], threshold)):
-            total[c] = WANTED
+        if rest[c] < 0 and (everything or joins(rest[c], visits[c], threshold)):
+            rest[c] = WANTED
         c += stride
 
 
 @register_jitable
-def left_out(c, high, stride, total, visits, lower):
+def left_out(c, high, stride, rest, visits, lower):
     """The posterior that cells never computed have at most."""
     left = 0.0
     while c < high:
-        if total[c] < 0:
+        if rest[c] < 0:
             left += math.exp(min(0.0, visits[c] - lower)) if lower > CLOSED else 0.0
         c += stride
     return left
@@ -142,7 +142,7 @@ def gives_up(probing, last, exact, cells):
 
 @cpu_sweep
 def select_cpu(
-    begin, end, starts, labels, first, offset, monotonic, blank, label, maximum, total, alpha, brackets, probing, last, tolerance
+    begin, end, starts, labels, first, offset, monotonic, blank, label, maximum, rest, alpha, brackets, probing, last, tolerance
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
     for n in range(begin, end):
@@ -151,40 +151,40 @@ def select_cpu(
         a, b, U = starts[n], starts[n + 1], labels[n]
         low, high = offset[a], offset[b]
         lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, blank, label, alpha)
-        open_bounds(low, high, 1, blank, label, maximum, total)
+        open_bounds(low, high, 1, blank, label, maximum, rest)
         upper = forward(a, b, U, first, offset, monotonic, False, blank, label, alpha)
         backward(a, b, U, first, offset, monotonic, blank, label, alpha, upper, 0.0, False)
-        close_again(low, high, 1, blank, label, total)
+        close_again(low, high, 1, blank, label, rest)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
         while True:
             threshold = threshold_of(probing, lower, upper, log_floor[n])
-            found = count_joining(low, high, 1, total, alpha, threshold)
+            found = count_joining(low, high, 1, rest, alpha, threshold)
             if found or attempts == TIGHTENINGS or not too_wide(probing, lower, gap, tolerance):
                 break
             log_floor[n] = lowered(log_floor[n], gap, tolerance)
             attempts += 1
         if found == 0 and not too_wide(probing, lower, gap, tolerance):
-            skipped[n] = left_out(low, high, 1, total, alpha, lower)
+            skipped[n] = left_out(low, high, 1, rest, alpha, lower)
             certificate[n] = gap if gap > 0 else 0.0
         else:
             everything = found == 0 or gives_up(probing, last, exact[n] + found, high - low)
-            claim(low, high, 1, total, alpha, threshold, everything)
+            claim(low, high, 1, rest, alpha, threshold, everything)
             exact[n] = high - low if everything else exact[n] + found
             if everything:
                 certificate[n] = 0.0
 
 
 @cuda_kernel
-def open_cuda(example, offset, blank, label, maximum, total):
+def open_cuda(example, offset, blank, label, maximum, rest):
     f = cuda.grid(1) // WARP
     if f < example.shape[0]:
-        open_bounds(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP, blank, label, maximum, total)
+        open_bounds(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP, blank, label, maximum, rest)
 
 
 @cuda_kernel
 def select_cuda(
-    starts, offset, blank, label, total, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
+    starts, offset, blank, label, rest, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
     tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
@@ -193,7 +193,7 @@ def select_cuda(
     low, high = offset[starts[n]], offset[starts[n + 1]]
     lower, upper = CLOSED if probing else lowers[n], uppers[n]
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
-    close_again(low + me, high, stride, blank, label, total)
+    close_again(low + me, high, stride, blank, label, rest)
     cuda.syncthreads()
     if settled >= 0:
         return
@@ -202,18 +202,18 @@ def select_cuda(
     gap, attempts = upper - lower, 0
     while True:
         threshold = threshold_of(probing, lower, upper, floor)
-        found = int(block_sum(count_joining(low + me, high, stride, total, alpha, threshold), sums))
+        found = int(block_sum(count_joining(low + me, high, stride, rest, alpha, threshold), sums))
         if found or attempts == TIGHTENINGS or not too_wide(probing, lower, gap, tolerance):
             break
         floor = lowered(floor, gap, tolerance)
         attempts += 1
     if found == 0 and not too_wide(probing, lower, gap, tolerance):
-        left = block_sum(left_out(low + me, high, stride, total, alpha, lower), sums)
+        left = block_sum(left_out(low + me, high, stride, rest, alpha, lower), sums)
         if me == 0:
             certificate[n], skipped[n] = gap if gap > 0 else 0.0, left
     else:
         everything = found == 0 or gives_up(probing, last, computed + found, high - low)
-        claim(low + me, high, stride, total, alpha, threshold, everything)
+        claim(low + me, high, stride, rest, alpha, threshold, everything)
         if me == 0:
             exact[n] = high - low if everything else computed + found
             certificate[n] = 0.0 if everything else settled
@@ -221,15 +221,15 @@ def select_cuda(
         log_floor[n] = floor
 
 
-def select(frames, monotonic, blank, label, maximum, total, alpha, beta, brackets, *, probing, last, tolerance):
+def select(frames, monotonic, blank, label, maximum, rest, alpha, beta, brackets, *, probing, last, tolerance):
     """Bracket log_z of every example that has no certificate yet, and mark the cells it still needs.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
     monotonic : bool
-    blank, label, maximum, total : (cells,) float32 or float64
-        As `emit` fills them where a cell is computed and `bound` where it is not; totals of cells found here become WANTED.
+    blank, label, maximum, rest : (cells,) float32 or float64
+        As `emit` fills them where a cell is computed and `bound` where it is not; rests of cells found here become WANTED.
     alpha, beta : (cells,) float64
         Scratch; beta on a GPU alone.
     brackets : Brackets
@@ -244,12 +244,12 @@ def select(frames, monotonic, blank, label, maximum, total, alpha, beta, bracket
     decisions = probing, last, tolerance
     if on_host(blank):
         sweep(select_cpu, len(brackets.exact), frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank, label,
-              maximum, total, alpha, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)  # fmt: skip
+              maximum, rest, alpha, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)  # fmt: skip
         return
     lattices = frames, monotonic, blank, label, alpha
     if not probing:
         sums(*lattices, brackets.lower)
-    by_warp(open_cuda, len(frames.example), frames.example, frames.offset, blank, label, maximum, total)
+    by_warp(open_cuda, len(frames.example), frames.example, frames.offset, blank, label, maximum, rest)
     sums(*lattices, brackets.upper, beta)
-    launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, frames.starts, frames.offset, blank, label, total, alpha, beta,
+    launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, frames.starts, frames.offset, blank, label, rest, alpha, beta,
            *brackets, *decisions)  # fmt: skip

@@ -9,22 +9,22 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, exp, score, store, typed
-from .emissions import entry, maximum_of, normaliser, sum_of
+from .emissions import entry, maximum_of, normaliser, rest_of
 from .gradient import arc_entry, gradient_row, spread_row
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
 @register_jitable
-def taken_off(maximum, total):
+def taken_off(maximum, rest):
     """What `score` takes off the logits of a row: nothing where all are -inf, and so are their scores then."""
     if maximum == typed(CLOSED, maximum):
         return typed(0, maximum), typed(0, maximum)
-    return maximum, math.log(total)
+    return maximum, math.log1p(rest)
 
 
 @cpu_sweep
 def ctc_emit_cpu(
-    begin, end, start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total
+    begin, end, start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, rest
 ):  # fmt: skip
     scratch = np.empty(logits.shape[1], logits.dtype)
     for i in range(begin, end):
@@ -32,8 +32,8 @@ def ctc_emit_cpu(
         highest = maximum_of(logit)
         for v in range(logit.shape[0]):
             scratch[v] = exp(logit[v] - highest)
-        maximum[f], total[f] = highest, sum_of(scratch)
-        base, log_total = taken_off(maximum[f], total[f])
+        maximum[f], rest[f] = highest, rest_of(scratch)
+        base, log_total = taken_off(maximum[f], rest[f])
         blank_score[f] = score(logit[blank], base, log_total)
         for u in range(offset[f + 1] - offset[f]):
             label_score[offset[f] + u] = score(logit[targets[example[f], u]], base, log_total)
@@ -41,24 +41,24 @@ def ctc_emit_cpu(
 
 @cuda_kernel
 def ctc_emit_cuda(
-    start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total
+    start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, rest
 ):  # fmt: skip
     i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
         return
     lane, r, f = cuda.threadIdx.x % WARP, row[i], start + i
     n, cell, U = example[f], offset[f], offset[f + 1] - offset[f]
-    highest, summed = normaliser(logits, no_bias, r, lane, total[f])
+    highest, others = normaliser(logits, no_bias, r, lane, rest[f])
     # The lanes may have rounded apart, and all scores of a row are to be normalised alike.
-    summed = cuda.shfl_sync(0xFFFFFFFF, summed, 0)
-    # A NaN passes the comparisons of a maximum by and stands in the sum alone.
-    highest += summed - summed
-    base, log_total = taken_off(highest, summed)
+    others = cuda.shfl_sync(0xFFFFFFFF, others, 0)
+    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
+    highest += others - others
+    base, log_total = taken_off(highest, others)
     for u in range(lane, U, WARP):
         label_score[cell + u] = score(entry(logits, no_bias, False, r, targets[n, u]), base, log_total)
     if lane == 0:
         blank_score[f] = score(entry(logits, no_bias, False, r, blank), base, log_total)
-        maximum[f], total[f] = highest, summed
+        maximum[f], rest[f] = highest, others
 
 
 @register_jitable
@@ -74,7 +74,7 @@ def summed_posterior(u, stride, U, cell, label_posterior, like):
 @cpu_sweep
 def ctc_gradient_cpu(
     begin, end, start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior,
-    maximum, total, grad_loss, tiny,
+    maximum, rest, grad_loss, tiny,
 ):  # fmt: skip
     scratch = np.empty(source.shape[1], source.dtype)
     for i in range(begin, end):
@@ -82,7 +82,7 @@ def ctc_gradient_cpu(
         n, cell, U = example[f], offset[f], offset[f + 1] - offset[f]
         blank_weight = blank_posterior[f] * grad_loss[n]
         labels_weight = summed_posterior(0, 1, U, cell, label_posterior, tiny) * grad_loss[n]
-        gradient_row(source[row[i]], no_bias, target[row[i]], blank, -1, blank_weight, labels_weight, maximum[f], total[f],
+        gradient_row(source[row[i]], no_bias, target[row[i]], blank, -1, blank_weight, labels_weight, maximum[f], rest[f],
                      False, tiny, scratch)  # fmt: skip
         weight = blank_weight + labels_weight
         if abs(weight) < tiny:
@@ -90,12 +90,13 @@ def ctc_gradient_cpu(
         for u in range(U):
             v = distinct[n, u]
             if v >= 0:
-                target[row[i], v] = arc_entry(scratch[v], weight / total[f], label_posterior[cell + u] * grad_loss[n], tiny)
+                own_weight = label_posterior[cell + u] * grad_loss[n]
+                target[row[i], v] = arc_entry(scratch[v], rest[f], own_weight, blank_weight + (labels_weight - own_weight), tiny)
 
 
 @cuda_kernel
 def ctc_gradient_cuda(
-    start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior, maximum, total,
+    start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior, maximum, rest,
     grad_loss, tiny,
 ):  # fmt: skip
     i = cuda.grid(1) // WARP
@@ -107,19 +108,21 @@ def ctc_gradient_cuda(
     labels = summed_posterior(lane, WARP, U, cell, label_posterior, upstream)
     for distance in (16, 8, 4, 2, 1):
         labels += cuda.shfl_xor_sync(0xFFFFFFFF, labels, distance)
-    blank_weight = blank_posterior[f] * upstream
-    weight = blank_weight + labels * upstream
+    blank_weight, labels_weight = blank_posterior[f] * upstream, labels * upstream
+    weight = blank_weight + labels_weight
     if abs(weight) < tiny:
         for v in range(lane, source.shape[1], WARP):
             store(target, r, v, typed(0, weight))
         return
-    scale = weight / total[f]
+    scale = weight / (typed(1, weight) + rest[f])
     # The target may be the source: the entries of blank and labels are made before the row is written, and set after that.
     for u in range(lane, U, WARP):
         if distinct[n, u] >= 0:
             e = math.exp(entry(source, no_bias, False, r, distinct[n, u]) - highest)
-            label_posterior[cell + u] = arc_entry(e, scale, label_posterior[cell + u] * upstream, tiny)
-    at_blank = arc_entry(math.exp(entry(source, no_bias, False, r, blank) - highest), scale, blank_weight, tiny)
+            own_weight = label_posterior[cell + u] * upstream
+            label_posterior[cell + u] = arc_entry(e, rest[f], own_weight, blank_weight + (labels_weight - own_weight), tiny)
+    e = math.exp(entry(source, no_bias, False, r, blank) - highest)
+    at_blank = arc_entry(e, rest[f], blank_weight, labels_weight, tiny)
     cuda.syncwarp()
     spread_row(source, no_bias, False, target, r, lane, highest, scale, tiny / abs(scale))
     cuda.syncwarp()
@@ -130,7 +133,7 @@ def ctc_gradient_cuda(
         store(target, r, blank, at_blank)
 
 
-def ctc_emit(start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total):
+def ctc_emit(start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, rest):
     """Reduce rows of logits to the scores of the blank and of the labels of their examples.
 
     Parameters
@@ -145,10 +148,10 @@ def ctc_emit(start, logits, no_bias, row, example, offset, targets, blank, blank
         Example of each frame, first label score of each frame.
     targets : (B, U) int32
     blank : int
-    blank_score, label_score, maximum, total : (frames,), (sum of T_b * U_b,), (frames,), (frames,)
+    blank_score, label_score, maximum, rest : (frames,), (sum of T_b * U_b,), (frames,), (frames,)
         Filled here, float32, or float64 for float64 logits: log-probabilities in nats, and the two parts of the normaliser.
     """
-    arguments = (start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, total)
+    arguments = (start, logits, no_bias, row, example, offset, targets, blank, blank_score, label_score, maximum, rest)
     if on_host(logits):
         sweep(ctc_emit_cpu, len(row), *arguments, work=len(row) * logits.shape[1])
     else:
@@ -156,14 +159,14 @@ def ctc_emit(start, logits, no_bias, row, example, offset, targets, blank, blank
 
 
 def ctc_gradient(
-    start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior, maximum, total,
+    start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior, maximum, rest,
     grad_loss,
 ):  # fmt: skip
     """Write the gradient rows of a run of frames.
 
     Parameters
     ----------
-    start, no_bias, row, example, offset, blank, maximum, total
+    start, no_bias, row, example, offset, blank, maximum, rest
         As in `ctc_emit`.
     source, target : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
         Logits, and where the gradients go, which may be the same array. Entries below the smallest normal number become 0.
@@ -174,9 +177,9 @@ def ctc_gradient(
     grad_loss : (B,)
         Upstream gradients, in the dtype that is computed in.
     """
-    tiny = np.finfo(total.dtype.type).tiny
+    tiny = np.finfo(rest.dtype.type).tiny
     arguments = (start, source, target, no_bias, row, example, offset, distinct, blank, blank_posterior, label_posterior,
-                 maximum, total, grad_loss, tiny)  # fmt: skip
+                 maximum, rest, grad_loss, tiny)  # fmt: skip
     if on_host(source):
         sweep(ctc_gradient_cpu, len(row), *arguments, work=len(row) * source.shape[1])
     else:

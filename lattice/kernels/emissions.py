@@ -1,8 +1,9 @@
-"""A row of logits -> its maximum and total, the blank score and the label score. The V axis ends here.
+"""A row of logits -> its maximum and rest, the blank score and the label score. The V axis ends here.
 
-The normaliser is kept in two parts, the row's maximum and the sum of exp(logit - maximum), because a float32
-`logit - log_norm` loses the loss when all logits carry a large offset. A row that is -inf throughout has no distribution: its
-arcs are closed. NaN and +inf anywhere in a row make its scores NaN.
+The normaliser is kept in two parts: the row's maximum, and the rest, which is the sum of exp(logit - maximum) over all entries
+but one that is the maximum. A float32 `logit - log_norm` would lose the loss when all logits carry a large offset, and a float32
+`1 + rest` the digits of a row that is certain, where log p is -log1p(rest) and 1 - p is rest / (1 + rest). A row that is -inf
+throughout has no distribution: its arcs are closed. NaN and +inf anywhere in a row make its scores NaN.
 
 The CUDA kernel takes `math.exp`, for which a GPU has an instruction; the polynomial of cells.py exists to vectorise on a CPU.
 """
@@ -69,55 +70,72 @@ def sum_of(row):
     return total
 
 
+@numba.njit(nogil=True, fastmath={"reassoc", "nsz"}, error_model="numpy")
+def sum_below_one(row):
+    total = typed(0, row[0])
+    for v in range(row.shape[0]):
+        total += row[v] if row[v] < 1 else typed(0, row[v])
+    return total
+
+
 @register_jitable
-def emit_scores(blank_logit, label_logit, maximum, total):
+def rest_of(exponentials):
+    """The sum of a row's exp(logit - maximum) without one of those that are 1."""
+    rest = sum_of(exponentials) - typed(1, exponentials[0])
+    # Beside a sum below 1 the 1 has cost digits, and there is no second one.
+    return sum_below_one(exponentials) if rest < 1 else rest
+
+
+@register_jitable
+def emit_scores(blank_logit, label_logit, maximum, rest):
     """Scores of the two arcs of a cell; `label_logit` is -inf where no label is left."""
     if maximum == typed(CLOSED, maximum):
         return maximum, maximum
-    log_total = math.log(total)
+    log_total = math.log1p(rest)
     return score(blank_logit, maximum, log_total), score(label_logit, maximum, log_total)
 
 
 @register_jitable
 def emit_row(row, bias, blank, label, scratch):
-    """Add the bias to a row in place and reduce it: (blank score, label score, maximum, total)."""
+    """Add the bias to a row in place and reduce it: (blank score, label score, maximum, rest)."""
     if bias.shape[0]:
         for v in range(row.shape[0]):
             row[v] += bias[v]
     maximum = maximum_of(row)
     for v in range(row.shape[0]):
         scratch[v] = exp(row[v] - maximum)
-    total = sum_of(scratch)
-    blank_score, label_score = emit_scores(row[blank], row[label] if label >= 0 else typed(CLOSED, maximum), maximum, total)
-    return blank_score, label_score, maximum, total
+    rest = rest_of(scratch)
+    blank_score, label_score = emit_scores(row[blank], row[label] if label >= 0 else typed(CLOSED, maximum), maximum, rest)
+    return blank_score, label_score, maximum, rest
 
 
 @cpu_sweep
-def emit_cpu(begin, end, logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
+def emit_cpu(begin, end, logits, bias, row, place, label, blank, blank_score, label_score, maximum, rest):
     scratch = np.empty(logits.shape[1], logits.dtype)
     for i in range(begin, end):
         p = place[i] if place.shape[0] else i
-        blank_score[p], label_score[p], maximum[p], total[p] = emit_row(logits[row[i]], bias, blank, label[i], scratch)
+        blank_score[p], label_score[p], maximum[p], rest[p] = emit_row(logits[row[i]], bias, blank, label[i], scratch)
 
 
 @register_jitable
-def fold(maximum, total, a, b, c, d):
-    """Take four more logits into a running maximum and the sum of exp(logit - maximum)."""
-    highest = max(max(a, b), max(c, d))
-    if highest > maximum:
-        total = total * math.exp(maximum - highest)
-        maximum = highest
-    base = typed(0, maximum) if maximum == typed(CLOSED, maximum) else maximum
-    return maximum, total + ((math.exp(a - base) + math.exp(b - base)) + (math.exp(c - base) + math.exp(d - base)))
+def join(one, one_rest, other, other_rest):
+    """Maximum and rest of two parts of a row, from theirs. A NaN passes comparisons by and stays in the rest."""
+    above = one > other
+    high, low = one if above else other, other if above else one
+    high_rest, low_rest = one_rest if above else other_rest, other_rest if above else one_rest
+    if low == typed(CLOSED, low):
+        return high, high_rest + low_rest
+    return high, high_rest + (typed(1, low) + low_rest) * math.exp(low - high)
 
 
 @register_jitable
-def merge(maximum, total, other_maximum, other_total):
-    """Join two running maxima and sums."""
-    highest = max(maximum, other_maximum)
-    if highest == typed(CLOSED, highest):
-        return highest, total + other_total
-    return highest, total * math.exp(maximum - highest) + other_total * math.exp(other_maximum - highest)
+def fold(maximum, rest, a, b, c, d):
+    """Take four more logits into a running maximum and rest."""
+    none = typed(0, maximum)
+    first, first_rest = join(a, none, b, none)
+    second, second_rest = join(c, none, d, none)
+    four, four_rest = join(first, first_rest, second, second_rest)
+    return join(maximum, rest, four, four_rest)
 
 
 @register_jitable
@@ -143,50 +161,50 @@ def entry(rows, bias, biased, r, v):
 
 @register_jitable
 def reduce_row(logits, bias, biased, r, lane, like):
-    """Maximum and sum of a lane's part of a row; `biased` is a constant at each call, so that the loops hold no test of it."""
-    highest, summed = typed(CLOSED, like), typed(0, like)
+    """Maximum and rest of a lane's part of a row; `biased` is a constant at each call, so that the loops hold no test of it."""
+    highest, rest = typed(CLOSED, like), typed(0, like)
     whole = logits.shape[1] - logits.shape[1] % FOUR_WARPS
     for begin in range(0, whole, FOUR_WARPS):
         a, b, c, d = load_four(logits, bias, biased, r, np.uint64(begin + lane))
-        highest, summed = fold(highest, summed, a, b, c, d)
+        highest, rest = fold(highest, rest, a, b, c, d)
     if whole < logits.shape[1]:
         v = whole + lane
         a, b = entry(logits, bias, biased, r, v), entry(logits, bias, biased, r, v + WARP)
         c, d = entry(logits, bias, biased, r, v + 2 * WARP), entry(logits, bias, biased, r, v + 3 * WARP)
-        highest, summed = fold(highest, summed, a, b, c, d)
-    return highest, summed
+        highest, rest = fold(highest, rest, a, b, c, d)
+    return highest, rest
 
 
 @register_jitable
 def normaliser(logits, bias, r, lane, like):
-    """Maximum and sum of a row, in every lane of the warp that reads it."""
+    """Maximum and rest of a row, in every lane of the warp that reads it; the rest is NaN where the row holds NaN or +inf."""
     if bias.shape[0]:
-        highest, summed = reduce_row(logits, bias, True, r, lane, like)
+        highest, rest = reduce_row(logits, bias, True, r, lane, like)
     else:
-        highest, summed = reduce_row(logits, bias, False, r, lane, like)
+        highest, rest = reduce_row(logits, bias, False, r, lane, like)
     for distance in (16, 8, 4, 2, 1):
         other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
-        highest, summed = merge(highest, summed, other, cuda.shfl_xor_sync(0xFFFFFFFF, summed, distance))
-    return highest, summed
+        highest, rest = join(highest, rest, other, cuda.shfl_xor_sync(0xFFFFFFFF, rest, distance))
+    return highest, highest - highest if highest == -typed(CLOSED, like) else rest
 
 
 @cuda_kernel
-def emit_cuda(logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
+def emit_cuda(logits, bias, row, place, label, blank, blank_score, label_score, maximum, rest):
     i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
         return
     lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
     p = place[i] if place.shape[0] else i
-    highest, summed = normaliser(logits, bias, r, lane, total[p])
+    highest, others = normaliser(logits, bias, r, lane, rest[p])
     if lane == 0:
-        # A NaN passes the comparisons of a maximum by and stands in the sum alone.
-        highest += summed - summed
+        # A NaN passes the comparisons of a maximum by and stands in the rest alone.
+        highest += others - others
         label_logit = entry(logits, bias, biased, r, label[i]) if label[i] >= 0 else typed(CLOSED, highest)
-        blank_score[p], label_score[p] = emit_scores(entry(logits, bias, biased, r, blank), label_logit, highest, summed)
-        maximum[p], total[p] = highest, summed
+        blank_score[p], label_score[p] = emit_scores(entry(logits, bias, biased, r, blank), label_logit, highest, others)
+        maximum[p], rest[p] = highest, others
 
 
-def emit(logits, bias, row, place, label, blank, blank_score, label_score, maximum, total):
+def emit(logits, bias, row, place, label, blank, blank_score, label_score, maximum, rest):
     """Reduce rows of logits to the scores of their arcs.
 
     Parameters
@@ -199,11 +217,11 @@ def emit(logits, bias, row, place, label, blank, blank_score, label_score, maxim
     place : (n,) or (0,) int64
         Where each cell's numbers go in the outputs; none for cells that follow one another.
     blank : int
-    blank_score, label_score, maximum, total : (n,) float32, or float64 for float64 logits
+    blank_score, label_score, maximum, rest : (n,) float32, or float64 for float64 logits
         Filled here: log-probabilities in nats, and the two parts of the normaliser.
     """
     if not on_host(logits):
-        by_warp(emit_cuda, len(row), logits, bias, row, place, label, blank, blank_score, label_score, maximum, total)
+        by_warp(emit_cuda, len(row), logits, bias, row, place, label, blank, blank_score, label_score, maximum, rest)
         return
     work = len(row) * logits.shape[1]
-    sweep(emit_cpu, len(row), logits, bias, row, place, label, blank, blank_score, label_score, maximum, total, work=work)
+    sweep(emit_cpu, len(row), logits, bias, row, place, label, blank, blank_score, label_score, maximum, rest, work=work)

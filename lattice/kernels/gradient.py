@@ -6,7 +6,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import exp, flush, store, typed
-from .emissions import FOUR_WARPS, ONE, THREE, TWO, entry, load_four, maximum_of, normaliser, sum_of
+from .emissions import FOUR_WARPS, ONE, THREE, TWO, entry, load_four, maximum_of, normaliser, rest_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -23,13 +23,17 @@ def softmax_entry(e, scale, smallest):
 
 
 @register_jitable
-def arc_entry(e, scale, arc_weight, tiny):
-    """The same for the entry of an arc, whose weight is taken off."""
-    return flush(e * scale - arc_weight, tiny)
+def arc_entry(e, rest, arc_weight, other_weight, tiny):
+    """(arc_weight + other_weight) * p - arc_weight for the entry of an arc, p = e / (1 + rest).
+
+    Where p is near 1 the difference would keep no digits: 1 - p is formed from the rest.
+    """
+    one = typed(1, e)
+    return flush((other_weight * e - arc_weight * (rest + (one - e))) / (one + rest), tiny)
 
 
 @register_jitable
-def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, total, anew, tiny, scratch):
+def gradient_row(source, bias, target, blank, label, blank_weight, label_weight, maximum, rest, anew, tiny, scratch):
     """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
 
     Entries that would be subnormal are dropped before they are made. `scratch` is apart from both rows, so the loops vectorise.
@@ -48,26 +52,26 @@ def gradient_row(source, bias, target, blank, label, blank_weight, label_weight,
     for v in range(source.shape[0]):
         scratch[v] = exp(scratch[v] - maximum)
     if anew:
-        total = sum_of(scratch)
-    scale = weight / total
+        rest = rest_of(scratch)
+    scale = weight / (typed(1, rest) + rest)
     smallest = tiny / abs(scale)
     for v in range(target.shape[0]):
         target[v] = softmax_entry(scratch[v], scale, smallest)
-    target[blank] = arc_entry(scratch[blank], scale, blank_weight, tiny)
+    target[blank] = arc_entry(scratch[blank], rest, blank_weight, label_weight, tiny)
     if label >= 0:
-        target[label] = arc_entry(scratch[label], scale, label_weight, tiny)
+        target[label] = arc_entry(scratch[label], rest, label_weight, blank_weight, tiny)
 
 
 @cpu_sweep
 def gradient_cpu(
     begin, end, source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum,
-    total, anew, label_factor, grad_loss, tiny,
+    rest, anew, label_factor, grad_loss, tiny,
 ):  # fmt: skip
     scratch = np.empty(source.shape[1], source.dtype)
     for i in range(begin, end):
         blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
         gradient_row(
-            source[row[i]], bias, target[row[i]], blank, label[i], blank_weight, label_weight, maximum[i], total[i],
+            source[row[i]], bias, target[row[i]], blank, label[i], blank_weight, label_weight, maximum[i], rest[i],
             anew, tiny, scratch,
         )  # fmt: skip
 
@@ -96,7 +100,7 @@ def spread_row(source, bias, biased, target, r, lane, maximum, scale, smallest):
 
 @cuda_kernel
 def gradient_cuda(
-    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, anew, label_factor,
+    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, rest, anew, label_factor,
     grad_loss, tiny,
 ):  # fmt: skip
     i = cuda.grid(1) // WARP
@@ -110,18 +114,18 @@ def gradient_cuda(
             store(target, r, v, typed(0, weight))
         return
     # In locals, because a store may change what an array holds, for all the compiler knows.
-    highest, own, summed = maximum[i], label[i], total[i]
+    highest, own, others = maximum[i], label[i], rest[i]
     if anew:
-        highest, summed = normaliser(source, bias, r, lane, weight)
-    scale = weight / summed
+        highest, others = normaliser(source, bias, r, lane, weight)
+    scale = weight / (typed(1, weight) + others)
     smallest = tiny / abs(scale)
     # Each lane sets the two special entries if it is the one that reads and writes them, so none waits for another.
     sets_blank, sets_label = lane == blank % WARP, own >= 0 and lane == own % WARP
     at_blank, at_label = typed(0, weight), typed(0, weight)
     if sets_blank:
-        at_blank = arc_entry(math.exp(entry(source, bias, biased, r, blank) - highest), scale, blank_weight, tiny)
+        at_blank = arc_entry(math.exp(entry(source, bias, biased, r, blank) - highest), others, blank_weight, label_weight, tiny)
     if sets_label:
-        at_label = arc_entry(math.exp(entry(source, bias, biased, r, own) - highest), scale, label_weight, tiny)
+        at_label = arc_entry(math.exp(entry(source, bias, biased, r, own) - highest), others, label_weight, blank_weight, tiny)
     if biased:
         spread_row(source, bias, True, target, r, lane, highest, scale, smallest)
     else:
@@ -133,7 +137,7 @@ def gradient_cuda(
 
 
 def gradient(
-    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, fastemit_lambda,
+    source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, rest, fastemit_lambda,
     grad_loss, *, anew,
 ):  # fmt: skip
     """Write the gradient rows of a run of cells.
@@ -148,17 +152,17 @@ def gradient(
         Added to the logits as they are read.
     label, owner : (n,) int32
         Position of the label in the row, or -1; the example, for `grad_loss`.
-    blank_posterior, label_posterior, maximum, total : (n,)
+    blank_posterior, label_posterior, maximum, rest : (n,)
     fastemit_lambda : float
         The label arc counts 1 + fastemit_lambda times in the gradient (Yu et al. 2021).
     grad_loss : (examples,)
         Upstream gradients, in the dtype of the logits.
     anew : bool
-        The logits come from another matrix product than `total`: each row is normalised by its own sum. A product over other
-        rows rounds otherwise, and exp(logit - maximum) / total would be off by eps times the logit.
+        The logits come from another matrix product than `rest`: each row is normalised by its own sum. A product over other
+        rows rounds otherwise, and exp(logit - maximum) / (1 + rest) would be off by eps times the logit.
     """
-    real = total.dtype.type
-    arguments = (source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, total, anew,
+    real = rest.dtype.type
+    arguments = (source, target, row, bias, label, owner, blank, blank_posterior, label_posterior, maximum, rest, anew,
                  real(1 + fastemit_lambda), grad_loss, np.finfo(real).tiny)  # fmt: skip
     if on_host(source):
         sweep(gradient_cpu, len(label), *arguments, work=len(label) * source.shape[1])

@@ -49,35 +49,35 @@ def reach(best, margin):
 
 
 @cpu_sweep
-def open_cpu(begin, end, blank, label, maximum, total):
-    open_bounds(begin, end, 1, blank, label, maximum, total)
+def open_cpu(begin, end, blank, label, maximum, rest):
+    open_bounds(begin, end, 1, blank, label, maximum, rest)
 
 
-def open_all(frames, blank, label, maximum, total):
+def open_all(frames, blank, label, maximum, rest):
     """Put the bounds of a group's cells, none of which is computed yet, in the place of their scores."""
     if on_host(blank):
-        sweep(open_cpu, len(blank), blank, label, maximum, total, work=len(blank))
+        sweep(open_cpu, len(blank), blank, label, maximum, rest, work=len(blank))
     else:
-        by_warp(open_cuda, len(frames.example), frames.example, frames.offset, blank, label, maximum, total)
+        by_warp(open_cuda, len(frames.example), frames.example, frames.offset, blank, label, maximum, rest)
 
 
 @cpu_sweep
-def narrow_cpu(begin, end, starts, labels, first, offset, monotonic, blank, label, total, alpha, beta, computed, last):
+def narrow_cpu(begin, end, starts, labels, first, offset, monotonic, blank, label, rest, alpha, beta, computed, last):
     for n in range(begin, end):
         low, high = offset[starts[n]], offset[starts[n + 1]]
         if computed[n] < 0:
             continue
         best = best_through(starts[n], starts[n + 1], labels[n], first, offset, monotonic, blank, label, alpha, beta)
-        if count_joining(low, high, 1, total, alpha, reach(best, slack_of(best))) == 0:
+        if count_joining(low, high, 1, rest, alpha, reach(best, slack_of(best))) == 0:
             computed[n] = -1
             continue
         threshold = reach(best, WINDOW)
-        computed[n] += count_joining(low, high, 1, total, alpha, threshold)
-        claim(low, high, 1, total, alpha, threshold, last or computed[n] > DENSE * (high - low))
+        computed[n] += count_joining(low, high, 1, rest, alpha, threshold)
+        claim(low, high, 1, rest, alpha, threshold, last or computed[n] > DENSE * (high - low))
 
 
 @cuda_kernel
-def narrow_cuda(starts, offset, total, alpha, beta, best, computed, last):
+def narrow_cuda(starts, offset, rest, alpha, beta, best, computed, last):
     # One block an example; what it decides by is the same in all of its threads.
     sums = cuda.shared.array(WARP, np.float64)
     n, me, stride = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
@@ -86,24 +86,24 @@ def narrow_cuda(starts, offset, total, alpha, beta, best, computed, last):
         return
     for c in range(low + me, high, stride):
         alpha[c] += beta[c]
-    if int(block_sum(count_joining(low + me, high, stride, total, alpha, reach(best[n], slack_of(best[n]))), sums)) == 0:
+    if int(block_sum(count_joining(low + me, high, stride, rest, alpha, reach(best[n], slack_of(best[n]))), sums)) == 0:
         known = -1
     else:
         threshold = reach(best[n], WINDOW)
-        known += int(block_sum(count_joining(low + me, high, stride, total, alpha, threshold), sums))
-        claim(low + me, high, stride, total, alpha, threshold, last or known > DENSE * (high - low))
+        known += int(block_sum(count_joining(low + me, high, stride, rest, alpha, threshold), sums))
+        claim(low + me, high, stride, rest, alpha, threshold, last or known > DENSE * (high - low))
     if me == 0:
         computed[n] = known
 
 
-def narrow(frames, monotonic, blank, label, total, alpha, beta, best, computed, *, last):
+def narrow(frames, monotonic, blank, label, rest, alpha, beta, best, computed, *, last):
     """Mark the cells that have to be computed before the best alignment of an example can be known.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
     monotonic : bool
-    blank, label, total : (cells,) float32 or float64
+    blank, label, rest : (cells,) float32 or float64
         As `emit` fills them where a cell is computed; bounds and as `bound` does where it is not. Totals of cells found here
         become WANTED.
     alpha, beta : (cells,) float64
@@ -117,8 +117,8 @@ def narrow(frames, monotonic, blank, label, total, alpha, beta, best, computed, 
     """
     if on_host(blank):
         sweep(narrow_cpu, len(computed), frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank, label,
-              total, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)  # fmt: skip
+              rest, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)  # fmt: skip
         return
     sums(frames, monotonic, blank, label, alpha, best, beta, largest=True)
-    launch(narrow_cuda, len(computed), policy.SCAN_THREADS, frames.starts, frames.offset, total, alpha, beta, best, computed,
+    launch(narrow_cuda, len(computed), policy.SCAN_THREADS, frames.starts, frames.offset, rest, alpha, beta, best, computed,
            last)  # fmt: skip

@@ -14,7 +14,7 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
 from .rows import gather
 
 COMPUTED = 0.0
-"""Stands for the total of any computed cell where cells of one kind are asked for."""
+"""Stands for the rest of any computed cell where cells of one kind are asked for."""
 
 
 @register_jitable
@@ -52,9 +52,9 @@ def leave_out_cuda(starts, offset, log_z, floor, blank, label, kinds, skipped):
 
 
 @register_jitable
-def listed(total, kind):
-    """Is a cell with this total of that kind?"""
-    return total == kind if kind < 0 else not (total < 0)
+def listed(rest, kind):
+    """Is a cell with this rest of that kind?"""
+    return rest == kind if kind < 0 else not (rest < 0)
 
 
 @cpu_sweep
@@ -70,10 +70,10 @@ def list_cpu(frames, kinds, kind, cells, edges):
 
 
 @cpu_sweep
-def move_cpu(cells, blank, label, maximum, total):
+def move_cpu(cells, blank, label, maximum, rest):
     for i in range(cells.shape[0]):
         c = cells[i]
-        blank[i], label[i], maximum[i], total[i] = blank[c], label[c], maximum[c], total[c]
+        blank[i], label[i], maximum[i], rest[i] = blank[c], label[c], maximum[c], rest[c]
 
 
 @register_jitable
@@ -144,9 +144,9 @@ def list_cells(frames, kinds, kind, cells, edges, counts=None):
     ----------
     frames : lattice.layout.Frames
     kinds : (cells,) float32 or float64
-        The totals of the cells, or what stands in their place.
+        The rests of the cells, or what stands in their place.
     kind : float
-        BOUND, WANTED, or COMPUTED for any total.
+        BOUND, WANTED, or COMPUTED for any rest.
     cells : (cells,) int64
         Filled with the numbers of those that are kept.
     edges : (examples + 1,) int64
@@ -181,7 +181,7 @@ def compact(frames, log_z, floor, state, cells, edges, skipped, counts=None, spa
     floor : float
         Cells with a smaller posterior are skipped; 0 keeps every cell that was computed.
     state : tuple of four (cells,) arrays
-        Posteriors of the two arcs, maximum and total; their memory is used for what is returned.
+        Posteriors of the two arcs, maximum and rest; their memory is used for what is returned.
     cells, edges, counts
         As in `list_cells`.
     skipped : (examples,) float64

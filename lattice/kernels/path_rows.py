@@ -31,7 +31,7 @@ def weigh(own, e, rest, others, count, smoothing, focal, tiny):
     """
     one, total = typed(1, own), e + rest
     log_total, wrong = math.log(total), rest / total
-    loss, uniform = log_total - own, typed(0, own)
+    loss, uniform = math.log1p(rest / e) if rest < e else log_total - own, typed(0, own)
     if smoothing > 0:
         loss = (one - smoothing) * loss + smoothing * (log_total - others)
         uniform = smoothing / count
@@ -116,9 +116,9 @@ def path_rows_cuda(
         return
     lane, biased, V = cuda.threadIdx.x % WARP, bias.shape[0] > 0, source.shape[1]
     own, factor = arc_of(label[r], emits[r], blank, label_factor)
-    highest, total = normaliser(source, bias, r, lane, tiny)
-    # A NaN passes the comparisons of a maximum by and stands in the sum alone.
-    highest += total - total
+    highest, below = normaliser(source, bias, r, lane, tiny)
+    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
+    highest += below - below
     weight, closed = factor * grad_loss[owner[r]], highest == typed(CLOSED, tiny)
     count, at = typed(V - 1, tiny), entry(source, bias, biased, r, own) - highest
     others, rest = sums_of_others(source, bias, r, lane, own, highest)
