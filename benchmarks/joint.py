@@ -1,5 +1,7 @@
 """Time of the fused joint, loss and all gradients, against the three matrix products no dense implementation can avoid."""
 
+import functools
+
 import numpy as np
 
 import lattice
@@ -12,8 +14,12 @@ SHAPES = {
     "long": (1, 1000, 100, 1024, 512),
     "short": (8, 200, 40, 1024, 512),
     "mandarin": (16, 115, 14, 4233, 512),
+    "ragged": (8, 448, 107, 500, 512),
     "smoke": (2, 20, 5, 32, 16),
 }
+LENGTHS = {"ragged": ((160, 215, 280, 335, 350, 370, 405, 448), (34, 46, 58, 68, 74, 77, 90, 107))}
+"""Frames and labels where they differ: quantiles of LibriSpeech-100h, padded 1.98-fold, as a random batch of 30 there is."""
+KINDS = {"untrained": shapes.untrained, "near-uniform": shapes.near_uniform, "trained-like": shapes.trained_like}
 LIMITS = {"256 MiB": 256 << 20, "64 MiB": 64 << 20}
 
 
@@ -31,10 +37,14 @@ def check() -> float:
     return float(worst)
 
 
-def three_gemms(B: int, T: int, U: int, V: int, H: int):
-    """hidden @ weight.T, dlogits @ weight and dlogits.T @ hidden over all cells, into warm memory."""
+def problem_of(kind: str, shape: str) -> shapes.Joint:
+    return KINDS[kind](*SHAPES[shape], lengths=LENGTHS.get(shape))
+
+
+def three_gemms(B: int, T: int, U: int, V: int, H: int, cells: int | None = None):
+    """hidden @ weight.T, dlogits @ weight and dlogits.T @ hidden over the real cells (None: all), into warm memory."""
     rng = np.random.default_rng(0)
-    cells = B * T * (U + 1)
+    cells = cells or B * T * (U + 1)
     hidden, weight = rng.standard_normal((cells, H), np.float32), rng.standard_normal((V, H), np.float32)
     logits, grad_hidden, grad_weight = np.empty((cells, V), np.float32), np.empty_like(hidden), np.empty_like(weight)
 
@@ -46,30 +56,30 @@ def three_gemms(B: int, T: int, U: int, V: int, H: int):
     return run
 
 
-def measure(shape: str, rounds: int, compared: list) -> dict:
+def our_calls(problems: dict[str, shapes.Joint]) -> dict:
+    """The fused joint on each problem and in each limit."""
+    ours = lattice.joint_transducer_loss_and_grad
+    calls = {
+        f"lattice, {kind}, {name}": functools.partial(ours, *problem, memory_limit=limit)
+        for kind, problem in problems.items() for name, limit in LIMITS.items()
+    }  # fmt: skip
+    every = functools.partial(ours, *problems["untrained"], posterior_floor=0, memory_limit=LIMITS["64 MiB"])
+    return calls | {"lattice, untrained, every cell": every}
+
+
+def measure(shape: str, rounds: int, compared: list, ours: bool = True) -> dict:
     """Rows of the table for one shape."""
-    sizes = SHAPES[shape]
-    problems = {
-        "untrained": shapes.untrained(*sizes),
-        "near-uniform": shapes.near_uniform(*sizes),
-        "trained-like": shapes.trained_like(*sizes),
-    }
-    calls = {"three GEMMs": three_gemms(*sizes)}
-    for kind, problem in problems.items():
-        for name, limit in LIMITS.items():
-            calls[f"lattice, {kind}, {name}"] = lambda p=problem, m=limit: lattice.joint_transducer_loss_and_grad(
-                *p, memory_limit=m
-            )
-    calls["lattice, untrained, every cell"] = lambda: lattice.joint_transducer_loss_and_grad(
-        *problems["untrained"], posterior_floor=0, memory_limit=LIMITS["64 MiB"]
-    )
+    problems = {kind: problem_of(kind, shape) for kind in KINDS}
+    calls = {"three GEMMs": three_gemms(*SHAPES[shape], shapes.cells(problems["untrained"]))}
+    if ours:
+        calls |= our_calls(problems)
     for peer in compared:
         # What peers compute does not depend on the posteriors, but the subnormal numbers they make do.
         for kind, problem in (("untrained", problems["untrained"]), ("trained-like", problems["trained-like"])):
             calls[f"{peer.name}, {kind}"] = peer.joint(*problem)
     table = record.ratios(record.interleaved(calls, rounds), "three GEMMs")
     for kind, problem in problems.items():
-        shares = shapes.shares(problem)
+        shares = shapes.shares(problem) if ours else {}
         for name in table:
             if name.startswith("lattice") and kind in name:
                 table[name] |= {"occupied": 1.0, "certified": 1.0} if "every cell" in name else shares
@@ -78,8 +88,8 @@ def measure(shape: str, rounds: int, compared: list) -> dict:
 
 def main(options) -> None:
     worst = check()
-    compared, missing = peers.chosen(options.without)
-    table = measure(options.shape, options.rounds, compared)
+    compared, missing = peers.chosen(options.without, options.only)
+    table = measure(options.shape, options.rounds, compared, ours=options.only in (None, peers.OURS))
     B, T, U, V, H = SHAPES[options.shape]
     record.show(f"fused joint, B={B} T={T} U={U} V={V} H={H} float32 (gradients within {worst:.0e} of the oracle)", table,
                 ("seconds", "ratio", "ratio_min", "ratio_max", "occupied", "certified"))  # fmt: skip

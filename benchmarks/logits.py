@@ -28,31 +28,34 @@ def check() -> float:
     return worst
 
 
-def measure(shape: str, rounds: int, compared: list) -> dict:
+def measure(shape: str, rounds: int, compared: list, ours: bool = True) -> dict:
     """Rows of the table for one shape."""
     B, T, U, V = SHAPES[shape]
     problem = shapes.untrained(B, T, U, V, 16)
     logits = shapes.logits_of(problem)
     work, copy = logits.copy(), np.empty_like(logits)
     copy[:] = 0
-    calls = {
-        "numpy.copyto": lambda: np.copyto(copy, logits),
-        "lattice, out=logits": lambda: lattice.transducer_loss_and_grad(work, *problem[4:], out=work),
-        "lattice, new gradient": lambda: lattice.transducer_loss_and_grad(logits, *problem[4:]),
-        "lattice, loss only": lambda: lattice.transducer_loss(logits, *problem[4:]),
-    }
+    calls = {"numpy.copyto": lambda: np.copyto(copy, logits)}
+    if ours:
+        calls |= {
+            "lattice, out=logits": lambda: lattice.transducer_loss_and_grad(work, *problem[4:], out=work),
+            "lattice, new gradient": lambda: lattice.transducer_loss_and_grad(logits, *problem[4:]),
+            "lattice, loss only": lambda: lattice.transducer_loss(logits, *problem[4:]),
+        }
     for peer in compared:
         if peer.from_logits is not None:
             calls[peer.name] = peer.from_logits(logits, *problem[4:])
     # Each is timed on memory it has just touched: what a peer before it threw out of the caches is not its own cost.
-    prepare = {"numpy.copyto": lambda: np.copyto(copy, logits), "lattice, out=logits": lambda: np.copyto(work, logits)}
+    prepare = {"numpy.copyto": lambda: np.copyto(copy, logits)}
+    if ours:
+        prepare["lattice, out=logits"] = lambda: np.copyto(work, logits)
     return record.ratios(record.interleaved(calls, rounds, prepare), "numpy.copyto")
 
 
 def main(options) -> None:
     worst = check()
-    compared, missing = peers.chosen(options.without)
-    table = measure(options.shape, options.rounds, compared)
+    compared, missing = peers.chosen(options.without, options.only)
+    table = measure(options.shape, options.rounds, compared, ours=options.only in (None, peers.OURS))
     B, T, U, V = SHAPES[options.shape]
     record.show(f"from logits, B={B} T={T} U={U} V={V} float32 (gradient within {worst:.0e} of the oracle)", table,
                 ("seconds", "ratio", "ratio_min", "ratio_max"))  # fmt: skip

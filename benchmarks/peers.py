@@ -25,6 +25,8 @@ import numpy as np
 PRUNED_WIDTH = 5
 """Label positions kept per frame in the pruned losses: what their authors' recipes use."""
 
+OURS = "lattice"
+
 CLOSED = -1e30
 """Score of an arc that does not exist in the naive peer: finite, because logaddexp(-inf, -inf) has the gradient NaN."""
 
@@ -52,10 +54,12 @@ def missing() -> dict[str, str]:
     return dict(_load()[1])
 
 
-def chosen(without: list[str]) -> tuple[list[Peer], dict[str, str]]:
-    """The peers that import, less those named or `all`, and why the others are not measured."""
-    if "all" in without:
+def chosen(without: list[str], only: str | None = None) -> tuple[list[Peer], dict[str, str]]:
+    """The peers that import, less those named or `all`, or one of them, and why the others are not measured."""
+    if "all" in without or only == OURS:
         return [], {}
+    if only is not None:
+        return [peer for peer in available() if peer.name == only], {}
     left_out = {peer.name: "left out by --without" for peer in available() if peer.name in without}
     return [peer for peer in available() if peer.name not in left_out], {**missing(), **left_out}
 
@@ -131,40 +135,44 @@ def _by_autograd(prepare: Callable) -> tuple[Callable, Callable]:
     return from_logits, joint
 
 
-def _naive():
-    """log_softmax, then alpha along anti-diagonals in torch operations, all differentiated by autograd."""
+def naive_loss(targets, frame_lengths, target_lengths, blank=0):
+    """log_softmax, then alpha along anti-diagonals in torch operations, all differentiated by autograd.
+
+    Takes int64 tensors; returns a function from logits (B, T, U+1, V) to losses (B,).
+    """
     import torch
 
-    def prepare(targets, frame_lengths, target_lengths):
-        (batch, labels), frames = targets.shape, int(frame_lengths.max())
-        examples = torch.arange(batch)
-        # Row d holds the cells t + u = d, position u within it: both arcs into a cell come from row d - 1.
-        t = torch.arange(frames + labels)[:, None] - torch.arange(labels + 1)
-        exists, t = (t >= 0) & (t < frames), t.clamp(0, frames - 1)
-        index = targets[:, None, :, None].expand(batch, frames, labels, 1)
+    (batch, labels), frames = targets.shape, int(frame_lengths.max())
+    examples = torch.arange(batch)
+    # Row d holds the cells t + u = d, position u within it: both arcs into a cell come from row d - 1.
+    t = torch.arange(frames + labels)[:, None] - torch.arange(labels + 1)
+    exists, t = (t >= 0) & (t < frames), t.clamp(0, frames - 1)
+    index = targets[:, None, :, None].expand(batch, frames, labels, 1)
 
-        def skew(scores):
-            """(B, T, N) -> (T+U, B, N)"""
-            width = scores.shape[2]
-            skewed = scores.gather(1, t[:, :width].expand(batch, -1, width))
-            return skewed.masked_fill(~exists[:, :width], CLOSED).transpose(0, 1)
+    def skew(scores):
+        """(B, T, N) -> (T+U, B, N)"""
+        width = scores.shape[2]
+        skewed = scores.gather(1, t[:, :width].expand(batch, -1, width))
+        return skewed.masked_fill(~exists[:, :width], CLOSED).transpose(0, 1)
 
-        def loss_of(logits):
-            scores = logits.log_softmax(-1)
-            blank = scores[..., 0]
-            blank_arcs, label_arcs = skew(blank), skew(scores[:, :, :labels].gather(3, index)[..., 0])
-            closed = torch.full((batch, 1), CLOSED)
-            rows = [torch.cat([torch.zeros(batch, 1), closed.expand(batch, labels)], 1)]
-            for d in range(frames + labels - 1):
-                by_label = torch.cat([closed, rows[d][:, :labels] + label_arcs[d]], 1)
-                rows.append(torch.logaddexp(rows[d] + blank_arcs[d], by_label))
-            last = frame_lengths - 1
-            alpha = torch.stack(rows)[last + target_lengths, examples, target_lengths]
-            return -(alpha + blank[examples, last, target_lengths])
+    def loss_of(logits):
+        scores = logits.log_softmax(-1)
+        blank_scores = scores[..., blank]
+        blank_arcs, label_arcs = skew(blank_scores), skew(scores[:, :, :labels].gather(3, index)[..., 0])
+        closed = torch.full((batch, 1), CLOSED)
+        rows = [torch.cat([torch.zeros(batch, 1), closed.expand(batch, labels)], 1)]
+        for d in range(frames + labels - 1):
+            by_label = torch.cat([closed, rows[d][:, :labels] + label_arcs[d]], 1)
+            rows.append(torch.logaddexp(rows[d] + blank_arcs[d], by_label))
+        last = frame_lengths - 1
+        alpha = torch.stack(rows)[last + target_lengths, examples, target_lengths]
+        return -(alpha + blank_scores[examples, last, target_lengths])
 
-        return loss_of
+    return loss_of
 
-    return _by_autograd(prepare)
+
+def _naive():
+    return _by_autograd(naive_loss)
 
 
 def _torchaudio():

@@ -19,38 +19,45 @@ class Joint(NamedTuple):
     target_lengths: np.ndarray
 
 
-def untrained(B: int, T: int, U: int, V: int, H: int, seed: int = 0) -> Joint:
-    """Random vectors and weights: logits of unit variance, blank id 0, no padding."""
+Lengths = tuple[tuple[int, ...], tuple[int, ...]]
+"""Frames and labels of each example."""
+
+
+def untrained(B: int, T: int, U: int, V: int, H: int, seed: int = 0, lengths: Lengths | None = None) -> Joint:
+    """Random vectors and weights: logits of unit variance, blank id 0; no padding without `lengths`."""
     rng = np.random.default_rng(seed)
     encoder = rng.standard_normal((B, T, H), np.float32)
     predictor = rng.standard_normal((B, U + 1, H), np.float32)
     weight = rng.standard_normal((V, H), np.float32)
     weight *= np.float32(1 / (0.75 * np.sqrt(H)))
     targets = rng.integers(1, V, (B, U), dtype=np.int32)
-    return Joint(encoder, predictor, weight, np.zeros(V, np.float32), targets, np.full(B, T), np.full(B, U))
+    frames, labels = (np.full(B, T), np.full(B, U)) if lengths is None else map(np.array, lengths)
+    return Joint(encoder, predictor, weight, np.zeros(V, np.float32), targets, frames, labels)
 
 
-def near_uniform(B: int, T: int, U: int, V: int, H: int, seed: int = 0) -> Joint:
+def near_uniform(B: int, T: int, U: int, V: int, H: int, seed: int = 0, lengths: Lengths | None = None) -> Joint:
     """Logits that hardly differ, as at initialisation: no input leaves more cells occupied."""
-    problem = untrained(B, T, U, V, H, seed)
+    problem = untrained(B, T, U, V, H, seed, lengths)
     problem.weight[:] *= np.float32(0.01)
     return problem
 
 
-def trained_like(B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0) -> Joint:
+def trained_like(
+    B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0, lengths: Lengths | None = None
+) -> Joint:
     """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
 
     The first hidden value is tanh of how many due labels cell (t, u) still lacks; it moves the blank down and all labels up. The
     others carry the identity of the next label, which picks one of the labels.
     """
     rng = np.random.default_rng(seed)
-    problem = untrained(B, T, U, V, H, seed)
+    problem = untrained(B, T, U, V, H, seed, lengths)
     codes = rng.standard_normal((V, H - 1), np.float32)
     encoder, predictor, weight = problem.encoder, problem.predictor, problem.weight
     encoder *= np.float32(0.1)
     predictor *= np.float32(0.1)
     for b in range(B):
-        due = np.sort(rng.choice(np.arange(1, T), U, replace=False))
+        due = np.sort(rng.choice(np.arange(1, problem.encoder_lengths[b]), problem.target_lengths[b], replace=False))
         encoder[b, :, 0] = 1.5 * np.searchsorted(due, np.arange(T), side="right")
         predictor[b, :, 0] = -1.5 * (np.arange(U + 1) + 0.5)
         predictor[b, :U, 1:] += codes[problem.targets[b]]
@@ -67,6 +74,11 @@ def scaled(B: int, T: int, U: int, V: int, H: int, scale: float, seed: int = 0) 
     problem.weight[:] *= np.float32(scale)
     problem.bias[:] *= np.float32(scale)
     return problem
+
+
+def cells(problem: Joint) -> int:
+    """How many cells are real."""
+    return int(problem.encoder_lengths @ (problem.target_lengths + 1))
 
 
 def shares(problem: Joint) -> dict[str, float]:

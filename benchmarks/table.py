@@ -5,21 +5,13 @@ import json
 import re
 from pathlib import Path
 
+from . import accuracy
+from .peer_tables import COMPARISONS, comparison_table, first_table, title_of
+from .peers import PEERS
+
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).resolve().parent.parent
 MISSING = "not measured"
-
-CPU_ROWS = {
-    "three matrix products, nothing else": "three GEMMs",
-    "**lattice**, 64 MiB": "lattice, {kind}, 64 MiB",
-    "lattice, every cell (`posterior_floor=0`)": "lattice, {kind}, every cell",
-    "optimized_transducer 1.4": "optimized_transducer, {kind}",
-    "fast_rnnt 1.3, exact": "fast_rnnt, {kind}",
-    "torch 2.11, log_softmax and autograd": "torch, naive, {kind}",
-    "torchaudio 2.11": "torchaudio, {kind}",
-    "fast_rnnt 1.3, pruned to 5 labels a frame (approximate)": "fast_rnnt, pruned, {kind}",
-}
-KINDS = ("untrained", "near-uniform", "trained-like")
 
 
 def newest(benchmark: str) -> dict | None:
@@ -27,21 +19,6 @@ def newest(benchmark: str) -> dict | None:
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     records = [record for record in records if record["benchmark"] == benchmark]
     return max(records, key=lambda record: (record["environment"]["date"], len(record.get("rows", ()))), default=None)
-
-
-def cpu_table() -> str:
-    """Times of the fused joint in units of its three matrix products."""
-    rows = newest("joint")["rows"]
-    lines = ["| | untrained | near-uniform | trained-like |", "|---|---|---|---|"]
-    for name, key in CPU_ROWS.items():
-        cells = [rows.get(key.format(kind=kind), {}).get("ratio") for kind in KINDS]
-        if key == "three GEMMs":
-            texts = ["1"] * len(KINDS)
-        else:
-            texts = ["" if cell is None else f"{cell:.2f}" if cell < 1.5 else f"{cell:.1f}" for cell in cells]
-        bold = "**" if name.startswith("**") else ""
-        lines.append(f"| {name} | " + " | ".join(f"{bold}{text}{bold}" if text else "" for text in texts) + " |")
-    return "\n".join(lines)
 
 
 def looked_up(record: dict | None, *path):
@@ -114,6 +91,57 @@ def study_table(benchmark: str, part: str) -> str:
     return MISSING if record is None else "\n".join(record[part])
 
 
+def newest_comparison(part: str) -> str:
+    """Time or memory beside the peers'."""
+    return comparison_table(part, newest(COMPARISONS[part].benchmark))
+
+
+def readme_table() -> str:
+    """Time and memory of one batch beside the peers'."""
+    return first_table(*(newest(COMPARISONS[part].benchmark) for part in ("time", "memory")))
+
+
+def accuracy_table() -> str:
+    """Errors beside the peers'."""
+    record = newest("accuracy")
+    return MISSING if record is None else accuracy.table_of(record)
+
+
+def verdict_text(cell: dict, limit: float | None) -> str:
+    """One cell of the behaviour table; what should not be is bold."""
+    if cell["good"] is None:
+        return "-"
+    errors = [cell.get("loss_error"), cell.get("gradient_error")]
+    text = cell["verdict"] if cell["good"] else f"**{cell['verdict']}**"
+    return f"{text} {max(errors):.0e}" if None not in errors and (limit or cell["verdict"] == "wrong") else text
+
+
+def behaviour_table() -> str:
+    """Cases over implementations, and how many of the cases each gets right."""
+    record = newest("behaviour")
+    if record is None:
+        return MISSING
+    rows, versions = record["rows"], record["environment"]["versions"]
+    names = list(next(iter(rows.values())))
+    version = {name: versions.get(distribution.replace("_", "-"), "") for name, (distribution, *_) in PEERS.items()}
+    heads = [title_of(name, version.get(name, ""), exact=True) for name in names]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(names) + 1) + "|"]
+    for case, row in rows.items():
+        texts = [verdict_text(row[name], record["cases"][case]["limit"]) for name in names]
+        lines.append(f"| {case} | " + " | ".join(texts) + " |")
+    goods = {name: [row[name]["good"] for row in rows.values() if row[name]["good"] is not None] for name in names}
+    lines.append("| as it should be | " + " | ".join(f"{sum(good)} of {len(good)}" for good in goods.values()) + " |")
+    missing = [f"{name} ({reason})" for name, reason in record["not_measured"].items()]
+    return "\n".join([*lines, "", f"Not measured: {'; '.join(missing) or 'nothing'}."])
+
+
+def words_table(part: str) -> str:
+    """What the behaviour record itself says that its words mean."""
+    words = looked_up(newest("behaviour"), part) or {}
+    lines = [f"| {part[:-1]} | meaning |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {word if isinstance(word, str) else word['asked']} |" for name, word in words.items()])
+
+
 STUDIES = {
     "espeak": ("study espeak 1000 units 1500 steps", "table"), "long": ("study espeak 1000 units 3000 steps", "table"),
     "bias": ("study espeak 1000 units 3000 steps", "bias"), "festvox": ("study festvox 300 units 1000 steps", "table"),
@@ -125,9 +153,13 @@ PIPELINES = {
     for units, parts in (("characters", ("table", "goal", "memory", "risk")), ("phones", ("table", "goal", "risk", "alignment")))
     for part in parts
 }
-PAGES = {ROOT / "README.md": {"cpu": cpu_table, "gpu": gpu_table},
+WORDS = {part: functools.partial(words_table, part) for part in ("verdicts", "cases")}
+AGAINST_PEERS = {part: functools.partial(newest_comparison, part) for part in COMPARISONS}
+PAGES = {ROOT / "README.md": {"first": readme_table, "gpu": gpu_table},
          ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
-         ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES}}  # fmt: skip
+         ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES},
+         ROOT / "docs" / "peers.md": {"behaviour": behaviour_table, "accuracy": accuracy_table, **WORDS,
+                                      **AGAINST_PEERS}}  # fmt: skip
 
 
 def filled(text: str, tables: dict) -> str:

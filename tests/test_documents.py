@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,26 @@ def test_every_python_block_runs(page):
     for block in blocks:
         exec(block, names)
     assert blocks and np.isfinite(names["loss"]).all()
+
+
+def test_the_first_block_of_the_readme_is_eight_lines():
+    (block,) = python_blocks("README.md")
+    assert len(block.splitlines()) == 8 and block.startswith("import numpy as np\nimport lattice\n")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_commands_of_the_shell_exist(page):
+    """What they do is run by CI from a bare clone: make by name, pip in test-wheel."""
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.S) for line in block.splitlines()]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in lines:
+        program, name = line.partition("#")[0].split()[:2]
+        if program == "make":
+            assert name in targets, line
+        else:
+            assert (program, name) == ("pip", "install") and set(re.findall(r"\[(.*?)\]", line)) <= set(extras), line
+    assert lines
 
 
 @pytest.mark.parametrize("page", table.PAGES, ids=lambda page: page.name)
@@ -62,6 +83,7 @@ def test_benchmarks_run_at_smoke_size(tmp_path):
         ["sharpness", *alone],
         ["logits", *alone],
         ["memory", "--case", "smoke"],
+        ["peer_memory", "--shape", "smoke", "--only", "lattice, 64 MiB"],
         ["samplers", "--shape", "smoke", "--rounds", "1"],
         ["decode", "--shape", "smoke", "--rounds", "1"],
         ["three_stage", "--shape", "smoke", "--rounds", "1"],

@@ -1,0 +1,1 @@
+"""What wears a library out: hostile arguments, sizes, repetition, threads, processes, signals, installs."""
