@@ -23,7 +23,7 @@ except Exception:
 
 SERIAL_WORK = 1 << 15
 """Elements of work below which handing a range to another thread costs more than it saves (about 30 us)."""
-PIECE_WORK = 1 << 24
+PIECE_WORK = 1 << 26
 """Elements of work after which a sweep comes back to Python, where Ctrl-C is seen: some hundredths of a second."""
 
 WARP = 32
