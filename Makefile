@@ -60,6 +60,19 @@ $(VENV)-oldest/.dev: pyproject.toml
 	$(VENV)-oldest/bin/pip install --quiet --editable ".[dev]" "numpy==2.0.0" "numba==0.61.0" "scipy==1.13.0" "ml-dtypes==0.5.0"
 	touch $@
 
+# Lines of both packages that the tests reach. Those of compiled sweeps count when Numba compiles them, so without a cache; those
+# of CUDA kernels when the simulator runs them.
+COVERAGE := build/coverage
+coverage: $(VENV)/.dev $(CUDA)/.test-cuda
+	rm -rf $(COVERAGE)
+	mkdir -p $(COVERAGE)
+	TIERS="dlpack cudasim ptx mpi cuda" NUMBA_JIT_COVERAGE=1 NUMBA_CACHE_DIR=$(COVERAGE)/cache \
+		$(BIN)/python -m coverage run --data-file=$(COVERAGE)/.coverage -m pytest
+	TIERS="dlpack ptx cuda mpi" NUMBA_ENABLE_CUDASIM=1 \
+		$(CUDA)/bin/python -m coverage run --data-file=$(COVERAGE)/.coverage -m pytest tests/cudasim
+	$(BIN)/python -m coverage combine --data-file=$(COVERAGE)/.coverage $(COVERAGE)
+	$(BIN)/python -m coverage report --data-file=$(COVERAGE)/.coverage --fail-under=95
+
 # What users install: the sdist holds all that the tests need, the wheel is built from it, and the tests run beside no source.
 test-wheel: $(VENV)/.dev
 	rm -rf $(WHEEL)
