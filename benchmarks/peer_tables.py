@@ -6,7 +6,6 @@ from typing import NamedTuple
 from . import joint, peers
 
 KINDS = ("untrained", "trained-like")
-OUR_LIMIT = f"{peers.OURS}, 64 MiB"
 
 
 class Row(NamedTuple):
@@ -122,12 +121,15 @@ def first_table(time: dict | None, memory: dict | None, shape: str = "ragged") -
     ]
     floor = COMPARISONS["memory"].floor_of(memory["rows"][shape])
     lines.append(f"| three matrix products; inputs and outputs | 1 | 1 | {number(floor)} |")
-    peak = {row.who: values_of("memory", memory, shape, row) for row in rows_of("memory", memory)}
-    peak[peers.OURS] = peak[OUR_LIMIT]
+    peak = {row.title: values_of("memory", memory, shape, row) for row in rows_of("memory", memory)}
     for row in rows_of("time", time):
         times, bold = values_of("time", time, shape, row), "**" if row.ours else ""
         if not times:
             continue
-        cells = [number(value) for value in times] + [""] * (2 - len(times)) + [number(value) for value in peak[row.who]]
+        cells = (
+            [number(value) for value in times]
+            + [""] * (2 - len(times))
+            + ([number(value) for value in peak.get(row.title, ())] or [""])
+        )
         lines.append(f"| {bold}{row.title}{bold} | " + " | ".join(f"{bold}{cell}{bold}" if cell else "" for cell in cells) + " |")
     return "\n".join(lines)
