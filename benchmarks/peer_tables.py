@@ -126,10 +126,7 @@ def first_table(time: dict | None, memory: dict | None, shape: str = "ragged") -
         times, bold = values_of("time", time, shape, row), "**" if row.ours else ""
         if not times:
             continue
-        cells = (
-            [number(value) for value in times]
-            + [""] * (2 - len(times))
-            + ([number(value) for value in peak.get(row.title, ())] or [""])
-        )
+        numbers = [*times, *[None] * (2 - len(times)), *(peak.get(row.title) or [None])]
+        cells = ["" if value is None else number(value) for value in numbers]
         lines.append(f"| {bold}{row.title}{bold} | " + " | ".join(f"{bold}{cell}{bold}" if cell else "" for cell in cells) + " |")
     return "\n".join(lines)
