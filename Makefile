@@ -13,28 +13,15 @@ WHEEL_TESTS ?= tests
 
 .PHONY: demo test test-gpu test-oldest test-wheel docs lint coverage bench clean
 
-$(VENV)/bin/pip $(CUDA)/bin/pip $(DLPACK)/bin/pip $(MPI)/bin/pip $(DOCS)/bin/pip:
-	$(PYTHON) -m venv $(@:/bin/pip=)
+define environment
+$(1)/bin/pip:
+	$(PYTHON) -m venv $(1)
 
-$(VENV)/.%: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --editable ".[$*]"
-	touch $@
-
-$(CUDA)/.%: pyproject.toml | $(CUDA)/bin/pip
-	$(CUDA)/bin/pip install --quiet --editable ".[$*]"
-	touch $@
-
-$(DLPACK)/.%: pyproject.toml | $(DLPACK)/bin/pip
-	$(DLPACK)/bin/pip install --quiet --editable ".[$*]"
-	touch $@
-
-$(MPI)/.%: pyproject.toml | $(MPI)/bin/pip
-	$(MPI)/bin/pip install --quiet --editable ".[$*]"
-	touch $@
-
-$(DOCS)/.%: pyproject.toml | $(DOCS)/bin/pip
-	$(DOCS)/bin/pip install --quiet --editable ".[$*]"
-	touch $@
+$(1)/.%: pyproject.toml | $(1)/bin/pip
+	$(1)/bin/pip install --quiet --editable ".[$$*]"
+	touch $$@
+endef
+$(foreach folder,$(VENV) $(CUDA) $(DLPACK) $(MPI) $(DOCS),$(eval $(call environment,$(folder))))
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/02_train_digit_strings.py $(DEMO_ARGS)

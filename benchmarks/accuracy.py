@@ -119,9 +119,7 @@ def draw(results: dict, path: Path) -> None:
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
     panels[1].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    record.save(figure, path)
 
 
 def main(options) -> None:

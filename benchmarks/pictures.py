@@ -57,9 +57,7 @@ def draw_comparison(part: str, results: dict, path: Path) -> None:
     figure.supxlabel(f"{comparison.label} (logarithmic)", fontsize=9)
     handles = legend_of(comparison)
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    record.save(figure, path)
 
 
 def extent(part: str, results: dict) -> tuple[float, float]:

@@ -115,6 +115,15 @@ def write(path: str | None, results: dict) -> None:
         Path(path).write_text(json.dumps({"environment": environment(), **results}, indent=1) + "\n")
 
 
+def save(figure, path: Path) -> None:
+    """Write a picture, and let go of it."""
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def show(title: str, table: dict[str, dict], columns: tuple[str, ...]) -> None:
     """Print rows as a table; a value that was not measured is a dash."""
     width = max(len(name) for name in table) + 2

@@ -74,9 +74,7 @@ def draw(results: dict, path: Path) -> None:
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    record.save(figure, path)
 
 
 def main(options) -> None:
