@@ -71,8 +71,6 @@ def best_cuda(logits, bias, row, owner, blank, score, label):
         return
     lane, r, own, at = cuda.threadIdx.x % WARP, row[i], bias[owner[i]], blank[owner[i]]
     maximum, rest = normaliser(logits, own, r, lane, score[i, 0])
-    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
-    maximum += rest - rest
     blank_logit = entry(logits, own, own.shape[0] > 0, r, at)
     value, place = typed(math.inf, maximum), np.int64(-1)
     for j in range(label.shape[1]):

@@ -51,8 +51,6 @@ def ctc_emit_cuda(
     highest, others = normaliser(logits, no_bias, r, lane, rest[f])
     # The lanes may have rounded apart, and all scores of a row are to be normalised alike.
     others = cuda.shfl_sync(0xFFFFFFFF, others, 0)
-    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
-    highest += others - others
     base, log_total = taken_off(highest, others)
     for u in range(lane, U, WARP):
         label_score[cell + u] = score(entry(logits, no_bias, False, r, targets[n, u]), base, log_total)

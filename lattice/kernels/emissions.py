@@ -177,7 +177,7 @@ def reduce_row(logits, bias, biased, r, lane, like):
 
 @register_jitable
 def normaliser(logits, bias, r, lane, like):
-    """Maximum and rest of a row, in every lane of the warp that reads it; the rest is NaN where the row holds NaN or +inf."""
+    """Maximum and rest of a row, in every lane of the warp that reads it; both are NaN where the row holds NaN or +inf."""
     if bias.shape[0]:
         highest, rest = reduce_row(logits, bias, True, r, lane, like)
     else:
@@ -185,7 +185,10 @@ def normaliser(logits, bias, r, lane, like):
     for distance in (16, 8, 4, 2, 1):
         other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
         highest, rest = join(highest, rest, other, cuda.shfl_xor_sync(0xFFFFFFFF, rest, distance))
-    return highest, highest - highest if highest == -typed(CLOSED, like) else rest
+    if highest == -typed(CLOSED, like):
+        rest = highest - highest
+    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
+    return highest + (rest - rest), rest
 
 
 @cuda_kernel
@@ -197,8 +200,6 @@ def emit_cuda(logits, bias, row, place, label, blank, blank_score, label_score, 
     p = place[i] if place.shape[0] else i
     highest, others = normaliser(logits, bias, r, lane, rest[p])
     if lane == 0:
-        # A NaN passes the comparisons of a maximum by and stands in the rest alone.
-        highest += others - others
         label_logit = entry(logits, bias, biased, r, label[i]) if label[i] >= 0 else typed(CLOSED, highest)
         blank_score[p], label_score[p] = emit_scores(entry(logits, bias, biased, r, blank), label_logit, highest, others)
         maximum[p], rest[p] = highest, others

@@ -116,9 +116,7 @@ def path_rows_cuda(
         return
     lane, biased, V = cuda.threadIdx.x % WARP, bias.shape[0] > 0, source.shape[1]
     own, factor = arc_of(label[r], emits[r], blank, label_factor)
-    highest, below = normaliser(source, bias, r, lane, tiny)
-    # A NaN passes the comparisons of a maximum by and stands in the rest alone.
-    highest += below - below
+    highest, _ = normaliser(source, bias, r, lane, tiny)
     weight, closed = factor * grad_loss[owner[r]], highest == typed(CLOSED, tiny)
     count, at = typed(V - 1, tiny), entry(source, bias, biased, r, own) - highest
     others, rest = sums_of_others(source, bias, r, lane, own, highest)
