@@ -52,7 +52,7 @@ def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
 
     The sums over what is open are below those over all cells by `certificate` at most.
 
-    On a GPU every round waits for the device once, the last of which finds no cells.
+    On a GPU every round waits for the device once; if cells are left out, the last round is one that finds none.
 
     Parameters
     ----------
@@ -94,8 +94,10 @@ def tolerance_of(dtype: np.dtype, posterior_floor: float) -> float:
 def rounds(frames, monotonic, state, alpha, beta, cells, edges, counts, brackets: Brackets, tolerance: float):
     """Round by round, the edges of the listed `cells` that are to be computed; whoever iterates computes them in between.
 
-    `cells` may be the memory of `alpha`. The other parameters are those of `select` and `list_cells`.
+    Ends once every cell has been listed, or a round finds none. `cells` may be the memory of `alpha`. The other parameters are
+    those of `select` and `list_cells`.
     """
+    unlisted = len(cells)
     for number in range(ROUNDS + 1):
         select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,
                tolerance=tolerance)  # fmt: skip
@@ -103,6 +105,10 @@ def rounds(frames, monotonic, state, alpha, beta, cells, edges, counts, brackets
         if not found[-1]:
             return
         yield found
+        # A cell is listed once. Of an example whose cells all are, the certificate was told as they were found.
+        unlisted -= int(found[-1])
+        if not unlisted:
+            return
 
 
 def bound_group(tiles, group: Group, state) -> None:

@@ -89,12 +89,16 @@ class AlignmentTiles(JointTiles):
         computed.fill(0)
         bound_group(self, group, state)
         open_all(index, *state)
+        unlisted = group.frames.cells
         for number in range(ROUNDS):
             narrow(index, monotonic, blank, label, rest, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
             found = list_cells(index, rest, WANTED, cells, edges, counts)
             if not found[-1]:
                 break
             self.compute(group, state, cells, found)
+            unlisted -= int(found[-1])
+            if not unlisted:
+                break
         extend(index, 0, frames, 0, count, monotonic, blank, label, left, moves)
         best_path(index, monotonic, left, moves, group.example, score[group.begin : group.end], best)
 
