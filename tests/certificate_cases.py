@@ -156,6 +156,10 @@ def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
         marked.append(fetched(cells[: found[-1]]).copy())
         compute(state, exact, marked[-1])
     known = {name: fetched(array) for name, array in brackets._asdict().items()}
+    # A floor is lowered by the logarithm of a gap between two sums of T + U scores, and the gap is above TOLERANCE then:
+    # TOLERANCE times the floor is known as well as such a sum is.
+    scores = np.diff(fetched(frames.starts)) + fetched(frames.labels)
+    known["log_floor"] = TOLERANCE * known["log_floor"] / scores
     # What a settled example's bounds were is told by its certificate; a GPU sums them once more.
     for name in ("lower", "upper"):
         known[name] = np.where(known["certificate"] >= 0, 0, known[name])
