@@ -63,7 +63,8 @@ def skipped_tiers():
     if not config.ENABLE_CUDASIM:
         yield "cudasim", "NUMBA_ENABLE_CUDASIM is not set" if not lacking("greenlet") else "greenlet not installed"
     if config.ENABLE_CUDASIM or lacking("numba_cuda"):
-        yield "ptx", "numba-cuda not installed" if lacking("numba_cuda") else "the simulator takes its place in this process"
+        for tier in ("ptx", "ptxrun"):
+            yield tier, "numba-cuda not installed" if lacking("numba_cuda") else "the simulator takes its place in this process"
     if why_no_mpi():
         yield "mpi", why_no_mpi()
     if why_no_gpu():

@@ -30,7 +30,7 @@ def every_case() -> list[Case]:
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
     return [
         *found,
-        *_wide_lattices(),
+        *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
         *_places(),
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
@@ -39,6 +39,17 @@ def every_case() -> list[Case]:
         *risk_cases.every_case(),
         *sampler_cases.every_case(),
     ]
+
+
+def wide_cases() -> list[Case]:
+    """Rows of more columns than a block has threads, frames of more cells than a block of `LATTICE_THREADS` takes at once.
+
+    The simulator would take hours for them.
+    """
+    found, sizes = [], (1500, 2051)
+    for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
+        found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes)]
+    return [*found, *_wide_lattices((np.array([40, 3]), np.array([430, 2])))]
 
 
 def _logits(rng, count, size, dtype):
@@ -52,9 +63,9 @@ def _logits(rng, count, size, dtype):
     return logits
 
 
-def _emissions(dtype, stored):
+def _emissions(dtype, stored, sizes=(2, 70, 150)):
     rng = np.random.default_rng(0)
-    for size in (2, 70, 150):
+    for size in sizes:
         logits = _logits(rng, 12, size, stored)
         row = rng.permutation(12)[:11].astype(np.int64)
         label = rng.integers(-1, size, 11).astype(np.int32)
@@ -90,13 +101,14 @@ def _lattices(dtype):
             yield Case(f"compact-all-{name}", dtype, compacted, (frames, monotonic, blank, label, 0.0), {})
 
 
-def _wide_lattices():
+def _wide_lattices(lengths):
     """More frames than a block may have threads, and more cells in a frame than a warp has lanes."""
-    frames = frames_for(False, False, (np.array([70, 3]), np.array([40, 2])))
+    frames = frames_for(False, False, lengths)
     blank, label = _scores(frames, F4)
     sums = np.zeros(frames.cells), np.zeros(2)
-    yield Case("posteriors-wide", F4, both_sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
-    yield Case("compact-wide", F4, compacted, (frames, False, blank, label, FLOOR), {})
+    name = f"wide-{lengths[1][0]}"
+    yield Case(f"posteriors-{name}", F4, both_sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
+    yield Case(f"compact-{name}", F4, compacted, (frames, False, blank, label, FLOOR), {})
 
 
 def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
@@ -122,9 +134,9 @@ def compacted(frames, monotonic, blank, label, floor):
     return (edges, cells[: edges[-1]], rounded, *state)
 
 
-def _gradients(dtype, stored):
+def _gradients(dtype, stored, sizes=(2, 150)):
     rng = np.random.default_rng(2)
-    for size in (2, 150):
+    for size in sizes:
         logits = _logits(rng, 12, size, stored)
         logits[9, -1] = logits[9].astype(F8).max() - 89  # its share is subnormal in float32
         row = rng.permutation(12)[:11].astype(np.int64)

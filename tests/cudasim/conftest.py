@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from numba import config
 
+from tests.few_threads import take_few
+
 if config.ENABLE_CUDASIM:
     from lattice import arrays
-    from lattice.kernels import hidden, launch, ptx
+    from lattice.kernels import ptx
     from tests.cudasim import fake_cublas, fake_cupy, scheduler
 
-FEW = {
-    "launch": {"THREADS": 64, "LATTICE_THREADS": 3, "SCAN_THREADS": 64},
-    "hidden": {"MOST_THREADS": 32, "MOST_BLOCKS": 2, "SEARCHED": 4},
-}
-"""More than a warp, so that several rows share a block; else fewer threads, blocks and places than there is work for, so that
-every loop goes round."""
+
+def pytest_ignore_collect(collection_path):
+    """Nothing here is collected without the simulator; `tests/ptxrun` takes the tests of the doors from these modules."""
+    return True if collection_path.name.startswith("test_") and not config.ENABLE_CUDASIM else None
 
 
 def run(kernel, blocks, threads, arguments):
@@ -42,9 +42,7 @@ def device(monkeypatch):
     monkeypatch.setattr(cupy.cuda, "cublas", fake_cublas, raising=False)
     monkeypatch.setattr(cupy.cuda, "device", SimpleNamespace(get_cublas_handle=lambda: 0), raising=False)
     monkeypatch.setattr(ptx, "run", run)
-    for module, values in ((launch, FEW["launch"]), (hidden, FEW["hidden"])):
-        for name, value in values.items():
-            monkeypatch.setattr(module, name, value)
+    take_few(monkeypatch)
     yield cupy
     fake_cupy.uninstall()
     arrays.cupy.cache_clear()

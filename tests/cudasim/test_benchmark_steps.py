@@ -1,11 +1,6 @@
 """What `python -m benchmarks gpu` calls for the three stages takes arrays of a device."""
 
 import numpy as np
-import pytest
-from numba import config
-
-if not config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 from benchmarks.gpu import problems, three_stage
 from benchmarks.three_stage import step_calls

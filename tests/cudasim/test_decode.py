@@ -5,10 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from numba import config
-
-if not config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 import lattice
 from tests import decode_on_device

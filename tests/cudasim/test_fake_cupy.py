@@ -3,14 +3,9 @@
 import sys
 from types import ModuleType
 
-import numba
+import ml_dtypes
 import numpy as np
 import pytest
-
-if not numba.config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
-
-import ml_dtypes
 from numba import cuda
 from numba.extending import register_jitable
 

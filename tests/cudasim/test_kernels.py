@@ -1,10 +1,6 @@
 """Every kernel in the simulator, thread by thread, against the CPU target."""
 
 import pytest
-from numba import config
-
-if not config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 from tests import kernel_cases, kernel_compare
 

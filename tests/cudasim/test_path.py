@@ -4,10 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numba import config
-
-if not config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 import lattice
 from lattice import path_tiles

@@ -7,8 +7,6 @@ import numba
 import numpy as np
 import pytest
 
-if not numba.config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 pytest.importorskip("greenlet")
 
 from numba import cuda

@@ -1,0 +1,16 @@
+"""Block sizes so small that several rows share a block and every loop of a kernel goes round, on problems of a few cells."""
+
+from lattice.kernels import hidden, launch
+
+FEW = (
+    (launch, {"THREADS": 64, "LATTICE_THREADS": 3, "SCAN_THREADS": 64}),
+    (hidden, {"MOST_THREADS": 32, "MOST_BLOCKS": 2, "SEARCHED": 4}),
+)
+"""More than a warp in `THREADS`; else fewer threads, blocks and places than there is work for."""
+
+
+def take_few(monkeypatch) -> None:
+    """Launch with `FEW` threads until the end of a test."""
+    for module, values in FEW:
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)

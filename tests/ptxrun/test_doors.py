@@ -1,0 +1,15 @@
+"""The simulator's tests of whole losses, draws and searches once more, with kernels that run as compiled."""
+
+from _pytest.fixtures import FixtureFunctionDefinition
+
+from tests.cudasim import test_alignments, test_ctc, test_decode, test_device, test_path, test_risk, test_samplers, test_walk
+
+MODULES = (test_alignments, test_ctc, test_decode, test_device, test_path, test_risk, test_samplers, test_walk)
+
+for module in MODULES:
+    for name, value in vars(module).items():
+        if isinstance(value, FixtureFunctionDefinition):
+            globals()[name] = value
+        elif name.startswith("test_") and callable(value):
+            globals()[f"{module.__name__.rpartition('.')[2]}_{name.removeprefix('test_')}"] = value
+del module, name, value

@@ -1,0 +1,24 @@
+"""Every kernel as compiled for sm_90, instruction by instruction, against the CPU target."""
+
+import pytest
+
+from tests import kernel_cases, kernel_compare
+from tests.ptxrun import driver, machine
+
+LOG_ROOM = 4_000_000
+"""Accesses of one launch; the largest one of the cases has fewer."""
+
+
+@pytest.mark.parametrize("case", kernel_cases.every_case(), ids=lambda case: case.id)
+def test_kernel(case, device):
+    kernel_compare.check(case, device.asarray, device.asnumpy)
+
+
+@pytest.mark.parametrize("case", [*kernel_cases.every_case(), *kernel_cases.wide_cases()], ids=lambda case: case.id)
+def test_kernel_in_production_blocks_fused_and_without_races(case, monkeypatch):
+    monkeypatch.setattr(machine, "settings", machine.Settings(order="random:0", fuse=True, log_room=LOG_ROOM))
+    monkeypatch.setattr(machine, "totals", machine.Totals())
+    with driver.device() as cupy:
+        kernel_compare.check(case, cupy.asarray, cupy.asnumpy)
+    assert not machine.totals.races
+    assert machine.totals.accesses and not machine.totals.unlogged
