@@ -26,7 +26,7 @@ loss, grad_logits = lattice.transducer_loss_and_grad(logits, *lengths)
 print("loss in nats        ", loss.round(3))
 print("logits and gradient ", f"{(logits.nbytes + grad_logits.nbytes) / 1e6:.1f} MB")
 
-# 2. From the joint network: the logits never exist as a whole, in a workspace you set (256 MiB by default).
+# 2. From the joint network: the logits never exist as a whole, in a workspace you set (256 MiB by default, 1 GiB on a GPU).
 loss, gradients = lattice.joint_transducer_loss_and_grad(encoder, predictor, weight, bias, *lengths, memory_limit=1 << 20)
 print("the same, in 1 MiB  ", loss.round(3))
 

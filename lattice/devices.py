@@ -46,6 +46,8 @@ class Host(_Device):
     on_gpu = False
     tile_bytes = 24 << 20
     """A tile fills about this much: matrix products want long tiles, the sweeps between them tiles that stay in the cache."""
+    memory_limit = 256 << 20
+    """Bytes of a workspace where the caller names none."""
     reserve = 8 << 20
     """Left unused where there is room: the BLAS packs its operands into buffers of its own, which a process pays for once."""
 
@@ -92,6 +94,9 @@ class Cuda(_Device):
     on_gpu = True
     tile_bytes = 192 << 20
     """Long enough for matrix products and launches; more room is better given to more examples at once."""
+    memory_limit = 1 << 30
+    """Bytes of a workspace where the caller names none. A sweep takes T + U steps however few examples are in a group: in a
+    small workspace, most of a GPU waits for them."""
     reserve = 0
 
     @property

@@ -202,7 +202,7 @@ def read_joint(
                                         label_source=f"axis 1 of predictor {predictor.shape} less one", owner=owner)  # fmt: skip
     T = read_lengths(encoder_lengths, "encoder_lengths", N, 1, T_max, f"axis 1 of encoder {encoder.shape}", owner)
     bounds = read_bounds(bounds, N, int(T.max(initial=0)), owner)
-    limit = read_integer(memory_limit, "memory_limit")
+    limit = device.memory_limit if memory_limit is None else read_integer(memory_limit, "memory_limit")
     if limit < 1:
         raise ValueError(f"memory_limit is {limit}, expected at least 1 byte")
     floor = read_number(posterior_floor, "posterior_floor", 0.0, bound="a number from 0 up to 1")

@@ -11,7 +11,6 @@ from .annotations import A, Activation, Array, Bounds, Topology
 from .pullback import JointGradients, Pullback, per_target
 from .tiles import JointTiles, Visited
 
-DEFAULT_MEMORY_LIMIT = 256 << 20
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
 
 
@@ -19,7 +18,7 @@ def joint_transducer_loss(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
-    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR,
 ) -> A:  # fmt: skip
     """Transducer loss of `logits[b, t, u] = activation(encoder[b, t] + predictor[b, u]) @ weight.T + bias`, without the logits.
@@ -49,8 +48,8 @@ def joint_transducer_loss(
         First and last label position that exist at each frame.
     encoder_index : (N,) int32 or int64, optional
         Several targets share encoder rows: all arguments but `encoder` have N rows, row n belongs to encoder[encoder_index[n]].
-    memory_limit : int
-        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are; 256 MiB by default.
+    memory_limit : int, optional
+        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are; without it 256 MiB, on a GPU 1 GiB.
     posterior_floor : float
         Cells with a smaller posterior are left out of the backward pass; cells that are proven to be so before their logits are
         known, of the forward pass too, as far as the loss is off by no more than 1e-6 (float64: 1e-12, or rounding). The l1 error
@@ -96,7 +95,7 @@ def joint_transducer_loss_and_grad(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
-    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
@@ -157,7 +156,7 @@ def joint_transducer_loss_vjp(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
-    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, overwrite: bool = False,
 ) -> tuple[A, Callable[..., JointGradients[A]]]:  # fmt: skip
     """`joint_transducer_loss` and a function that gives its gradients for an upstream gradient, for autograd hosts.

@@ -10,7 +10,6 @@ from . import arrays, checks, inputs
 from .alignments import alignment_bounds, around, frames_to_ids, ids_to_frames, shift_frames
 from .annotations import A, Activation, Array, Bounds, Topology
 from .inputs_alignments import read_frames
-from .joint import DEFAULT_MEMORY_LIMIT
 from .path_tiles import AlignmentTiles, LongAlignmentTiles, PathTiles
 from .pullback import JointGradients, Pullback, per_target
 from .transducer import Lattices
@@ -70,7 +69,7 @@ def joint_transducer_alignment(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
-    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    encoder_index: Array | None = None, memory_limit: int | None = None,
 ) -> tuple[Any, A]:  # fmt: skip
     """`transducer_alignment` of the joint's logits, without the logits.
 
@@ -122,7 +121,7 @@ def joint_path_loss_and_grad(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, frames: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "monotonic",
     label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0, vocabulary: Array | None = None,
-    vocabulary_lengths: Array | None = None, grad_loss: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    vocabulary_lengths: Array | None = None, grad_loss: Array | None = None, memory_limit: int | None = None,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """Frame-wise loss along given alignments, and its gradients: Viterbi training (Zhou et al. 2022).
 

@@ -7,7 +7,7 @@ import numpy as np
 from . import checks, inputs
 from .annotations import Activation, Array, Bounds, Topology
 from .certificate import Cost
-from .joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
+from .joint import DEFAULT_POSTERIOR_FLOOR
 from .pullback import Pullback
 from .tiles import JointTiles
 
@@ -47,7 +47,7 @@ def joint_transducer_report(
     encoder: Array, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
-    encoder_index: Array | None = None, memory_limit: int = DEFAULT_MEMORY_LIMIT,
+    encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False,
 ) -> LatticeReport:  # fmt: skip

@@ -60,7 +60,7 @@ SIGNATURES = {
     ),
     "joint_transducer_loss": (
         "encoder predictor weight bias targets encoder_lengths target_lengths * blank=0 activation='tanh' topology='rnnt' "
-        "vocabulary=None vocabulary_lengths=None bounds=None encoder_index=None memory_limit=268435456 "
+        "vocabulary=None vocabulary_lengths=None bounds=None encoder_index=None memory_limit=None "
         f"posterior_floor={2.0**-24}"
     ),
 }

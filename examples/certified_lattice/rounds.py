@@ -6,7 +6,7 @@ import numpy as np
 
 from lattice import inputs
 from lattice.certificate import bound_group, opening, rounds, tolerance_of
-from lattice.joint import DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
+from lattice.joint import DEFAULT_POSTERIOR_FLOOR
 from lattice.tiles import JointTiles
 
 from .problem import BLANK, Joint
@@ -28,9 +28,7 @@ class Rounds(NamedTuple):
 
 def rounds_of(joint: Joint) -> Rounds:
     """Run the forward pass of one lattice as far as its certificate."""
-    problem = inputs.read_joint(
-        *joint, BLANK, "tanh", "rnnt", None, None, None, None, DEFAULT_MEMORY_LIMIT, DEFAULT_POSTERIOR_FLOOR
-    )
+    problem = inputs.read_joint(*joint, BLANK, "tanh", "rnnt", None, None, None, None, None, DEFAULT_POSTERIOR_FLOOR)
     tiles = JointTiles(problem, gradients=False, limit=problem.memory_limit)
     tiles.open()
     group = tiles.group(0)

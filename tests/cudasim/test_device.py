@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice import arrays, devices
+from lattice import arrays, devices, inputs
 from lattice.kernels import ptx
 from tests.problems import joint_problem, logits_problem
 
@@ -113,6 +113,13 @@ def test_out_of_memory_names_what_was_asked_for_and_what_would_do(device):
     device.limit = device.live_bytes + 25_000
     with pytest.raises(MemoryError, match=r"no room for an output of \d+ bytes.*overwrite=True"):
         lattice.joint_transducer_loss_and_grad(*arguments, memory_limit=24_000)
+
+
+def test_a_device_has_a_limit_of_its_own_where_none_is_given(device):
+    problem, rest = joint_problem(12, **SMALL), (0, "tanh", "rnnt", None, None, None, None)
+    for arguments, limit in ((problem.args, 256 << 20), (placed(device, problem.args), 1 << 30)):
+        assert inputs.read_joint(*arguments, *rest, None, 0.0).memory_limit == limit
+        assert inputs.read_joint(*arguments, *rest, 12345, 0.0).memory_limit == 12345
 
 
 def test_vjp_waits_for_the_stream_of_the_forward_pass(device, monkeypatch):
