@@ -4,35 +4,44 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CUDA := $(VENV)-cuda
 DLPACK := $(VENV)-dlpack
-MPI := $(VENV)-mpi
 DOCS := $(VENV)-docs
+# Tests run side by side, a worker a processor; WORKERS=0 runs them one after the other, where a debugger can follow.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 DEMO_ARGS ?=
 BENCH ?= joint
 WHEEL := build/wheel
 WHEEL_TESTS ?= tests
 
-.PHONY: demo test test-gpu test-oldest test-wheel docs lint coverage bench clean
+.PHONY: demo test test-quick test-gpu test-oldest test-wheel docs lint coverage bench clean
 
+# Modules are compiled when they are first imported: of what the larger packages bring, little ever is.
 define environment
 $(1)/bin/pip:
 	$(PYTHON) -m venv $(1)
 
 $(1)/.%: pyproject.toml | $(1)/bin/pip
-	$(1)/bin/pip install --quiet --editable ".[$$*]"
+	$(1)/bin/pip install --quiet --no-compile --editable ".[$$*]"
 	touch $$@
 endef
-$(foreach folder,$(VENV) $(CUDA) $(DLPACK) $(MPI) $(DOCS),$(eval $(call environment,$(folder))))
+$(foreach folder,$(VENV) $(CUDA) $(DLPACK) $(DOCS),$(eval $(call environment,$(folder))))
 
 demo: $(VENV)/.examples
 	$(BIN)/python examples/02_train_digit_strings.py $(DEMO_ARGS)
 
 # Every tier that needs no GPU, each with what it needs and no more; TIERS names the tiers that are not for that run.
-test: $(VENV)/.dev $(CUDA)/.test-cuda $(DLPACK)/.test-dlpack $(MPI)/.test-mpi
-	TIERS="dlpack cudasim ptx mpi" $(BIN)/python -m pytest
-	TIERS="dlpack ptx cuda mpi" NUMBA_ENABLE_CUDASIM=1 $(CUDA)/bin/python -m pytest tests/cudasim
-	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/python -m pytest tests/ptx
-	TIERS="cudasim ptx cuda mpi" $(DLPACK)/bin/python -m pytest tests/dlpack tests/test_examples_autograd.py
-	TIERS="dlpack cudasim ptx cuda" $(MPI)/bin/python -m pytest tests/mpi
+ENVIRONMENTS := $(VENV)/.dev $(CUDA)/.test-cuda $(DLPACK)/.test-dlpack
+test:
+	$(MAKE) --jobs=3 $(ENVIRONMENTS)
+	TIERS="dlpack cudasim ptx ptxrun mpi" $(BIN)/$(PYTEST)
+	TIERS="dlpack ptx ptxrun cuda mpi" NUMBA_ENABLE_CUDASIM=1 $(CUDA)/bin/$(PYTEST) tests/cudasim
+	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptx
+	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptxrun
+	TIERS="cudasim ptx ptxrun cuda" $(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/mpi
+
+# For the inner loop: the CPU tier without programs that run for long, hypothesis with few examples.
+test-quick: $(VENV)/.dev
+	TIERS="dlpack cudasim ptx ptxrun mpi cuda" HYPOTHESIS_PROFILE=quick $(BIN)/$(PYTEST) -m "not slow"
 
 # On a machine with a GPU. An image with its own CuPy and numba-cuda runs the last line without installing anything.
 test-gpu: $(CUDA)/.cuda13 $(CUDA)/.test
@@ -40,11 +49,11 @@ test-gpu: $(CUDA)/.cuda13 $(CUDA)/.test
 
 # The oldest versions that pyproject.toml allows; `make test` takes the newest.
 test-oldest: $(VENV)-oldest/.dev
-	TIERS="dlpack cudasim ptx mpi cuda" $(VENV)-oldest/bin/python -m pytest
+	TIERS="dlpack cudasim ptx ptxrun mpi cuda" $(VENV)-oldest/bin/$(PYTEST)
 
 $(VENV)-oldest/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/pip install --quiet --editable ".[dev]" "numpy==2.0.0" "numba==0.61.0" "scipy==1.13.0" "ml-dtypes==0.5.0"
+	$(VENV)-oldest/bin/pip install --quiet --no-compile --editable ".[dev]" "numpy==2.0.0" "numba==0.61.0" "scipy==1.13.0" "ml-dtypes==0.5.0"
 	touch $@
 
 # Lines of both packages that the tests reach. Those of compiled sweeps count when Numba compiles them, so without a cache; those
@@ -53,9 +62,9 @@ COVERAGE := build/coverage
 coverage: $(VENV)/.dev $(CUDA)/.test-cuda
 	rm -rf $(COVERAGE)
 	mkdir -p $(COVERAGE)
-	TIERS="dlpack cudasim ptx mpi cuda" NUMBA_JIT_COVERAGE=1 NUMBA_CACHE_DIR=$(COVERAGE)/cache \
+	TIERS="dlpack cudasim ptx ptxrun mpi cuda" NUMBA_JIT_COVERAGE=1 NUMBA_CACHE_DIR=$(COVERAGE)/cache \
 		$(BIN)/python -m coverage run --data-file=$(COVERAGE)/.coverage -m pytest
-	TIERS="dlpack ptx cuda mpi" NUMBA_ENABLE_CUDASIM=1 \
+	TIERS="dlpack ptx ptxrun cuda mpi" NUMBA_ENABLE_CUDASIM=1 \
 		$(CUDA)/bin/python -m coverage run --data-file=$(COVERAGE)/.coverage -m pytest tests/cudasim
 	$(BIN)/python -m coverage combine --data-file=$(COVERAGE)/.coverage $(COVERAGE)
 	$(BIN)/python -m coverage report --data-file=$(COVERAGE)/.coverage --fail-under=95
@@ -65,10 +74,10 @@ test-wheel: $(VENV)/.dev
 	rm -rf $(WHEEL)
 	$(BIN)/python -m build --outdir $(WHEEL)/dist
 	$(PYTHON) -m venv $(WHEEL)/env
-	$(WHEEL)/env/bin/pip install --quiet "$$(ls $(WHEEL)/dist/*.whl)[examples,test]" "nltk>=3.9"
+	$(WHEEL)/env/bin/pip install --quiet --no-compile "$$(ls $(WHEEL)/dist/*.whl)[examples,test]" "nltk>=3.9"
 	tar -xzf $(WHEEL)/dist/*.tar.gz -C $(WHEEL)
 	rm -r $(WHEEL)/transducer_lattice-*/lattice $(WHEEL)/transducer_lattice-*/samplers
-	cd $(WHEEL)/transducer_lattice-* && TIERS="dlpack cudasim ptx mpi cuda" ../env/bin/python -m pytest $(WHEEL_TESTS)
+	cd $(WHEEL)/transducer_lattice-* && TIERS="dlpack cudasim ptx ptxrun mpi cuda" ../env/bin/$(PYTEST) $(WHEEL_TESTS)
 
 docs: $(DOCS)/.docs
 	$(DOCS)/bin/sphinx-build -E -W --keep-going -q -b html docs docs/_build/html
@@ -82,4 +91,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(CUDA) $(DLPACK) $(MPI) $(DOCS) $(VENV)-oldest docs/_build build dist *.egg-info out
+	rm -rf $(VENV) $(CUDA) $(DLPACK) $(DOCS) $(VENV)-oldest docs/_build build dist *.egg-info out

@@ -20,7 +20,8 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("transducer-lattice")
+settings.register_profile("quick", parent=settings.get_profile("transducer-lattice"), max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "transducer-lattice"))
 
 
 def why_no_gpu() -> str | None:

@@ -68,6 +68,7 @@ def answers_all(question):
     return np.ones(4), (np.zeros(question.logits.shape),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fake", "verdict", "detail"),
     [(segfaults, "crash", "SIGSEGV"), (leaves, "crash", "exit status 3"), (sleeps, "hang", "no answer in 8 s"),

@@ -102,6 +102,7 @@ def test_every_peer_has_a_cell_and_smoke_only_if_asked(monkeypatch):
     assert set(arguments[4:]) == set(peers.PEERS) - {"torchaudio"}
 
 
+@pytest.mark.slow
 def test_all_runs_at_smoke_size(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "all", "--shapes", "smoke", "--without", "all", "--rounds", "1"]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)

@@ -56,16 +56,19 @@ def test_a_kernel_without_a_file_is_compiled_without_a_cache():
     assert array == [2.0, 4.0] and isinstance(names["double"], type(launch.cpu_sweep(lambda begin, end: None)))
 
 
+@pytest.mark.slow
 def test_the_cache_is_used(tmp_path):
     assert call(tmp_path) == "8.0 1 0"
     assert call(tmp_path) == "8.0 0 1"
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path):
     assert call(tmp_path, preexec_fn=no_files).startswith("8.0")
     assert call(tmp_path).startswith("8.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x05."])
 def test_a_broken_file_of_the_cache(tmp_path, suffix, content):

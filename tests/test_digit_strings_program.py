@@ -115,6 +115,7 @@ def test_an_interrupted_run_keeps_the_log_of_its_epochs(tmp_path, monkeypatch):
     assert rows[1]["error_rate"] == 1.0
 
 
+@pytest.mark.slow
 def test_smoke_run_writes_a_picture_and_repeats_itself(tmp_path):
     for package in ("lattice", "matplotlib", "tqdm"):
         pytest.importorskip(package)

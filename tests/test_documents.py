@@ -76,23 +76,25 @@ def test_the_first_example_runs_and_is_short():
     assert done.returncode == 0 and done.stderr == "" and "in 1 MiB" in done.stdout
 
 
-def test_benchmarks_run_at_smoke_size(tmp_path):
-    alone = ["--shape", "smoke", "--without", "all", "--rounds", "1"]
-    for arguments in (
-        ["joint", *alone],
-        ["sharpness", *alone],
-        ["logits", *alone],
-        ["memory", "--case", "smoke"],
-        ["peer_memory", "--shape", "smoke", "--only", "lattice, 64 MiB"],
-        ["samplers", "--shape", "smoke", "--rounds", "1"],
-        ["decode", "--shape", "smoke", "--rounds", "1"],
-        ["three_stage", "--shape", "smoke", "--rounds", "1"],
-    ):
-        record = tmp_path / f"{arguments[0]}.json"
-        command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(record)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
-        assert done.returncode == 0, done.stderr
-        assert '"commit"' in record.read_text() and f'"benchmark": "{arguments[0]}"' in record.read_text()
+ALONE = ("--shape", "smoke", "--without", "all", "--rounds", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("joint", *ALONE), ("sharpness", *ALONE), ("logits", *ALONE), ("memory", "--case", "smoke"),
+        ("peer_memory", "--shape", "smoke", "--only", "lattice, 64 MiB"), ("samplers", "--shape", "smoke", "--rounds", "1"),
+        ("decode", "--shape", "smoke", "--rounds", "1"), ("three_stage", "--shape", "smoke", "--rounds", "1"),
+    ],
+    ids=lambda arguments: arguments[0],
+)  # fmt: skip
+def test_benchmarks_run_at_smoke_size(tmp_path, arguments):
+    record = tmp_path / "record.json"
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(record)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert '"commit"' in record.read_text() and f'"benchmark": "{arguments[0]}"' in record.read_text()
 
 
 def test_the_library_prints_nothing(capfd):

@@ -42,6 +42,7 @@ def test_the_rounds_drawn_are_those_of_the_library(sharpness):
     assert (rounds.bound <= 1e-9).all() and np.isfinite(rounds.bound).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--half-trained"]])
 def test_smoke_run_writes_a_picture(tmp_path, arguments):
     pytest.importorskip("matplotlib")

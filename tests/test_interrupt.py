@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["logits", "joint"])
 def test_ctrl_c(door):
     done = subprocess.run([sys.executable, "-m", "benchmarks.stress.interrupt", "--door", door, "--cells", "60000"],

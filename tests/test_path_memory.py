@@ -130,6 +130,7 @@ def test_many_narrow_lattices_stay_below_the_limit(limit, topology):
         assert used - outputs <= limit + beside + PYTHON, call.__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("topology", "vocabulary"), [("rnnt", None), ("monotonic", "full")])
 def test_an_hour_within_64_mib(topology, vocabulary):
     """T=3000 U=400, by a recursion that keeps all scores in float64; beside it a short example in the same runs."""

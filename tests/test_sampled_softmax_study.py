@@ -189,6 +189,7 @@ def test_a_larger_vocabulary_takes_memory_only_where_logits_are_dense():
     assert found["all"]["peak_bytes"] < 0.7 * found["all"]["conventional_bytes"]
 
 
+@pytest.mark.slow
 def test_the_program_writes_table_and_picture_and_goes_on_where_it_stopped(tmp_path):
     command = [sys.executable, PROGRAM, "--smoke", "--jobs", "2", "--out", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -208,6 +209,7 @@ def test_the_program_writes_table_and_picture_and_goes_on_where_it_stopped(tmp_p
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*seed0.json")}
 
 
+@pytest.mark.slow
 def test_the_full_softmax_alone(tmp_path):
     command = [sys.executable, PROGRAM, "--smoke", "--sizes", "--jobs", "1", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=500)

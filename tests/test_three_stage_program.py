@@ -85,6 +85,7 @@ def small_package(path):
     return write_deb(path, files | {"./etc/txt.done.data": "".join(lines).encode()})
 
 
+@pytest.mark.slow
 def test_all_stages_on_pseudo_speech(tmp_path):
     run_program("--smoke", folder=tmp_path)
     folder = tmp_path / "out" / "generated-20"
@@ -105,6 +106,7 @@ def test_all_stages_on_pseudo_speech(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*seed0.json")}
 
 
+@pytest.mark.slow
 def test_phones_are_held_against_their_times(tmp_path):
     small_package(tmp_path / "festvox-ru_1_all.deb")
     small = [

@@ -43,6 +43,7 @@ def test_the_posteriors_of_the_lattice_are_those_of_the_oracle():
         assert_close(names["visited"](logits), true[0], naive[0], scale=free, what=name)
 
 
+@pytest.mark.slow
 def test_memory():
     names = run("memory.md")
     limit = names["limit"] / 1e6
