@@ -2,17 +2,22 @@
 
 import ctypes
 import functools
+import math
 import time
 
 import numpy as np
 
 from lattice import arrays, layout
+from lattice.kernels.forward_backward import sums
 from lattice.kernels.locate import locate
 from lattice.kernels.rows import NO_IDS
 
 from . import problems, timing
 
 LAUNCHES = 2000
+SAME = 1e-9
+"""Largest relative deviation of a total in float64."""
+RECURSION = {"T": 1000, "U": 100, "examples": (1, 8, 128)}
 COMPUTE_32F, COMPUTE_TF32, DEFAULT_TENSOR_OP = 68, 77, 99
 """Constants of cuBLAS."""
 TYPES = {"float32": 0, "bfloat16": 14}
@@ -28,8 +33,11 @@ PRECISIONS = {
 
 def device(report) -> None:
     """The GPU's own ceilings, and what a launch costs."""
-    for name, measure in (("properties", properties), ("copy", copy), ("cublas", cublas), ("launch", launch)):
-        report.case(name, measure)
+    for name, measure, *arguments in (
+        ("properties", properties), ("copy", copy), ("launch", launch), ("recursion", recursion, *RECURSION.values()),
+        ("cublas", cublas),
+    ):  # fmt: skip
+        report.case(name, measure, *arguments)
 
 
 def properties() -> dict:
@@ -109,6 +117,39 @@ def launch(count: int = LAUNCHES) -> dict:
         "upload of 3 arrays": lambda: place.upload(None, *(np.zeros(8) for _ in range(3))),
     }
     return {"launches": count, "rows": {name: launches(call, count) for name, call in calls.items()}}
+
+
+def recursion(T: int, U: int, examples: tuple[int, ...]) -> dict:
+    """alpha and beta alone: seconds of a step along the diagonals, by the number of examples, whose blocks run side by side."""
+    rows, worst = {}, 0.0
+    for B in examples:
+        call, deviation = uniform(B, T, U)
+        seconds = timing.median_of(call)
+        worst = max(worst, deviation())
+        rows[f"B={B}"] = {"seconds": seconds, "step": seconds / (T + U)}
+    # Written so that NaN is an error too.
+    error = {} if worst <= SAME else {"error": "log_z is not the number of alignments times their weight"}
+    return {"T": T, "U": U, "worst": worst, "rows": rows, **error}
+
+
+def uniform(B: int, T: int, U: int, score: float = -0.75):
+    """A call that sweeps over lattices whose arcs all weigh the same, and one that says how far off its totals are.
+
+    log_z is then the logarithm of the number of alignments, and of the weight of one of them.
+    """
+    alignments = math.lgamma(T + U) - math.lgamma(U + 1) - math.lgamma(T)
+    wanted, place, cells = alignments + (T + U) * score, problems.device(), B * T * (U + 1)
+    frames, _ = layout.frames_of(np.arange(B), np.full(B, T), np.full(B, U), False, None).on(place, None)
+    blank, label = place.empty(cells, np.float32), place.empty(cells, np.float32)
+    blank.fill(score)
+    label.fill(score)
+    alpha, beta, log_z = (place.empty(size, np.float64) for size in (cells, cells, B))
+
+    def deviation() -> float:
+        found = np.concatenate([log_z.get(), beta.get()[:: T * (U + 1)]])
+        return float(np.abs(found - wanted).max() / abs(wanted))
+
+    return functools.partial(sums, frames, False, blank, label, alpha, log_z, beta), deviation
 
 
 def launches(call, count: int) -> dict:

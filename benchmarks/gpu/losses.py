@@ -14,14 +14,14 @@ SLACK = 1 << 20
 """What a call may take beyond outputs and `memory_limit`: a few numbers an example, and the rounding of CuPy's pool."""
 
 
-def logits(report, *dtypes: str) -> None:
+def logits(report, *dtypes: str, shapes=problems.LOGITS, peers: bool = True) -> None:
     """Loss and gradient in place, and the loss alone, for every shape."""
-    for dtype in dtypes:
-        for name, shape in problems.LOGITS.items():
-            report.case(f"{name} {dtype}", logits_case, shape, dtype)
+    for name in shapes:
+        for dtype in dtypes:
+            report.case(f"{name} {dtype}", logits_case, problems.LOGITS[name], dtype, peers)
 
 
-def logits_case(shape: problems.Shape, dtype: str) -> dict:
+def logits_case(shape: problems.Shape, dtype: str, peers: bool = True) -> dict:
     copyto = arrays.cupy().copyto
     source, *integers = problem = problems.logits(shape, problems.real_dtype(dtype))
     work, copy = (problems.device().empty(source.shape, source.dtype) for _ in range(2))
@@ -31,7 +31,7 @@ def logits_case(shape: problems.Shape, dtype: str) -> dict:
         "loss only": lambda: lattice.transducer_loss(source, *integers),
     }
     prepare = {"out=logits": functools.partial(copyto, work, source)}
-    if not shape.packed:
+    if peers and not shape.packed:
         calls["torchaudio"] = peer = timing.Lazily(problems.torchaudio_logits, problem)
         prepare["torchaudio"] = peer.prepare
     rows = timing.measure(calls, "copy", prepare=prepare, optional={"torchaudio"})
@@ -55,13 +55,14 @@ def add_fractions(rows: dict, real: int, whole: int) -> None:
                 rows[name]["traffic_fraction"] = traffic / (2 * whole) / rows[name]["ratio"]
 
 
-def joint(report, dtype: str) -> None:
+def joint(report, *dtypes: str, shapes=problems.JOINT, peers: bool = True) -> None:
     """Loss and all gradients of the fused joint, for every shape; `tf32` is float32 in a process with CUPY_TF32=1."""
-    for name, shape in problems.JOINT.items():
-        report.case(f"{name} {dtype}", joint_case, shape, dtype)
+    for name in shapes:
+        for dtype in dtypes:
+            report.case(f"{name} {dtype}", joint_case, problems.JOINT[name], dtype, peers)
 
 
-def joint_case(shape: problems.Shape, dtype: str) -> dict:
+def joint_case(shape: problems.Shape, dtype: str, peers: bool = True) -> dict:
     tf32 = dtype == "tf32"
     if tf32 and os.environ.get("CUPY_TF32") != "1":
         raise RuntimeError("TF32 is measured in a process with CUPY_TF32=1")
@@ -72,7 +73,9 @@ def joint_case(shape: problems.Shape, dtype: str) -> dict:
         for name, limit in LIMITS.items():
             calls[f"{kind}, {name}"] = functools.partial(lattice.joint_transducer_loss_and_grad, *problem, memory_limit=limit)
     calls["untrained, loss only"] = functools.partial(lattice.joint_transducer_loss, *drawn["untrained"])
-    calls["untrained, torchaudio"] = peer = timing.Lazily(problems.torchaudio_joint, drawn["untrained"], tf32)
+    peer = timing.Lazily(problems.torchaudio_joint, drawn["untrained"], tf32)
+    if peers:
+        calls["untrained, torchaudio"] = peer
     rows = timing.measure(
         calls, "three GEMMs", prepare={"untrained, torchaudio": peer.prepare}, optional={"untrained, torchaudio"}
     )

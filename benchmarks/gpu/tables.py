@@ -19,6 +19,7 @@ HEADLINE = {
     "proc. GB": ("process", 1e-9), "ctx GB": ("context", 1e-9), "apart": ("apart", 1),
 }  # fmt: skip
 LAUNCH = {"host us": ("host", 1e6), "sync us": ("synchronised", 1e6)}
+RECURSION = {"ms": ("seconds", 1e3), "us a step": ("step", 1e6)}
 PRODUCTS = ("h @ w.T", "g @ w", "g.T @ h")
 SMALL_SHARE = 0.05
 
@@ -86,7 +87,8 @@ def tests_line(tests: dict) -> str:
 
 
 def device_text(section: dict) -> str:
-    known, copy, cublas, launch = (section.get(name, {}) for name in ("properties", "copy", "cublas", "launch"))
+    names = ("properties", "copy", "cublas", "launch", "recursion")
+    known, copy, cublas, launch, recursion = (section.get(name, {}) for name in names)
     lines = [
         f"\n{known.get('name')}: {known.get('multiprocessors')} multiprocessors, capability {known.get('compute_capability')}, "
         f"copy {copy.get('bandwidth', 0) / 1e9:,.0f} GB/s"
@@ -98,6 +100,8 @@ def device_text(section: dict) -> str:
         )
     if "rows" in launch:
         lines.append(table("a launch", list(launch["rows"].items()), LAUNCH))
+    if "rows" in recursion:
+        lines.append(table("alpha and beta, T=1000 U=100", list(recursion["rows"].items()), RECURSION))
     lines += [f"{name or 'device'}: {case['error']}" for name, case in cases(section).items() if "error" in case]
     return "\n".join(lines)
 
@@ -115,9 +119,13 @@ def summary(results: dict) -> str:
     """The whole record in about 10,000 characters."""
     if "tools" in results:
         return "\n".join(f"{tool}: {row}" for tool, row in results["tools"].items())[-11_000:]
-    parts = [f"\ntests/cuda: {tests_line(results['tests'])}", *results["tests"].get("last_lines", ())[-12:]]
-    sections = results["sections"]
-    headlines = []
+    tests = [f"\ntests/cuda: {tests_line(results['tests'])}", *results["tests"].get("last_lines", ())[-12:]]
+    return "\n".join([*tests, sections_text(results["sections"])])
+
+
+def sections_text(sections: dict) -> str:
+    """Tables of the sections that have been measured."""
+    parts, headlines = [], []
     for name, section in sections.items():
         if name == "check":
             parts.append(check_text(section))
