@@ -1,20 +1,18 @@
-"""Everything that is known only on a GPU: the CUDA tests, then the losses against copies and matrix products, within a time.
+"""Everything that is known only on a GPU: the losses against copies and matrix products, the CUDA tests, within a time.
 
 The losses are measured section by section, each in a process of its own (sections.py); the record is written after each.
 The exit code is 1 where a test, a check or a section failed, 2 where there is no GPU.
 """
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-import lattice
 from lattice import arrays
 
-from .. import record
 from . import process, tables
+from .process import Budget, failed
 
 PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "numba-cuda", "cuda-bindings", "cuda-core", "ml-dtypes", "nvidia-cublas",
             "nvidia-cuda-nvrtc", "nvidia-cuda-nvcc", "nvidia-nvvm", "pytest")  # fmt: skip
@@ -32,29 +30,20 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "check": Section(("check",), 60, {}),
+    "headline bfloat16": Section(("headline", "bfloat16"), 60, {}),
+    "headline float32": Section(("headline", "float32"), 60, {}),
     "device": Section(("device",), 60, {}),
-    "headline float32": Section(("headline", "float32"), 90, {}),
+    "stages": Section(("stages",), 60, {}),
     "logits": Section(("logits", "float32", "bfloat16"), 100, {}),
     "joint float32": Section(("joint", "float32"), 80, {}),
     "joint bfloat16": Section(("joint", "bfloat16"), 80, {}),
     "sampled": Section(("sampled",), 90, {}),
     "three_stage": Section(("three_stage",), 60, {}),
-    "stages": Section(("stages",), 60, {}),
     "joint tf32": Section(("joint", "tf32"), 80, {"CUPY_TF32": "1"}),
-    "headline bfloat16": Section(("headline", "bfloat16"), 90, {}),
 }
 """In the order of what would be missed most."""
-
-
-class Budget:
-    """Seconds that are left."""
-
-    def __init__(self, seconds: float, clock=time.monotonic):
-        self.clock, self.end = clock, clock() + seconds
-
-    @property
-    def left(self) -> float:
-        return self.end - self.clock()
+FIRST = 5
+"""Sections that come before the tests."""
 
 
 def measure(sections: dict, budget: Budget, results: dict, save, run) -> None:
@@ -90,30 +79,18 @@ def run_section(section: Section, seconds: float) -> dict:
     return process.section(section.arguments, seconds, section.environment)
 
 
-def failed(node) -> bool:
-    """Is there an error anywhere in a result?"""
-    return isinstance(node, dict) and ("error" in node or any(failed(value) for value in node.values()))
-
-
 def environment() -> dict:
-    """That of every record, with what a GPU adds; the library's tree, because a copy without .git has no commit."""
-    known = record.environment((*record.PACKAGES, *PACKAGES))
-    if not (record.ROOT / ".git").exists():
-        known["commit"] = "a copy without .git: `git rev-parse COMMIT:lattice` prints the tree"
-    return {**known, "tree": process.tree(Path(lattice.__file__).parent), "gpu": process.gpus()}
+    """That of every record, with what a GPU adds."""
+    return {**process.known_environment(PACKAGES), "gpu": process.gpus()}
 
 
 def writer(path: str | None, results: dict):
-    """A function that writes the record as it stands; a reader never meets half of one."""
+    """A function that writes the record as it stands."""
     around = environment()
 
     def save():
         if path:
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(target.name + ".part")
-            unfinished.write_text(json.dumps({"environment": around, **results}, indent=1) + "\n")
-            os.replace(unfinished, target)
+            process.write(Path(path), json.dumps({"environment": around, **results}, indent=1) + "\n")
 
     return save
 
@@ -134,12 +111,14 @@ def main(options) -> None:
     else:
         results = {"benchmark": "gpu", "minutes": options.minutes, "tests": {"not_measured": "by --skip-tests"}, "sections": {}}
         save = writer(options.json, results)
+        chosen = [name for name in SECTIONS if name in (options.only or SECTIONS)]
+        early = [name for name in chosen if name in list(SECTIONS)[:FIRST]]
+        measure({name: SECTIONS[name] for name in early}, budget, results["sections"], save, run_section)
         if not options.skip_tests:
             results["tests"] = process.tests(min(options.test_seconds, budget.left))
             print(f"tests/cuda: {tables.tests_line(results['tests'])}", flush=True)
             save()
-        chosen = {name: section for name, section in SECTIONS.items() if name in (options.only or SECTIONS)}
-        measure(chosen, budget, results["sections"], save, run_section)
+        measure({name: SECTIONS[name] for name in chosen[len(early) :]}, budget, results["sections"], save, run_section)
     print(tables.summary(results))
     raise SystemExit(1 if failed(results) else 0)
 
@@ -147,6 +126,6 @@ def main(options) -> None:
 def add_arguments(command) -> None:
     command.add_argument("--minutes", type=float, default=8.0, help="time for everything; no section starts later")
     command.add_argument("--skip-tests", action="store_true", help="leave tests/cuda out")
-    command.add_argument("--test-seconds", type=float, default=240.0, help="time for tests/cuda")
+    command.add_argument("--test-seconds", type=float, default=150.0, help="time for tests/cuda")
     command.add_argument("--only", nargs="*", choices=SECTIONS, metavar="SECTION", help=f"some of: {', '.join(SECTIONS)}")
     command.add_argument("--sanitize", action="store_true", help="only run the kernels' tests under compute-sanitizer")

@@ -1,6 +1,9 @@
 """What the gpu benchmark leaves to other processes: the CUDA tests, the sections, compute-sanitizer, nvidia-smi."""
 
+import contextlib
+import glob
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -26,9 +29,43 @@ TOOLS = {
 """Tools of compute-sanitizer, and how each says what it found."""
 WITHOUT_POOL = (
     "import sys, cupy, pytest; cupy.cuda.set_allocator(None); "
-    f"sys.exit(pytest.main([*{PYTEST}, '-x', 'tests/cuda/test_kernels.py']))"
+    f"sys.exit(pytest.main([*{PYTEST}, '--maxfail=20', 'tests/cuda/test_kernels.py']))"
 )
 """Every array its own allocation: within a pool's block, memory beyond an array's end is still valid memory."""
+PLUGINS = "xdist", "pytest_timeout"
+TOOL_FOLDERS = ("/usr/local/cuda/bin", "/usr/local/cuda/nsight-compute", *sorted(glob.glob("/opt/nvidia/nsight-compute/*"))[::-1])
+
+
+class Budget:
+    """Seconds that are left."""
+
+    def __init__(self, seconds: float, clock=time.monotonic):
+        self.clock, self.end = clock, clock() + seconds
+
+    @property
+    def left(self) -> float:
+        return self.end - self.clock()
+
+
+def failed(node) -> bool:
+    """Is there an error anywhere in a result?"""
+    return isinstance(node, dict) and ("error" in node or any(failed(value) for value in node.values()))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file as a whole: a reader never meets half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def known_environment(packages: tuple[str, ...]) -> dict:
+    """That of every record, and the library's tree, because a copy without .git has no commit. Asks nothing of a GPU."""
+    known = record.environment((*record.PACKAGES, *packages))
+    if not (record.ROOT / ".git").exists():
+        known["commit"] = "a copy without .git: `git rev-parse COMMIT:lattice` prints the tree"
+    return {**known, "tree": tree(record.ROOT / "lattice")}
 
 
 def ended(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> tuple[int | None, str, str]:
@@ -56,6 +93,20 @@ def tail(text: str, lines: int) -> str:
     return FOLDERS.sub("", "\n".join(text.strip().splitlines()[-lines:]))
 
 
+def without_folders(node):
+    """A result whose texts name no folder of a machine."""
+    if isinstance(node, dict):
+        return {key: without_folders(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [without_folders(value) for value in node]
+    return FOLDERS.sub("", node) if isinstance(node, str) else node
+
+
+def importable(module: str) -> bool:
+    """Is a package there? It is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
 def section(arguments: tuple[str, ...], seconds: float, environment: dict[str, str]) -> dict:
     """Run a section; its cases in one dict."""
     command = [sys.executable, "-m", "benchmarks.gpu.sections", *arguments, "--seconds", f"{seconds:.0f}"]
@@ -64,14 +115,7 @@ def section(arguments: tuple[str, ...], seconds: float, environment: dict[str, s
 
 def collected(code: int | None, out: str, error: str) -> dict:
     """The lines of JSON that a section printed, and what became of it."""
-    results = {}
-    for line in out.splitlines():
-        if line.startswith("{"):
-            try:
-                results |= json.loads(line)
-            except ValueError:
-                # Ended in the middle of a line.
-                continue
+    results = cases_of(out)
     if code is None:
         results["error"] = f"ended {GRACE:.0f} s after its time: {tail(error, 6)}"
     elif code:
@@ -79,10 +123,34 @@ def collected(code: int | None, out: str, error: str) -> dict:
     return results
 
 
+def cases_of(out: str) -> dict:
+    """The cases that a section printed, a line of JSON each."""
+    results = {}
+    for line in out.splitlines():
+        # A process may be ended in the middle of a line.
+        with contextlib.suppress(ValueError):
+            results |= json.loads(line) if line.startswith("{") else {}
+    return results
+
+
+def pytest_command(*arguments: str, workers: int = 8, timeout: int = 30, most: int = 40) -> list[str]:
+    """pytest in several processes, and with a time for each test, where the plugins for that are there."""
+    parallel, timed = map(importable, PLUGINS)
+    flags = ["-n", str(workers)] if parallel else []
+    # A process that waits for a GPU hears no signal; a thread ends it, which costs no more than a worker.
+    flags += ["--timeout", str(timeout), "--timeout-method", "thread" if parallel else "signal"] if timed else []
+    return [sys.executable, "-m", "pytest", *PYTEST, *flags, f"--maxfail={most}", *arguments]
+
+
+def program(name: str) -> str | None:
+    """A tool of the CUDA toolkit, on the PATH or where the toolkit is put by default."""
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(TOOL_FOLDERS))
+
+
 def tests(seconds: float, folder: str = "tests/cuda") -> dict:
     """Run the cuda tier; anything but passed tests is an error."""
     begin = time.monotonic()
-    code, out, error = ended([sys.executable, "-m", "pytest", *PYTEST, folder], seconds)
+    code, out, error = ended(pytest_command(folder), seconds)
     found = {"seconds": time.monotonic() - begin, "exit_code": code, **counted(out)}
     if code is None:
         found["error"] = f"not done after {seconds:.0f} s"
@@ -102,14 +170,22 @@ def counted(text: str) -> dict[str, int]:
 
 def sanitize(tool: str, seconds: float) -> dict:
     """Run the kernels' tests under a tool of compute-sanitizer."""
-    if shutil.which("compute-sanitizer") is None:
+    if program("compute-sanitizer") is None:
         return {"not_measured": "compute-sanitizer is not on the PATH"}
     begin = time.monotonic()
-    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "99", "--report-api-errors", "no",
-               "--target-processes", "all", sys.executable, "-c", WITHOUT_POOL]  # fmt: skip
-    code, out, error = ended(command, seconds)
+    code, out, error = ended(sanitize_command(tool), seconds)
+    return {"seconds": time.monotonic() - begin, **sanitized(tool, code, out, error)}
+
+
+def sanitize_command(tool: str) -> list[str]:
+    return [program("compute-sanitizer") or "compute-sanitizer", "--tool", tool, "--error-exitcode", "99",
+            "--report-api-errors", "no", "--target-processes", "all", sys.executable, "-c", WITHOUT_POOL]  # fmt: skip
+
+
+def sanitized(tool: str, code: int | None, out: str, error: str = "") -> dict:
+    """What a tool of compute-sanitizer found."""
     said = [int(count) for count in re.findall(TOOLS[tool], out)]
-    found = {"seconds": time.monotonic() - begin, "exit_code": code, "found": sum(said) if said else None}
+    found = {"exit_code": code, "found": sum(said) if said else None}
     if code or code is None or not said or sum(said):
         found["error"] = "not done in its time" if code is None else f"exit code {code}, found {found['found']}"
         marked = [line for line in out.splitlines() if line.startswith("=====")]
@@ -118,12 +194,12 @@ def sanitize(tool: str, seconds: float) -> dict:
     return found
 
 
-def gpus() -> list[dict]:
-    """Name, driver and memory of each GPU, as nvidia-smi says; nothing where it is not there."""
+def gpus(seconds: float = 20.0) -> list[dict]:
+    """Name, driver and memory of each GPU, as nvidia-smi says within a time; nothing where it is not there."""
     fields = ("name", "driver_version", "memory.total", "memory.used", "clocks.max.sm", "power.limit")
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)
     except (OSError, subprocess.SubprocessError):
         return []
     return [dict(zip(fields, (value.strip() for value in line.split(",")))) for line in done.stdout.splitlines()]

@@ -1,0 +1,210 @@
+"""The first contact with a GPU that is at hand for minutes: `python -m benchmarks.gpu.contact CALL --out FOLDER`.
+
+Each step is a process of its own with a time after which it is ended; whatever one of them does, the next one follows. What a
+step prints goes to `log.txt` as it does, `record.json` and `summary.txt` are written anew after each step: ended at any moment,
+the folder holds all that was known by then. Only where nothing launches does the call end early. Nothing is installed.
+
+The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where no kernel can be launched.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .. import record
+from . import contact_table, process, streams
+from .contact_commands import Probe
+from .contact_steps import AGAIN, FIRST, TOTAL, Step, second
+from .process import Budget, failed
+from .streams import KILL_AFTER
+
+LEAST = 6.0
+"""Seconds without which no step is started."""
+CLOSING = 2.0
+"""Seconds that are kept for the end."""
+PROBE = 25.0
+"""Seconds for one attempt to launch a kernel: three of them and `env` take less than 110."""
+CHECKS = 15.0
+"""Seconds for the checks after it, at least."""
+LOG_BYTES = 8 << 20
+OUT_OF_TIME = "out of time"
+PREBUILT, CUDA_HOME = record.ROOT / ".ptx", Path("/usr/local/cuda")
+KEPT_FAILURES = 60
+
+
+def attempts() -> dict[str, tuple[dict, str]]:
+    """Ways to come by a kernel: additions to the environment, and why a way is none here."""
+    compiled = {"LATTICE_PTX": None, "LATTICE_PTX_ONLY": None}
+    here = CUDA_HOME.exists() and os.environ.get("CUDA_HOME") != str(CUDA_HOME)
+    return {
+        "the normal way": (compiled, ""),
+        "CUDA_HOME": (
+            {**compiled, "CUDA_HOME": str(CUDA_HOME)},
+            "" if here else "no toolkit in the usual place, or it was used already",
+        ),
+        "prebuilt PTX": (
+            {"LATTICE_PTX": str(PREBUILT), "LATTICE_PTX_ONLY": "1"},
+            "" if PREBUILT.exists() else "there is no folder .ptx",
+        ),
+    }
+
+
+class Contact:
+    """A call under way: its time, its folder, and what is known so far."""
+
+    def __init__(self, call: int, out: Path, scratch: Path, budget: Budget, before: dict | None = None):
+        self.out, self.budget, self.before, self.begin = out, budget, before or {}, time.monotonic()
+        out.mkdir(parents=True, exist_ok=True)
+        self.failures, self.running = out / "failures.jsonl", scratch / "running"
+        self.failures.unlink(missing_ok=True)
+        for folder in ("running", "numba", "cupy"):
+            (scratch / folder).mkdir(parents=True)
+        self.environment = {
+            "PYTHONUNBUFFERED": "1", "NUMBA_CACHE_DIR": str(scratch / "numba"), "CUPY_CACHE_DIR": str(scratch / "cupy"),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "FAILURES": str(self.failures), "RUNNING": str(self.running),
+            **({"LATTICE_PTX": str(PREBUILT)} if PREBUILT.exists() else {}),
+        }  # fmt: skip
+        self.log, self.no_gpu, self.way, self.again = (out / "log.txt").open("w"), "", "", AGAIN
+        self.results = {
+            "benchmark": "gpu contact", "call": call, "said": "", "steps": {},
+            "environment": process.known_environment(()) | {"command": f"python -m benchmarks.gpu.contact {call}"},
+        }  # fmt: skip
+
+    def say(self, name: str, line: str) -> None:
+        if self.log.tell() < LOG_BYTES:
+            self.log.write(f"{time.monotonic() - self.begin:6.1f} {name}| {line}\n")
+            self.log.flush()
+
+    def save(self) -> None:
+        process.write(self.out / "record.json", json.dumps(self.results, indent=1) + "\n")
+        texts = (contact_table.details(self.results), contact_table.closing(self.results))
+        process.write(self.out / "summary.txt", "\n\n".join(texts) + "\n")
+
+    def go(self, steps: tuple[Step, ...]) -> int:
+        """Run the steps; the exit code."""
+        code = 0
+        for step in steps:
+            code = code or (3 if self.nothing_launches() else 0)
+            result = self.results["steps"][step.name] = self.step(step, "nothing launches" if code else "")
+            said = contact_table.line(step.name, result)
+            print(said, flush=True)
+            self.say(step.name, f"= {said}")
+            states = [known["state"] for known in self.results["steps"].values()]
+            self.results["said"] = f"{states.count('ok')} of {len(steps)} steps ok"
+            self.save()
+        late = any(result.get("reason") == OUT_OF_TIME for result in self.results["steps"].values())
+        return code or (2 if self.no_gpu else 1 if {"failed", "cut"} & set(states) or late else 0)
+
+    def nothing_launches(self) -> bool:
+        return "contact" in self.results["steps"] and not (self.way or self.no_gpu)
+
+    def step(self, step: Step, reason: str = "") -> dict:
+        """Run one step, or say why not."""
+        lacking = {name: command.lacking() for name, command in step.commands.items()}
+        if step.needs_gpu and self.no_gpu:
+            reason = "; ".join([self.no_gpu, *filter(None, lacking.values())])
+        elif not reason and step.commands and all(lacking.values()):
+            reason = "; ".join(lacking.values())
+        limit = self.budget.left - KILL_AFTER - CLOSING
+        for most in (step.seconds, self.again if step.again else None):
+            limit = limit if most is None else min(limit, most)
+        reason = step.reason or reason or (OUT_OF_TIME if limit < min(LEAST, step.seconds or LEAST) else "")
+        if reason:
+            return {"state": "not run", "seconds": 0.0, "reason": reason}
+        begin, already = time.monotonic(), self.noted()
+        work = self.contact if step.name == "contact" else self.commands
+        results = work(step, limit) | {name: {"not_measured": why} for name, why in lacking.items() if why}
+        took = time.monotonic() - begin
+        self.again -= took if step.again else 0
+        result = {"state": self.state(results), "seconds": took, "results": results}
+        if step.name == "contact" and self.no_gpu:
+            return {"state": "not run", "seconds": took, "reason": self.no_gpu}
+        failures = self.noted()[len(already) :]
+        if failures:
+            result["failures"] = failures[:KEPT_FAILURES]
+        return result
+
+    def state(self, results: dict) -> str:
+        if failed(results):
+            # An attempt may fail where another one launches.
+            others = {name: value for name, value in results.items() if name != "attempts"}
+            if not self.way or failed(others):
+                return "failed"
+        return "cut" if unfinished(results) else "ok"
+
+    def commands(self, step: Step, limit: float) -> dict:
+        """Run the commands of a step that can be run, side by side."""
+        able = {name: command for name, command in step.commands.items() if not command.lacking()}
+        for left in self.running.iterdir():
+            left.unlink()
+        lines = {name: command.line(limit) for name, command in able.items()}
+        around = {name: {**self.environment, **command.environment} for name, command in able.items()}
+        ended = streams.run(lines, limit, around, self.say)
+        results = {name: command.read(ended[name]) for name, command in able.items()}
+        caught = sorted(filter(None, (path.read_text() for path in self.running.iterdir())))
+        for result in results.values():
+            if "cut" in result and caught:
+                result["running"] = caught
+        return results
+
+    def contact(self, step: Step, limit: float) -> dict:
+        """Launch a kernel, in one way or another, then check what else the losses rest on."""
+        begin, results, ways = time.monotonic(), {"attempts": {}}, attempts()
+        preferred = self.before.get("way")
+        for name in sorted(ways, key=lambda name: name != preferred):
+            environment, why = ways[name]
+            left = self.budget.left - KILL_AFTER - CLOSING
+            found = {"not_measured": why or OUT_OF_TIME}
+            if not why and left > LEAST:
+                probe = Step("contact", PROBE, {name: Probe(("launch",), environment)})
+                found = self.commands(probe, min(PROBE, left))[name]
+            results["attempts"][name] = found
+            if "no_gpu" in found:
+                self.no_gpu = found["no_gpu"]
+                return results
+            if found.get("launched"):
+                self.results["way"] = self.way = name
+                # A folder of prebuilt PTX saves the steps to come their compilations; it stays in use however this one went.
+                self.environment |= {key: value for key, value in environment.items() if value is not None}
+                left = max(limit - (time.monotonic() - begin), CHECKS)
+                return results | self.commands(step, min(left, self.budget.left - KILL_AFTER - CLOSING))
+        return results
+
+    def noted(self) -> list[dict]:
+        """The failures of tests so far."""
+        lines = self.failures.read_text().splitlines() if self.failures.exists() else []
+        return list(filter(None, (process.cases_of(line) for line in lines)))
+
+
+def unfinished(node) -> bool:
+    """Was anything cut short, or not begun for lack of time?"""
+    if not isinstance(node, dict):
+        return False
+    return "cut" in node or node.get("not_measured") == OUT_OF_TIME or any(map(unfinished, node.values()))
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.contact", description=__doc__.splitlines()[0])
+    parser.add_argument("call", type=int, choices=TOTAL, help="1 meets the machine, 2 measures what the first call left open")
+    parser.add_argument("--out", required=True, help="folder for log.txt, record.json, summary.txt, failures.jsonl")
+    parser.add_argument("--before", help="record.json of the first call, for the second")
+    parser.add_argument("--seconds", type=float, help=f"for everything; by default {TOTAL[1]:.0f} and {TOTAL[2]:.0f}")
+    options = parser.parse_args(arguments)
+    before = json.loads(Path(options.before).read_text()) if options.before else None
+    # Ended from outside, the commands are ended with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        budget = Budget(options.seconds or TOTAL[options.call])
+        contact = Contact(options.call, Path(options.out).resolve(), Path(scratch), budget, before)
+        code = contact.go(FIRST if options.call == 1 else second(before))
+    print(f"\n{contact_table.closing(contact.results)}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
