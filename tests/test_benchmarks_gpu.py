@@ -1,5 +1,6 @@
 """What of the gpu benchmark needs no GPU: its shapes, its time, how it keeps one failure from costing more than its section."""
 
+import argparse
 import io
 import json
 import shutil
@@ -89,6 +90,34 @@ def test_a_case_that_raises_costs_only_itself():
     results = process.collected(0, "a library's chatter\n" + out.getvalue(), "")
     assert results["broken"]["error"].startswith("ZeroDivisionError") and results["broken"]["where"][-1].endswith("1 // 0)")
     assert results["sound"]["seconds"] == 3.0 and results["late"]["not_measured"] == "out of time"
+
+
+def test_tests_come_after_what_is_wanted_most(monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(gpu.arrays, "cupy", lambda: None)
+    monkeypatch.setattr(gpu, "writer", lambda path, results: lambda: None)
+    monkeypatch.setattr(gpu, "run_section", lambda section, seconds: ran.append(section.arguments) or {})
+    monkeypatch.setattr(gpu.process, "tests", lambda seconds: ran.append(("tests",)) or {"passed": 1})
+    parser = argparse.ArgumentParser()
+    gpu.add_arguments(parser)
+    with pytest.raises(SystemExit, match="0"):
+        gpu.main(argparse.Namespace(**vars(parser.parse_args([])), json=None))
+    first = [("check",), ("headline", "bfloat16"), ("headline", "float32"), ("device",), ("stages",), ("tests",)]
+    assert ran[:6] == first and len(ran) == 1 + len(gpu.SECTIONS)
+
+
+def test_the_headline_leaves_room_for_its_inputs():
+    B, T, U, V, H = sections.HEADLINE.values()
+    inputs = 4 * (B * T * H + B * (U + 1) * H + V * H + V + B * U + 2 * B)
+    results = 4 * (V * H + V + B)
+    assert inputs + results + max(sections.HEADLINE_LIMITS.values()) < sections.HEADLINE_POOL == 3_000_000_000
+    asked = []
+    report = type("Report", (), {"case": lambda self, name, *arguments: asked.append((name, arguments[1:3]))})()
+    sections.headline(report, "bfloat16", "float32")
+    assert asked == [
+        ("bfloat16, 512 MiB", ("bfloat16", 512 << 20)), ("float32, 512 MiB", ("float32", 512 << 20)),
+        ("bfloat16, 64 MiB", ("bfloat16", 64 << 20)), ("float32, 64 MiB", ("float32", 64 << 20)),
+    ]  # fmt: skip
 
 
 def test_what_a_section_printed_before_its_end_is_kept():
@@ -197,7 +226,7 @@ def test_the_summary_fits_into_the_end_of_a_log():
     measured = {"check": {"oracle": {"joint": 1e-7, "took": 1.0}}, "device": {"copy": {"error": "x"}},
                 "logits": logits, "joint float32": joint, "joint bfloat16": {"error": "exit code 1: gone"}, "joint tf32": joint,
                 "stages": stages, "sampled": sampled, "three_stage": steps,
-                "headline float32": {"float32": {**number, "inputs": 1, "error": "too much"}},
+                "headline float32": {"float32, 64 MiB": {**number, "inputs": 1, "error": "too much"}},
                 "headline bfloat16": {"not_measured": "out of time"}}  # fmt: skip
     tests = {"error": "exit code 1", "failed": 2, "passed": 3, "seconds": 9.0, "last_lines": ["E  assert 1 == 2"]}
     text = tables.summary({"tests": tests, "sections": measured})

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .. import record
 from . import contact_table, process, streams
-from .contact_commands import Probe
+from .contact_commands import Probe, Tests
 from .contact_steps import AGAIN, FIRST, TOTAL, Step, second
 from .process import Budget, failed
 from .streams import KILL_AFTER
@@ -146,11 +146,18 @@ class Contact:
         around = {name: {**self.environment, **command.environment} for name, command in able.items()}
         ended = streams.run(lines, limit, around, self.say)
         results = {name: command.read(ended[name]) for name, command in able.items()}
-        caught = sorted(filter(None, (path.read_text() for path in self.running.iterdir())))
-        for result in results.values():
-            if "cut" in result and caught:
-                result["running"] = caught
+        for name, command in able.items():
+            if isinstance(command, Tests) and "cut" in results[name]:
+                results[name] |= self.under_way()
         return results
+
+    def under_way(self) -> dict:
+        """What is known of tests that were ended: their counts so far, and those that were running."""
+        texts = {path.name: path.read_text() for path in self.running.iterdir()}
+        counts = process.cases_of(texts.pop("counts.json", ""))
+        # A process that crashed was running what is a failure by now.
+        failures = {failure["id"] for failure in self.noted()}
+        return counts | {"running": sorted(set(filter(None, texts.values())) - failures)}
 
     def contact(self, step: Step, limit: float) -> dict:
         """Launch a kernel, in one way or another, then check what else the losses rest on."""

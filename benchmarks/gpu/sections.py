@@ -122,7 +122,9 @@ SECTIONS = {
     "three_stage": three_stage.three_stage,
 }  # fmt: skip
 
-if __name__ == "__main__":
+
+def read_arguments(arguments: list[str] | None = None) -> tuple:
+    """The section, the seconds, its arguments, and the options that were given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("arguments", nargs="*", help="dtypes")
@@ -130,7 +132,12 @@ if __name__ == "__main__":
     parser.add_argument("--shapes", nargs="+", help="of `logits` and `joint`: these shapes alone")
     parser.add_argument("--limits", nargs="+", choices=HEADLINE_LIMITS, help="of `headline`: these limits alone")
     parser.add_argument("--without-peers", action="store_true", help="of `logits` and `joint`: leave torchaudio out")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     given = {"shapes": options.shapes, "limits": options.limits, "peers": False if options.without_peers else None}
     given = {name: value for name, value in given.items() if value is not None}
-    SECTIONS[options.section](Report(options.seconds), *options.arguments, **given)
+    return options.section, options.seconds, options.arguments, given
+
+
+if __name__ == "__main__":
+    name, seconds, positional, keywords = read_arguments()
+    SECTIONS[name](Report(seconds), *positional, **keywords)

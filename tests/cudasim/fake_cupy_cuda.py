@@ -6,6 +6,7 @@
 
 import itertools
 import threading
+import time
 import weakref
 from collections import defaultdict
 from types import ModuleType
@@ -18,6 +19,7 @@ cupy.cuda, cupy.live_bytes, cupy.total_bytes = cuda, 0, 0
 _handles = itertools.count(1 << 32, 16)
 _copies = defaultdict(list)
 _here = threading.local()
+_hooks = []
 
 
 def reset():
@@ -43,11 +45,32 @@ class Memory:
         cupy.live_bytes += size
         cupy.peak_bytes = max(cupy.peak_bytes, cupy.live_bytes)
         cupy.total_bytes = max(cupy.total_bytes, cupy.live_bytes)
+        for hook in _hooks:
+            hook.malloc_postprocess(device_id=0, size=size, mem_size=size, mem_ptr=id(self), pmem_id=0)
         weakref.finalize(self, _release, size).atexit = False
 
 
 def _release(size):
     cupy.live_bytes -= size
+    for hook in _hooks:
+        hook.free_postprocess(device_id=0, mem_size=size, mem_ptr=0, pmem_id=0)
+
+
+class MemoryHook:
+    """What is told of memory while it is entered."""
+
+    def malloc_postprocess(self, **event):
+        pass
+
+    def free_postprocess(self, **event):
+        pass
+
+    def __enter__(self):
+        _hooks.append(self)
+        return self
+
+    def __exit__(self, *_):
+        _hooks.remove(self)
 
 
 class MemoryPool:
@@ -151,6 +174,7 @@ class Event:
         self._covered = []
 
     def record(self, stream=None):
+        self.time = time.perf_counter()
         self._covered = list(_copies[(stream or get_current_stream()).ptr])
 
     def synchronize(self):
@@ -207,7 +231,8 @@ runtime.getDevice = lambda: 0
 runtime.getDeviceCount = lambda: 1
 runtime.driverGetVersion = runtime.runtimeGetVersion = lambda: 13000
 runtime.deviceSynchronize = Device().synchronize
-cuda.Stream, cuda.Event, cuda.Device, cuda.MemoryPool = Stream, Event, Device, MemoryPool
+cuda.Stream, cuda.Event, cuda.Device, cuda.MemoryPool, cuda.MemoryHook = Stream, Event, Device, MemoryPool, MemoryHook
+cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.time - begin.time)
 cuda.get_current_stream = get_current_stream
 cuda.alloc_pinned_memory = PinnedMemory
 cuda.is_available = lambda: True

@@ -1,0 +1,333 @@
+"""The first contact with a GPU: it ends, it keeps its time, and what was known is in its folder, whatever happens to it."""
+
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import record
+from benchmarks.gpu import contact, contact_commands, contact_steps, contact_table, problems, process, sections
+from benchmarks.gpu.contact_commands import Command, Ended, Profile, Sanitizer, told
+from benchmarks.gpu.contact_steps import FIRST, TOTAL, Step
+
+NO_GPU = "raise ImportError('left out by a test')"
+BROKEN_GPU = """
+class cuda:
+    is_available = staticmethod(lambda: True)
+    class runtime:
+        memGetInfo = staticmethod(lambda: (1, 1))
+"""
+
+
+class Script(Command):
+    """A program of a test."""
+
+    def line(self, seconds):
+        return [sys.executable, "-u", "-c", *self.arguments]
+
+    def read(self, ended):
+        return told(ended)
+
+
+def script(name: str, code: str, seconds: float = 30, **options) -> Step:
+    return Step(name, seconds, {name: Script((code,))}, **{"needs_gpu": False, **options})
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A call in a folder of its own, with so many seconds."""
+
+    def begin(seconds=60.0, before=None):
+        scratch = tempfile.mkdtemp(dir=tmp_path)
+        return contact.Contact(1, tmp_path / "out", Path(scratch), process.Budget(seconds), before)
+
+    return begin
+
+
+def run_with(cupy: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """The whole command with another CuPy."""
+    (folder / "cupy.py").write_text(cupy)
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHON": sys.executable}
+    command = ["bash", str(record.ROOT / "benchmarks" / "gpu" / "contact.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("number", TOTAL)
+def test_without_a_gpu_each_step_says_why_it_was_not_run(tmp_path, number):
+    begin = time.monotonic()
+    done = run_with(NO_GPU, tmp_path, str(number), "out")
+    assert done.returncode == 2, done.stderr
+    assert time.monotonic() - begin < 30 and len(done.stdout) < 12_000
+    steps = FIRST if number == 1 else contact_steps.second(None)
+    known = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert list(known["steps"]) == [step.name for step in steps]
+    table = done.stdout.split("\n\n")[-1].strip().splitlines()
+    assert len(table) == 1 + len(steps) <= 20 and max(map(len, table)) <= contact_table.WIDTH
+    for step, line in zip(steps, table[1:], strict=True):
+        assert line.startswith(step.name)
+        assert "not run" in line or step.name == "env"
+        assert "CuPy cannot be imported (left out by a test)" in line or step.name in ("env", "again")
+    if number == 1 and not process.program("ncu"):
+        assert "ncu is not on the PATH" in next(line for line in table if line.startswith("ncu"))
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert {"log.txt", "record.json", "summary.txt"} <= set(files) and len(files) <= 8
+
+
+def test_records_hold_no_folders(tmp_path):
+    run_with(NO_GPU, tmp_path, "1", "out")
+    text = (tmp_path / "out" / "record.json").read_text()
+    assert not [part for part in json.loads(text)["environment"].values() if process.FOLDERS.search(str(part))]
+    assert str(tmp_path) not in text and str(record.ROOT) not in text and not process.FOLDERS.search(text)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_where_nothing_launches_the_call_ends_early(tmp_path):
+    done = run_with(BROKEN_GPU, tmp_path, "1", "out")
+    assert done.returncode == 3, done.stderr
+    steps = json.loads((tmp_path / "out" / "record.json").read_text())["steps"]
+    assert steps["contact"]["state"] == "failed" and "error" in steps["contact"]["results"]["attempts"]["the normal way"]
+    assert {step["reason"] for name, step in steps.items() if name not in ("env", "contact")} == {"nothing launches"}
+    assert "nothing launches: the normal way: " in done.stdout
+
+
+def test_attempts_end_in_time():
+    assert contact_steps.ENVIRONMENT.seconds + len(contact.attempts()) * (contact.PROBE + contact.KILL_AFTER) < 110
+
+
+def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, monkeypatch):
+    ways = {"first": ({"LATTICE_PTX": None}, ""), "second": ({}, "not here"), "third": ({"HOW": "third"}, "")}
+    monkeypatch.setattr(contact, "attempts", lambda: ways)
+    monkeypatch.setattr(contact, "Probe", lambda arguments, environment: Script((PROBE,), environment))
+    begun = call()
+    checks = script("contact", "import os; print('{\"oracle\": {\"how\": \"' + os.environ['HOW'] + '\"}}')")
+    after = script("after", "import os; assert os.environ['HOW'] == 'third'")
+    assert begun.go((checks, after)) == 0 and begun.results["way"] == "third"
+    assert begun.results["steps"]["contact"]["results"]["contact"] == {"oracle": {"how": "third"}}
+    assert "error" in begun.results["steps"]["contact"]["results"]["attempts"]["first"]
+    asked = call(before={"way": "third"})
+    asked.go((checks,))
+    assert list(asked.results["steps"]["contact"]["results"]["attempts"]) == ["third"]
+
+
+PROBE = "import os; print('{\"launched\": true}' if os.environ.get('HOW') else '{\"error\": \"no compiler\"}')"
+
+
+def test_the_seconds_of_a_call_are_planned():
+    assert contact_steps.planned(FIRST) <= TOTAL[1] == 400
+    worst = {"steps": {step.name: {"state": "cut"} for step in FIRST}}
+    assert contact_steps.planned(contact_steps.second(worst)) <= TOTAL[2] == 360
+    assert contact_steps.planned(contact_steps.second(None)) <= TOTAL[2]
+
+
+def test_a_step_that_hangs_is_ended_with_what_it_started_and_the_next_one_follows(call, monkeypatch):
+    monkeypatch.setattr(contact.streams, "KILL_AFTER", 0.5)
+    hangs = (
+        "import signal, subprocess, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        'print(\'{"case": {"seconds": 1.0}}\')\nprint(\'{"child": %d}\' % child.pid)\nchild.wait()'
+    )
+    begun, begin = call(), time.monotonic()
+    assert begun.go((script("hangs", hangs, 2), script("next", "print('here')"))) == 1
+    first, last = begun.results["steps"].values()
+    assert time.monotonic() - begin < 20 and first["state"] == "cut" and last["state"] == "ok"
+    assert first["results"]["hangs"]["case"] == {"seconds": 1.0} and "its time was up" in contact_table.line("hangs", first)
+    assert ended(first["results"]["hangs"]["child"])
+
+
+def ended(pid: int) -> bool:
+    """Is a process gone, or about to be? One without a parent may wait to be collected."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_step_that_fails_costs_only_itself(call):
+    begun = call()
+    steps = (script("raises", "1 // 0"), script("says", "print('{\"a\": {\"error\": \"off\"}}')"), script("sound", "print(1)"),
+             Step("absent", 9, {"absent": Script((), programs=("no-such-tool",))}, needs_gpu=False))  # fmt: skip
+    assert begun.go(steps) == 1
+    assert [step["state"] for step in begun.results["steps"].values()] == ["failed", "failed", "ok", "not run"]
+    text = contact_table.closing(begun.results)
+    assert "ZeroDivisionError" in text and "| off" in text and "no-such-tool is not on the PATH" in text
+
+
+def test_a_step_with_too_little_time_is_not_run(call):
+    begun = call(contact.KILL_AFTER + contact.CLOSING + 3)
+    assert begun.go((script("late", "print(1)"), script("short", "print(1)", 2))) == 1
+    late, short = begun.results["steps"].values()
+    assert late["state"] == "not run" and late["reason"] == "out of time" and short["state"] == "ok"
+
+
+def test_a_step_has_no_more_than_what_is_left_of_the_call(call):
+    begun, begin = call(contact.KILL_AFTER + contact.CLOSING + contact.LEAST + 0.5), time.monotonic()
+    begun.go((script("long", "import time; time.sleep(60)"),))
+    assert begun.results["steps"]["long"]["state"] == "cut" and time.monotonic() - begin < 10
+
+
+def test_steps_that_are_run_again_share_a_time(call, monkeypatch):
+    monkeypatch.setattr(contact.Contact, "commands", lambda self, step, limit: {"limit": limit} | wait(0.2))
+    begun = call()
+    begun.again = 10.0
+    begun.go((script("one", "", 30, again=True), script("two", "", 30, again=True), script("three", "", 30)))
+    one, two, three = (step["results"]["limit"] for step in begun.results["steps"].values())
+    assert one == 10 and 9 < two < 9.9 and three == 30
+
+
+def wait(seconds: float) -> dict:
+    time.sleep(seconds)
+    return {}
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, sign):
+    program = (
+        "import sys\nfrom tests.test_contact import contact, process, script\nfrom pathlib import Path\nimport signal\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"call = contact.Contact(1, Path({str(tmp_path / 'out')!r}), Path({str(tmp_path / 'scratch')!r}), process.Budget(60))\n"
+        "sleeps = \"import os, time; print(os.getpid()); print('half of it'); time.sleep(20)\"\n"
+        "call.go((script('first', 'print(1)'), script('second', sleeps)))\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], cwd=record.ROOT, stdout=subprocess.DEVNULL)
+    log, begin = tmp_path / "out" / "log.txt", time.monotonic()
+    while not (log.exists() and "half of it" in log.read_text()) and time.monotonic() - begin < 60:
+        time.sleep(0.1)
+    child.send_signal(sign)
+    child.wait(20)
+    assert "second| half of it" in log.read_text()
+    known = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert list(known["steps"]) == ["first"] and "first" in (tmp_path / "out" / "summary.txt").read_text()
+    pid = int(next(line for line in log.read_text().splitlines() if "second| " in line).split("| ")[1])
+    if sign == signal.SIGTERM:
+        assert ended(pid)
+    elif not ended(pid):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def test_failed_tests_are_written_at_once_and_those_under_way_are_named(call, tmp_path):
+    path = tmp_path / "test_it.py"
+    path.write_text(
+        "import time\n\ndef test_good():\n    pass\n\ndef test_bad():\n    assert 1 + 1 == 3, '/home/me/x.py'\n\n"
+        "def test_slow():\n    time.sleep(60)\n"
+    )
+    begun = call()
+    begun.go((Step("kernels", 8, {"kernels": contact_steps.tests(1, str(path))}, needs_gpu=False),))
+    step = begun.results["steps"]["kernels"]
+    (failure,) = step["failures"]
+    assert failure["id"].endswith("test_it.py::test_bad") and "1 + 1" in failure["message"] and "/home" not in failure["message"]
+    result = step["results"]["kernels"]
+    assert step["state"] == "cut" and result["running"][0].endswith("::test_slow") and result["failed"] == result["passed"] == 1
+    assert "FAILED" in contact_table.closing(begun.results) and "1 passed, 1 failed" in contact_table.closing(begun.results)
+
+
+def test_what_cannot_be_collected_is_a_failure(call, tmp_path):
+    (tmp_path / "test_it.py").write_text("import no_such_module\n")
+    begun = call()
+    step = Step("kernels", 30, {"kernels": contact_steps.tests(1, str(tmp_path / "test_it.py"))}, needs_gpu=False)
+    assert begun.go((step,)) == 1
+    assert "no_such_module" in begun.results["steps"]["kernels"]["failures"][0]["message"]
+
+
+def test_the_second_call_asks_again_what_failed():
+    failures = [{"id": f"{contact_steps.KERNELS}::test_kernel[{n}]", "when": "call", "message": "off"} for n in range(2)]
+    states = {"device": {"state": "cut"}, "joint": {"state": "failed"}, "ncu": {"state": "not run"}}
+    kernels = {"state": "failed", "failures": failures}
+    ids, device = contact_steps.failed_before({"steps": {"kernels": kernels, **states}})
+    assert ids.commands["tests"].line(9)[-2:] == [failure["id"] for failure in failures] and ids.again
+    assert device.name == "again device" and device.commands == {"device": FIRST[4].commands["device"]}
+    (nothing,) = contact_steps.failed_before({"steps": {"kernels": {"state": "ok"}}})
+    assert nothing.reason == "nothing failed in the first call"
+
+
+def test_tests_run_side_by_side_where_the_plugins_are_there(monkeypatch):
+    monkeypatch.setattr(process, "importable", lambda module: True)
+    flags = FIRST[2].commands["kernels"].line(70)
+    assert " -n 8 --timeout 30 --timeout-method thread --maxfail=40 -p benchmarks.gpu.failures " in " ".join(flags)
+    monkeypatch.setattr(process, "importable", lambda module: False)
+    assert not {"-n", "--timeout"} & set(FIRST[2].commands["kernels"].line(70))
+
+
+def test_what_a_sanitizer_had_found_when_its_time_was_up_counts():
+    started = "========= COMPUTE-SANITIZER\n"
+    assert "error" not in Sanitizer(("memcheck",)).read(Ended(None, started))
+    found = Sanitizer(("memcheck",)).read(Ended(None, started + "========= Invalid __global__ read of size 4 bytes\n"))
+    assert "Invalid __global__ read" in found["error"]
+    assert Sanitizer(("memcheck",)).read(Ended(0, "========= ERROR SUMMARY: 0 errors\n")) == {"exit_code": 0, "found": 0}
+
+
+PROFILE = """==PROF== Disconnected from process 7
+[7] python3.12@127.0.0.1
+  lattice::kernels::emissions::emit_cuda(Array<float, 2>) (3188, 1, 1)x(256, 1, 1), Context 1, Stream 7, Device 0, CC 9.0
+    Section: GPU Speed Of Light Throughput
+    ----------------------- ----------- ------------
+    Metric Name             Metric Unit Metric Value
+    ----------------------- ----------- ------------
+    Duration                         us     1,052.48
+    DRAM Throughput                   %        41.20
+  _ZN7lattice7kernels6hidden11hidden_cudaB2v1E5Array (264, 1, 1)x(256, 1, 1), Context 1, Stream 7, Device 0, CC 9.0
+    Duration                         us        10.50
+"""
+
+
+def test_a_profile_is_read_kernel_by_kernel():
+    found = Profile().read(Ended(0, PROFILE))["launches"]
+    assert found == [{"kernel": "emit", "Duration (us)": 1052.48, "DRAM Throughput (%)": 41.2},
+                     {"kernel": "hidden", "Duration (us)": 10.5}]  # fmt: skip
+    refused = Profile().read(Ended(1, "==ERROR== ERR_NVGPUCTRPERM - no permission"))
+    assert "ERR_NVGPUCTRPERM" in refused["error"]
+
+
+def test_the_end_of_a_call_is_short_whatever_happened():
+    failures = [
+        {"id": f"tests/cuda/test_kernels.py::test_kernel[{n}]", "when": "call", "message": "E " + "x" * 900} for n in range(60)
+    ]
+    broken = {name: {"error": "y" * 5000} for name in ("a", "b")}
+    steps = {step.name: {"state": "failed", "seconds": 9.0, "results": broken, "failures": failures} for step in FIRST}
+    text = contact_table.closing({"call": 1, "said": "0 of 10 steps ok", "steps": steps})
+    assert len(text) < 12_000 and len(text.splitlines()) < 60 and text.splitlines()[-11].startswith("call 1")
+    assert f"and {10 * 60 - contact_table.FAILURES} more" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "results", "said"),
+    [
+        ("env", {"env": {"gpu": [{"name": "H", "driver_version": "580"}], "cores": 16, "versions": {"numba": "0.68"},
+                         "nvvm": [1]}},
+         "H, driver 580; 16 cores; numba 0.68; 1 libnvvm"),
+        ("contact", {"attempts": {"the normal way": {"launched": True, "compile": 0.5, "wait": 0.25}},
+                     "contact": {"oracle float32": {"joint": 1e-7}, "oracle bfloat16": {"joint": 0.004}, "x": {"error": "e"}}},
+         "the normal way: compile 0.5, wait 0.25 s; oracle float32 1e-07, bfloat16 4e-03; wrong: x"),
+        ("headline", {"headline": {"bfloat16, 512 MiB": {"seconds": 1.45}}}, "bf16, 512 MiB 1.45 s"),
+        ("device", {"device": {"copy": {"bandwidth": 3e12}, "recursion": {"rows": {"B=1": {"step": 6.3e-7}}}}},
+         "copy 3000 GB/s; bf16 products - TFLOP/s; a step of the recursion B=1 0.63 us"),
+        ("stages", {"stages": {"joint default untrained bfloat16": {"seconds": 0.016, "rows": {
+            "all, watched": {"share": 1.0}, "emit_cuda": {"share": 0.1}, "hidden_cuda": {"share": 0.3}}}}},
+         "joint default untrained bf16 16 ms, most hidden_cuda 30 %"),
+        ("ncu", {"ncu": {"launches": [{"kernel": "emit"}, {"kernel": "emit"}]}}, "2 launches: emit"),
+        ("logits", {"logits": {"long float32": {"rows": {"out=logits": {"ratio": 2.2}}}}}, "in copies: long f32 2.2"),
+        ("again joint", {"joint": {"default float32": {"rows": {"untrained, 1 GiB": {"ratio": 0.76}}}}}, "default f32 0.76/-"),
+        ("together", {"doors": {"passed": 7, "exit_code": 0}, "memcheck": {"found": 0, "exit_code": 0}},
+         "doors: 7 passed; memcheck: 0 errors"),
+    ],
+)  # fmt: skip
+def test_a_line_of_the_table_holds_the_numbers_that_matter(name, results, said):
+    assert said in contact_table.line(name, {"state": "ok", "seconds": 1.0, "results": results})
+    assert "Error" not in contact_table.line(name, {"state": "ok", "seconds": 1.0, "results": {}})
+
+
+def test_every_section_of_a_step_has_what_it_is_asked_for():
+    shapes = {"logits": problems.LOGITS, "joint": problems.JOINT}
+    for step in (*FIRST, *contact_steps.second(None)):
+        for command in step.commands.values():
+            if isinstance(command, contact_commands.Section):
+                name, seconds, dtypes, given = sections.read_arguments(command.line(30)[3:])
+                assert seconds == 26 and set(dtypes) <= {"float32", "bfloat16", "tf32", "short"}
+                assert set(given.pop("shapes", ())) <= set(shapes.get(name, ())), step.name
+                inspect.signature(sections.SECTIONS[name]).bind(None, *dtypes, **given)
