@@ -1,4 +1,4 @@
-"""The first contact with a GPU: it ends, it keeps its time, and what was known is in its folder, whatever happens to it."""
+"""The first contact with a GPU: it ends, it keeps its time, and its folder holds what was known, whatever happens."""
 
 import inspect
 import json
@@ -113,12 +113,19 @@ def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, monkeypat
     assert begun.go((checks, after)) == 0 and begun.results["way"] == "third"
     assert begun.results["steps"]["contact"]["results"]["contact"] == {"oracle": {"how": "third"}}
     assert "error" in begun.results["steps"]["contact"]["results"]["attempts"]["first"]
+    ways["third"] = ({"HOW": "third", "WRONG": "1"}, "")
+    wrong = call()
+    assert wrong.go((checks,)) == 1 and wrong.results["steps"]["contact"]["state"] == "failed"
+    ways["third"] = ({"HOW": "third"}, "")
     asked = call(before={"way": "third"})
     asked.go((checks,))
     assert list(asked.results["steps"]["contact"]["results"]["attempts"]) == ["third"]
 
 
-PROBE = "import os; print('{\"launched\": true}' if os.environ.get('HOW') else '{\"error\": \"no compiler\"}')"
+PROBE = """import json, os
+known = {"launched": True} if "HOW" in os.environ else {"error": "no compiler"}
+print(json.dumps(known | ({"error": "off"} if "WRONG" in os.environ else {})))
+"""
 
 
 def test_the_seconds_of_a_call_are_planned():
@@ -159,6 +166,16 @@ def test_a_step_that_fails_costs_only_itself(call):
     assert "ZeroDivisionError" in text and "| off" in text and "no-such-tool is not on the PATH" in text
 
 
+def test_whatever_goes_wrong_in_the_runner_costs_only_a_step(call, monkeypatch):
+    monkeypatch.setattr(Script, "read", lambda command, ended: {"joint": {"default": {"rows": {}}}, "a": ended.no_such_field})
+    begun = call()
+    assert begun.go((script("joint", "print(1)"), Step("absent", 9, {}, reason="left out"))) == 1
+    assert [step["state"] for step in begun.results["steps"].values()] == ["failed", "not run"]
+    assert "no_such_field" in contact_table.closing(begun.results)
+    broken = {"joint": {"default float32": {"rows": {}}}, "device": {}}
+    assert "joint: KeyError" in contact_table.details({"steps": {"joint": {"results": broken}}})
+
+
 def test_a_step_with_too_little_time_is_not_run(call):
     begun = call(contact.KILL_AFTER + contact.CLOSING + 3)
     assert begun.go((script("late", "print(1)"), script("short", "print(1)", 2))) == 1
@@ -196,9 +213,8 @@ def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, sign):
         "call.go((script('first', 'print(1)'), script('second', sleeps)))\n"
     )
     child = subprocess.Popen([sys.executable, "-c", program], cwd=record.ROOT, stdout=subprocess.DEVNULL)
-    log, begin = tmp_path / "out" / "log.txt", time.monotonic()
-    while not (log.exists() and "half of it" in log.read_text()) and time.monotonic() - begin < 60:
-        time.sleep(0.1)
+    log = tmp_path / "out" / "log.txt"
+    wait_for(lambda: log.exists() and "half of it" in log.read_text())
     child.send_signal(sign)
     child.wait(20)
     assert "second| half of it" in log.read_text()
@@ -211,20 +227,28 @@ def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, sign):
         os.killpg(pid, signal.SIGKILL)
 
 
-def test_failed_tests_are_written_at_once_and_those_under_way_are_named(call, tmp_path):
+def test_failed_tests_are_written_at_once_and_those_under_way_are_named(call, tmp_path, monkeypatch):
     path = tmp_path / "test_it.py"
     path.write_text(
-        "import time\n\ndef test_good():\n    pass\n\ndef test_bad():\n    assert 1 + 1 == 3, '/home/me/x.py'\n\n"
-        "def test_slow():\n    time.sleep(60)\n"
+        "import pathlib, time\n\ndef test_good():\n    pass\n\ndef test_bad():\n    assert 1 + 1 == 3, '/home/me/x.py'\n\n"
+        "def test_slow():\n    pathlib.Path(__file__).with_name('slow').touch()\n    time.sleep(60)\n"
     )
+    # Its time is up as soon as the slow test has begun.
+    monkeypatch.setattr(contact.streams, "_wait", lambda *_: wait_for((tmp_path / "slow").exists))
     begun = call()
-    begun.go((Step("kernels", 8, {"kernels": contact_steps.tests(1, str(path))}, needs_gpu=False),))
+    begun.go((Step("kernels", 30, {"kernels": contact_steps.tests(1, str(path))}, needs_gpu=False),))
     step = begun.results["steps"]["kernels"]
     (failure,) = step["failures"]
     assert failure["id"].endswith("test_it.py::test_bad") and "1 + 1" in failure["message"] and "/home" not in failure["message"]
     result = step["results"]["kernels"]
     assert step["state"] == "cut" and result["running"][0].endswith("::test_slow") and result["failed"] == result["passed"] == 1
     assert "FAILED" in contact_table.closing(begun.results) and "1 passed, 1 failed" in contact_table.closing(begun.results)
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    begin = time.monotonic()
+    while not condition() and time.monotonic() - begin < seconds:
+        time.sleep(0.05)
 
 
 def test_what_cannot_be_collected_is_a_failure(call, tmp_path):

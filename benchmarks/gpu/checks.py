@@ -13,7 +13,7 @@ FLOAT32_BOUND, BFLOAT16_BOUND = 1e-5, 3e-2
 SIZES = ((300, 64, 96), (1, 64, 96), (17, 33, 1), (17, 1, 33))
 """Cells, hidden size and vocabulary of a tile, of one cell, and where a side of a product is 1."""
 PRODUCT_BOUNDS = {"float32": 2e-6, "bfloat16": 2e-6, "float64": 1e-14}
-"""Largest error of an entry, relative to the sum of magnitudes it is made of; bfloat16 operands are summed in float32."""
+"""Largest error of an entry, relative to the magnitudes it sums up; bfloat16 operands are summed in float32."""
 
 
 def contact(report, depth: str = "whole") -> None:

@@ -1,18 +1,21 @@
 """The first contact with a GPU that is at hand for minutes: `python -m benchmarks.gpu.contact CALL --out FOLDER`.
 
-Each step is a process of its own with a time after which it is ended; whatever one of them does, the next one follows. What a
-step prints goes to `log.txt` as it does, `record.json` and `summary.txt` are written anew after each step: ended at any moment,
-the folder holds all that was known by then. Only where nothing launches does the call end early. Nothing is installed.
+Each step is a process of its own with a time after which it is ended; whatever one of them does, the next one follows.
+What a step prints goes to `log.txt` as it does, `record.json` and `summary.txt` are written anew after each step: ended at
+any moment, the folder holds all that was known by then. Only where nothing launches does the call end early. Nothing is
+installed.
 
-The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where no kernel can be launched.
+The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where nothing launches.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +72,7 @@ class Contact:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "FAILURES": str(self.failures), "RUNNING": str(self.running),
             **({"LATTICE_PTX": str(PREBUILT)} if PREBUILT.exists() else {}),
         }  # fmt: skip
+        self.lock = threading.Lock()
         self.log, self.no_gpu, self.way, self.again = (out / "log.txt").open("w"), "", "", AGAIN
         self.results = {
             "benchmark": "gpu contact", "call": call, "said": "", "steps": {},
@@ -76,9 +80,11 @@ class Contact:
         }  # fmt: skip
 
     def say(self, name: str, line: str) -> None:
-        if self.log.tell() < LOG_BYTES:
-            self.log.write(f"{time.monotonic() - self.begin:6.1f} {name}| {line}\n")
-            self.log.flush()
+        """Add a line to the log; commands that run side by side take turns."""
+        with self.lock:
+            if self.log.tell() < LOG_BYTES:
+                self.log.write(f"{time.monotonic() - self.begin:6.1f} {name}| {line}\n")
+                self.log.flush()
 
     def save(self) -> None:
         process.write(self.out / "record.json", json.dumps(self.results, indent=1) + "\n")
@@ -90,9 +96,16 @@ class Contact:
         code = 0
         for step in steps:
             code = code or (3 if self.nothing_launches() else 0)
-            result = self.results["steps"][step.name] = self.step(step, "nothing launches" if code else "")
+            try:
+                result = self.step(step, "nothing launches" if code else "")
+            except Exception as error:
+                # Whatever it is, the next step follows.
+                result = {"state": "failed", "seconds": 0.0, "results": {step.name: {"error": text_of(error)}}}
+            self.results["steps"][step.name] = result
             said = contact_table.line(step.name, result)
-            print(said, flush=True)
+            # Nobody may be listening any more; the folder is what counts.
+            with contextlib.suppress(OSError):
+                print(said, flush=True)
             self.say(step.name, f"= {said}")
             states = [known["state"] for known in self.results["steps"].values()]
             self.results["said"] = f"{states.count('ok')} of {len(steps)} steps ok"
@@ -130,12 +143,10 @@ class Contact:
         return result
 
     def state(self, results: dict) -> str:
-        if failed(results):
+        if "attempts" in results and self.way:
             # An attempt may fail where another one launches.
-            others = {name: value for name, value in results.items() if name != "attempts"}
-            if not self.way or failed(others):
-                return "failed"
-        return "cut" if unfinished(results) else "ok"
+            results = {**results, "attempts": results["attempts"][self.way]}
+        return "failed" if failed(results) else "cut" if unfinished(results) else "ok"
 
     def commands(self, step: Step, limit: float) -> dict:
         """Run the commands of a step that can be run, side by side."""
@@ -176,7 +187,7 @@ class Contact:
                 return results
             if found.get("launched"):
                 self.results["way"] = self.way = name
-                # A folder of prebuilt PTX saves the steps to come their compilations; it stays in use however this one went.
+                # A folder of prebuilt PTX saves the steps to come their compilations: it stays in use.
                 self.environment |= {key: value for key, value in environment.items() if value is not None}
                 left = max(limit - (time.monotonic() - begin), CHECKS)
                 return results | self.commands(step, min(left, self.budget.left - KILL_AFTER - CLOSING))
@@ -195,6 +206,10 @@ def unfinished(node) -> bool:
     return "cut" in node or node.get("not_measured") == OUT_OF_TIME or any(map(unfinished, node.values()))
 
 
+def text_of(error: BaseException) -> str:
+    return process.without_folders(f"{type(error).__name__}: {error}")
+
+
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.contact", description=__doc__.splitlines()[0])
     parser.add_argument("call", type=int, choices=TOTAL, help="1 meets the machine, 2 measures what the first call left open")
@@ -202,7 +217,12 @@ def main(arguments=None) -> int:
     parser.add_argument("--before", help="record.json of the first call, for the second")
     parser.add_argument("--seconds", type=float, help=f"for everything; by default {TOTAL[1]:.0f} and {TOTAL[2]:.0f}")
     options = parser.parse_args(arguments)
-    before = json.loads(Path(options.before).read_text()) if options.before else None
+    before = None
+    if options.before:
+        try:
+            before = json.loads(Path(options.before).read_text())
+        except (OSError, ValueError) as error:
+            print(f"--before cannot be read: {text_of(error)}", flush=True)
     # Ended from outside, the commands are ended with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:

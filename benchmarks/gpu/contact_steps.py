@@ -1,4 +1,4 @@
-"""The steps of both calls of the first contact, in the order of what would be missed most, and the seconds that each may take."""
+"""The steps of both calls of the first contact, in the order of what would be missed most, with the seconds of each."""
 
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ KERNELS, DOORS = "tests/cuda/test_kernels.py", "tests/cuda/test_doors.py"
 class Step(NamedTuple):
     """Commands that run side by side, and the most seconds that they may take.
 
-    `seconds` None is what is left; steps `again` share `AGAIN`. `needs_gpu` steps are not run without one. `reason` says why a
-    step is not run at all.
+    `seconds` None is what is left; steps `again` share `AGAIN`. Those that need a GPU are not run without one, and one with a
+    `reason` never.
     """
 
     name: str
@@ -67,7 +67,7 @@ def second(before: dict | None) -> tuple[Step, ...]:
 
 
 def failed_before(before: dict | None) -> list[Step]:
-    """What failed or was cut short in the first call and has no step of its own in the second: tests by id, steps whole."""
+    """What went wrong in the first call and has no step of its own in the second: tests by id, steps whole."""
     if before is None:
         return [Step("again", 0, {}, again=True, reason="no record of the first call is given (--before FILE)")]
     known, steps = before["steps"], []

@@ -156,10 +156,15 @@ def closing(record: dict) -> str:
 
 def details(record: dict) -> str:
     """Tables of what was measured, for the folder."""
-    found = {}
+    texts = []
     for step in record["steps"].values():
-        found |= {name: result for name, result in step.get("results", {}).items() if name in DETAILED}
-    return tables.sections_text(found)
+        for name in DETAILED & step.get("results", {}).keys():
+            try:
+                texts.append(tables.sections_text({name: step["results"][name]}))
+            except Exception as error:
+                # Of a section that broke off there may be too little for a table; the record has it.
+                texts.append(f"{name}: {type(error).__name__}: {error}")
+    return "\n".join(texts)
 
 
-DETAILED = ("device", "headline", "stages", "logits", "joint", "tf32")
+DETAILED = {"device", "headline", "stages", "logits", "joint", "tf32"}

@@ -1,7 +1,7 @@
-"""A plugin of pytest, `-p benchmarks.gpu.failures`: what is known of a run that may be ended from outside at any moment.
+"""A plugin of pytest, `-p benchmarks.gpu.failures`: what is known of a run that may be ended at any moment.
 
-Each failure is written as it occurs. The variable FAILURES names a file that lines of JSON are added to, RUNNING a folder
-in which each process keeps the id of the test that it is running, and the first one `counts.json`.
+Each failure is written as it occurs. The variable FAILURES names a file that lines of JSON are added to, RUNNING a
+folder in which each process keeps the id of the test that it is running, and the first one `counts.json`.
 """
 
 import collections

@@ -1,7 +1,7 @@
 """What is asked of a machine that has never been met, in a process of its own: `python -m benchmarks.gpu.probes NAME`.
 
-Each answer is a line of JSON as soon as there is one. Nothing is imported before it is asked for: what cannot be imported is an
-answer too.
+Each answer is a line of JSON as soon as there is one. Nothing is imported before it is asked for: what cannot be imported
+is an answer too.
 """
 
 import argparse
@@ -86,6 +86,10 @@ def launch() -> None:
         begin = time.perf_counter()
         cupy.cuda.runtime.memGetInfo()
         tell(context=time.perf_counter() - begin)
+        runtime = cupy.cuda.runtime
+        known = runtime.getDeviceProperties(0)
+        tell(device=known["name"].decode(), capability=f"{known['major']}.{known['minor']}",
+             driver=runtime.driverGetVersion(), runtime=runtime.runtimeGetVersion())  # fmt: skip
         begin = time.perf_counter()
         from . import device
 

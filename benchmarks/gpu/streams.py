@@ -1,4 +1,4 @@
-"""Commands under way whose output is handed on line by line, and that are ended, with all they started, when their time is up."""
+"""Commands whose output is handed on line by line; when their time is up they are ended, with all they started."""
 
 import contextlib
 import os
