@@ -185,8 +185,14 @@ def test_a_step_with_too_little_time_is_not_run(call):
 
 def test_a_step_has_no_more_than_what_is_left_of_the_call(call):
     begun, begin = call(contact.KILL_AFTER + contact.CLOSING + contact.LEAST + 0.5), time.monotonic()
-    begun.go((script("long", "import time; time.sleep(60)"),))
+    last = (
+        'import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(print(\'{"last": {"words": 1}}\')))\n'
+        "time.sleep(60)"
+    )
+    begun.go((script("long", last),))
     assert begun.results["steps"]["long"]["state"] == "cut" and time.monotonic() - begin < 10
+    # It is asked to end before it is ended.
+    assert begun.results["steps"]["long"]["results"]["long"]["last"] == {"words": 1}
 
 
 def test_steps_that_are_run_again_share_a_time(call, monkeypatch):
