@@ -278,6 +278,7 @@ def test_the_second_call_asks_again_what_failed():
 
 def test_tests_run_side_by_side_where_the_plugins_are_there(monkeypatch):
     monkeypatch.setattr(process, "importable", lambda module: True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
     flags = FIRST[2].commands["kernels"].line(70)
     assert " -n 8 --timeout 30 --timeout-method thread --maxfail=40 -p benchmarks.gpu.failures " in " ".join(flags)
     monkeypatch.setattr(process, "importable", lambda module: False)

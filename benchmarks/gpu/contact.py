@@ -71,6 +71,8 @@ class Contact:
             "PYTHONUNBUFFERED": "1", "NUMBA_CACHE_DIR": str(scratch / "numba"), "CUPY_CACHE_DIR": str(scratch / "cupy"),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "FAILURES": str(self.failures), "RUNNING": str(self.running),
             **({"LATTICE_PTX": str(PREBUILT)} if PREBUILT.exists() else {}),
+            # Where this call is itself a test in a worker of pytest, its own tests are none of that worker's.
+            "PYTEST_XDIST_WORKER": None,
         }  # fmt: skip
         self.lock = threading.Lock()
         self.log, self.no_gpu, self.way, self.again = (out / "log.txt").open("w"), "", "", AGAIN

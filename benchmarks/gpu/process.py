@@ -136,7 +136,7 @@ def cases_of(out: str) -> dict:
 def pytest_command(*arguments: str, workers: int = 8, timeout: int = 30, most: int = 40) -> list[str]:
     """pytest in several processes, and with a time for each test, where the plugins for that are there."""
     parallel, timed = map(importable, PLUGINS)
-    flags = ["-n", str(workers)] if parallel else []
+    flags = ["-n", str(min(workers, len(os.sched_getaffinity(0))))] if parallel else []
     # A process that waits for a GPU hears no signal; a thread ends it, which costs no more than a worker.
     flags += ["--timeout", str(timeout), "--timeout-method", "thread" if parallel else "signal"] if timed else []
     return [sys.executable, "-m", "pytest", *PYTEST, *flags, f"--maxfail={most}", *arguments]

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 
 from benchmarks.gpu import checks, losses, probes, problems, sections, stages, three_stage, timing
 from benchmarks.gpu import device as ceilings
