@@ -3,6 +3,7 @@
 import ctypes
 import math
 import threading
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,17 @@ def _hold(event, memory) -> None:
     with _in_flight_lock:
         _in_flight[:] = [entry for entry in _in_flight if not entry[0].done]
         _in_flight.append((event, memory))
+
+
+def _turned(matrix) -> int:
+    """1 for the transposed view of a C-contiguous matrix, 0 for a C-contiguous one; a row or a column is either, and taken so."""
+    if matrix.flags.c_contiguous:
+        return 0
+    if not matrix.flags.f_contiguous:
+        raise ValueError(
+            f"a matrix of strides {matrix.strides} and shape {matrix.shape} is no operand: expected one without gaps"
+        )
+    return 1
 
 
 def _count(shape) -> int:
@@ -178,13 +190,27 @@ class Cuda(_Device):
         if not (M and K and N):
             out.fill(0)
             return
-        # cuBLAS counts columns first: out.T = b.T @ a.T, and a transposed view is one that is not C-contiguous.
-        b_turned, a_turned = int(not b.flags.c_contiguous), int(not a.flags.c_contiguous)
-        self.cupy.cuda.cublas.gemmEx(
-            self.cupy.cuda.device.get_cublas_handle(), b_turned, a_turned, N, M, K, ctypes.addressof(_ONE),
-            b.data.ptr, _R_16BF, K if b_turned else N, a.data.ptr, _R_16BF, M if a_turned else K,
-            ctypes.addressof(_ZERO), out.data.ptr, _R_32F, N, _COMPUTE_32F, _DEFAULT_TENSOR_OP,
-        )  # fmt: skip
+        cublas = self.cupy.cuda.cublas
+        try:
+            # cuBLAS counts columns first: out.T = b.T @ a.T.
+            b_turned, a_turned = _turned(b), _turned(a)
+            cublas.gemmEx(
+                self.cupy.cuda.device.get_cublas_handle(), b_turned, a_turned, N, M, K, ctypes.addressof(_ONE),
+                b.data.ptr, _R_16BF, K if b_turned else N, a.data.ptr, _R_16BF, M if a_turned else K,
+                ctypes.addressof(_ZERO), out.data.ptr, _R_32F, N, _COMPUTE_32F, _DEFAULT_TENSOR_OP,
+            )  # fmt: skip
+        except cublas.CUBLASError as error:
+            warnings.warn(
+                f"cuBLAS refuses the bfloat16 product ({M}, {K}) by ({K}, {N}): {error}. It is made in float32, from copies that "
+                f"take {4 * K * (M + N)} bytes outside memory_limit",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self.cupy.matmul(self._widened(a), self._widened(b), out=out)
+
+    def _widened(self, array):
+        """A matrix in float32, in its own layout."""
+        return self._widened(array.T).T if _turned(array) else self.convert(array, np.dtype(np.float32))
 
 
 def device_of(array):

@@ -1,4 +1,8 @@
-"""cuBLAS's `gemmEx` on host memory: column by column, by address, and nothing checked, as the real one."""
+"""cuBLAS's `gemmEx` on host memory: column by column, by address, with the checks of the real one and no others.
+
+What it cannot see is what the real one cannot: that memory behind an address is laid out as the leading dimension says.
+`refused` makes it turn down products by their (m, n, k), as a release might.
+"""
 
 import ctypes
 
@@ -7,11 +11,23 @@ import numpy as np
 
 TYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 2: np.dtype(np.float16), 14: np.dtype(ml_dtypes.bfloat16)}
 COMPUTE_32F = 68
+SUPPORTED = {(0, 0), (2, 2), (2, 0), (14, 14), (14, 0)}
+"""Types of A (and B) and of C that are summed in float32, of those here."""
+ALGORITHMS = {-1, *range(24), *range(99, 116)}
+NOT_INITIALIZED, INVALID_VALUE, NOT_SUPPORTED = 1, 7, 15
+NAMES = {1: "CUBLAS_STATUS_NOT_INITIALIZED", 7: "CUBLAS_STATUS_INVALID_VALUE", 15: "CUBLAS_STATUS_NOT_SUPPORTED"}
+
+refused: set[tuple[int, int, int]] = set()
+
+
+class CUBLASError(RuntimeError):
+    def __init__(self, status):
+        self.status = status
+        super().__init__(NAMES[status])
 
 
 def column_major(address: int, kind: int, rows: int, columns: int, leading: int) -> np.ndarray:
     """The (rows, columns) matrix whose columns lie `leading` elements apart."""
-    assert leading >= rows, (leading, rows)
     dtype = TYPES[kind]
     size = ((columns - 1) * leading + rows) * dtype.itemsize
     memory = np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype)
@@ -20,9 +36,24 @@ def column_major(address: int, kind: int, rows: int, columns: int, leading: int)
 
 def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType, algo):
     """C = alpha * op(A) @ op(B) + beta * C, summed in float32."""
-    assert computeType == COMPUTE_32F
-    a = column_major(A, Atype, *((k, m) if transa else (m, k)), lda)
-    b = column_major(B, Btype, *((n, k) if transb else (k, n)), ldb)
+    for number in (transa, transb, m, n, k, lda, ldb, ldc, A, B, C, alpha, beta, computeType, algo):
+        if type(number) is not int:
+            raise TypeError(f"an integer is required, got {type(number).__name__}")
+    if handle is None:
+        raise CUBLASError(NOT_INITIALIZED)
+    shape_a, shape_b = (k, m) if transa else (m, k), (n, k) if transb else (k, n)
+    least = ((lda, shape_a[0]), (ldb, shape_b[0]), (ldc, m))
+    if min(m, n, k) < 0 or {transa, transb} - {0, 1, 2} or any(given < max(1, rows) for given, rows in least):
+        raise CUBLASError(INVALID_VALUE)
+    if not (alpha and beta and A and B and C) or algo not in ALGORITHMS:
+        raise CUBLASError(INVALID_VALUE)
+    if Atype != Btype or (Atype, Ctype) not in SUPPORTED or computeType != COMPUTE_32F or (m, n, k) in refused:
+        raise CUBLASError(NOT_SUPPORTED)
+    if any(address % TYPES[kind].itemsize for address, kind in ((A, Atype), (B, Btype), (C, Ctype))):
+        raise CUBLASError(INVALID_VALUE)
+    if not (m and n):
+        return
+    a, b = column_major(A, Atype, *shape_a, lda), column_major(B, Btype, *shape_b, ldb)
     c = column_major(C, Ctype, m, n, ldc)
     alpha, beta = (ctypes.c_float.from_address(address).value for address in (alpha, beta))
     product = (a.T if transa else a).astype(np.float32) @ (b.T if transb else b).astype(np.float32)
