@@ -117,7 +117,7 @@ def to_host(**arguments) -> list:
 def _start_copy(x, name: str, waited_for: dict):
     if not hasattr(x, "__dlpack_device__") or _device_of(x, name)[0] not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
         return x
-    array = read(x, name)
+    array = for_kernels(read(x, name))
     with array.device:
         stream = cupy().cuda.get_current_stream()
         waited_for[array.device.id] = stream
@@ -125,6 +125,11 @@ def _start_copy(x, name: str, waited_for: dict):
         pinned = cupy().cuda.alloc_pinned_memory(max(1, array.nbytes))
         out = np.frombuffer(pinned, array.dtype, array.size).reshape(array.shape)
         return array.get(stream=stream, out=out, blocking=False)
+
+
+def bits(array):
+    """Half precision as uint16, anything else as it is: what CuPy moves by its bits, it compiles no kernel of its own for."""
+    return array.view(np.uint16) if array.dtype.name in ("float16", "bfloat16") else array
 
 
 class _Alias:
@@ -143,7 +148,7 @@ def for_kernels(array):
     """
     if not isinstance(array, np.ndarray):
         with array.device:
-            return array if array.flags.c_contiguous else array.copy(order="C")
+            return array if array.flags.c_contiguous else bits(array).copy(order="C").view(array.dtype)
     array = np.require(array, requirements=["C", "A"])
     return array if array.flags.writeable else np.asarray(_Alias(array)).view(array.dtype)
 

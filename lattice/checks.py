@@ -111,7 +111,7 @@ def read_grad_loss(grad_loss, count: int, dtype, device):
         raise ValueError(f"grad_loss has shape {array.shape}, expected ({count},), one for each example")
     one_device(device, grad_loss=array)
     with device.active():
-        return array.astype(dtype)
+        return array.copy() if array.dtype == dtype else device.convert(array, dtype)
 
 
 def one_device(device, **real_arrays) -> None:

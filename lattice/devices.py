@@ -10,6 +10,7 @@ import numpy as np
 
 from . import arrays
 from .arrays import aligned
+from .kernels.rows import cast
 
 _R_32F, _R_16BF, _COMPUTE_32F, _DEFAULT_TENSOR_OP = 0, 14, 68, 99
 _ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
@@ -47,7 +48,7 @@ class _Device:
         if values.dtype == dtype:
             return values
         output = self.empty(values.shape, dtype)
-        output[:] = values
+        cast(values, output)
         return output
 
 

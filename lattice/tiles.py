@@ -22,7 +22,7 @@ from .kernels.gradient import gradient
 from .kernels.hidden import compute_hidden, hidden_transpose
 from .kernels.locate import locate
 from .kernels.occupied import compact
-from .kernels.rows import NO_IDS, gather, scatter
+from .kernels.rows import NO_IDS, cast, gather, scatter
 
 
 class Visited(NamedTuple):
@@ -81,10 +81,13 @@ class JointTiles:
         self.weight, self.bias = problem.weight, problem.bias
         if problem.weight.dtype != self.operand:
             self.weight = self.space.take(problem.weight.shape, self.operand)
-            self.weight[:] = problem.weight
+            cast(problem.weight, self.weight)
         if problem.bias is None or problem.bias.dtype != dtype:
             self.bias = self.space.take(len(self.weight), dtype)
-            self.bias[:] = 0 if problem.bias is None else problem.bias
+            if problem.bias is None:
+                self.bias.fill(0)
+            else:
+                cast(problem.bias, self.bias)
         self.base = self.space.used
 
     def hold(self, shape) -> np.ndarray:

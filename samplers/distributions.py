@@ -246,6 +246,6 @@ def mixture(distributions: Sequence[Array], weights: Sequence[float]) -> Any:
             if device_of(part) not in (device, HOST):
                 raise ValueError(f"distributions[{i}] is on {device_of(part).name}, expected {device.name} or the host")
             here = part if device_of(part) == device else device.upload(None, part)[0]
-            mixed += here.astype(dtype) * dtype.type(weight / sum(weights))
+            mixed += device.convert(here, dtype) * dtype.type(weight / sum(weights))
             device.keep(distributions[i], here)
         return arrays.give_back(mixed.reshape(-1) if flat else mixed, distributions[leader])

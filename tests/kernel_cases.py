@@ -6,6 +6,7 @@ How they are compared is in `tests/kernel_compare.py`.
 import ml_dtypes
 import numpy as np
 
+from lattice.arrays import bits
 from lattice.kernels import rows
 from lattice.kernels.bounds import BOUND
 from lattice.kernels.emissions import emit
@@ -14,7 +15,7 @@ from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact
-from tests import certificate_cases, ctc_cases, decode_cases, path_cases, risk_cases, sampler_cases
+from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
 from tests.kernel_compare import Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -35,6 +36,7 @@ def every_case() -> list[Case]:
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
+        *mixed_cases.every_case(),
         *path_cases.every_case(),
         *risk_cases.every_case(),
         *sampler_cases.every_case(),
@@ -78,7 +80,7 @@ def _emissions(dtype, stored, sizes=(2, 70, 150)):
 
 def emit_only(logits, bias, *rest):
     """`emit` on logits of its own: where there is a bias the CPU adds it to them."""
-    emit(logits.copy(), bias, *rest)
+    emit(bits(logits).copy().view(logits.dtype), bias, *rest)
 
 
 def _scores(frames, dtype):

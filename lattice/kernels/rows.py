@@ -1,8 +1,8 @@
-"""Whole rows moved: gathered by index, scattered back, unpacked into padded arrays, cleared. Rounding happens on the way."""
+"""Whole rows moved: gathered by index, scattered back, unpacked into padded arrays, cast, cleared; rounded on the way."""
 
 import numpy as np
 
-from .cells import store, typed
+from .cells import store, typed, widen
 from .launch import WARP, by_thread, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -85,6 +85,24 @@ def mark(row, visited):
         visited[row] = 1
     else:
         by_thread(mark_cuda, len(row), row, visited)
+
+
+@cuda_kernel
+def cast_cuda(source, target):
+    i = cuda.grid(1)
+    if i < target.shape[1]:
+        store(target, 0, i, widen(source[0, i]))
+
+
+def cast(source, target):
+    """target = source, of one shape and any two real dtypes, widened or rounded.
+
+    CuPy would compile such an assignment for every pair of dtypes, bfloat16 with headers of a CUDA toolkit that may be missing.
+    """
+    if on_host(source):
+        target[...] = source
+    else:
+        by_thread(cast_cuda, source.size, source.reshape(1, source.size), target.reshape(1, source.size))
 
 
 @cuda_kernel

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 
 import numpy as np
 
-from .fake_cupy_array import elementwise, matmul, ndarray, operand, wrap
+from .fake_cupy_array import compiled, elementwise, matmul, moved_by_bytes, ndarray, operand, wrap
 from .fake_cupy_cuda import cupy, reset
 
 _modules = (cupy, cupy.cuda, cupy.cuda.memory, cupy.cuda.runtime)
@@ -36,7 +36,10 @@ def uninstall():
 
 
 def full(shape, fill_value, dtype=None, order="C"):
-    return wrap(np.full(shape, operand(fill_value), dtype))
+    result = wrap(np.full(shape, operand(fill_value), dtype))
+    if operand(fill_value) != 0:
+        compiled(result)
+    return result
 
 
 def zeros(shape, dtype=float, order="C"):
@@ -90,6 +93,8 @@ def from_dlpack(x):
 def copyto(dst, src, casting="same_kind", where=None):
     if not isinstance(dst, ndarray):
         raise TypeError(f"Unsupported type {type(dst)}")
+    if not isinstance(src, ndarray) or where is not None or not moved_by_bytes(src._array, dst._array):
+        compiled(src, dst)
     np.copyto(dst._array, operand(src), casting=casting, where=True if where is None else operand(where))
 
 

@@ -1,4 +1,8 @@
-"""The array of the stand-in for CuPy, and the arithmetic on it."""
+"""The array of the stand-in for CuPy, and the arithmetic on it.
+
+Whatever CuPy compiles a kernel for is refused for bfloat16: those kernels include `cuda_bf16.h`, which a machine may lack. That
+is arithmetic, casts, fills but with 0, and copies, `copy` among them; assigning one run of bytes to another is none.
+"""
 
 import ctypes
 import operator
@@ -39,13 +43,19 @@ class ndarray:
         return f"fake cupy {self._array!r}"
 
     def reshape(self, *shape, order="C"):
-        return wrap(self._array.reshape(*shape, order=order), self)
+        return self._viewed(self._array.reshape(*shape, order=order))
 
     def transpose(self, *axes):
         return wrap(self._array.transpose(*axes), self)
 
     def ravel(self, order="C"):
-        return wrap(self._array.ravel(order), self)
+        return self._viewed(self._array.ravel(order))
+
+    def _viewed(self, array):
+        """The array in another shape, for which CuPy copies where it must."""
+        if not np.may_share_memory(array, self._array):
+            compiled(self)
+        return wrap(array, self)
 
     def view(self, dtype=None):
         return wrap(self._array.view(dtype or self.dtype), self)
@@ -54,16 +64,27 @@ class ndarray:
         return wrap(self._array[_key(key)], self)
 
     def __setitem__(self, key, value):
-        self._array[_key(key)] = operand(value)
+        target = self._array[_key(key)]
+        if isinstance(value, ndarray):
+            if not moved_by_bytes(value._array, target):
+                compiled(value._array, target)
+        elif operand(value) != 0 or not target.flags.c_contiguous:
+            compiled(target)
+        target[...] = operand(value)
 
     def fill(self, value):
-        self._array.fill(operand(value))
+        self[...] = value
 
     def copy(self, order="C"):
+        compiled(self)
         return wrap(self._array.copy(order))
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
-        return self if not copy and self.dtype == dtype else wrap(self._array.astype(dtype, order))
+        if not copy and self.dtype == dtype:
+            return self
+        result = wrap(self._array.astype(dtype, order))
+        compiled(self, result)
+        return result
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         if out is not None and not isinstance(out, np.ndarray):
@@ -175,6 +196,18 @@ def operand(value):
     raise TypeError(f"Unsupported type {type(value)}")
 
 
+def compiled(*values):
+    """What CuPy compiles a kernel for: no bfloat16, unless there is nothing to do."""
+    if any(getattr(value, "dtype", np.dtype(bool)).name == "bfloat16" and value.size for value in values):
+        raise RuntimeError("CuPy would compile a kernel of bfloat16, with headers that a machine may lack: use one of ours")
+
+
+def moved_by_bytes(source, target) -> bool:
+    """Whether CuPy assigns one NumPy array of ours to another by a plain copy of memory."""
+    same = source.dtype == target.dtype and source.shape == target.shape and source.strides == target.strides
+    return same and (target.flags.c_contiguous or source.ctypes.data == target.ctypes.data)
+
+
 def _key(key):
     """The key with an Ellipsis, so that NumPy answers with a view even where every axis is indexed."""
     keys = key if isinstance(key, tuple) else (key,)
@@ -186,6 +219,7 @@ def _key(key):
 
 def elementwise(ufunc, *operands, out=None):
     arrays = [operand(entry) for entry in operands]
+    compiled(*operands, out)
     if out is None:
         return wrap(np.asarray(ufunc(*arrays)))
     ufunc(*arrays, out=operand(out))
@@ -206,6 +240,9 @@ def matmul(a, b, out=None):
     a, b = _for_blas(a, dtype, batched), _for_blas(b, dtype, batched)
     # float16 and bfloat16 are summed in float32 and rounded once.
     computing = np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind in "fV" else dtype
+    if not batched and a.size == b.size == a.shape[-1]:
+        # A single number is a sum of CuPy's own, not of cuBLAS.
+        compiled(a, b)
     product = np.matmul(a._array.astype(computing, copy=False), b._array.astype(computing, copy=False))
     if out is None:
         return wrap(np.asarray(product).astype(dtype))
@@ -218,6 +255,7 @@ def matmul(a, b, out=None):
         written = ndarray(out.shape, dtype)
     written._array[...] = product
     if written is not out:
+        compiled(out)
         out._array[...] = written._array
     return out
 

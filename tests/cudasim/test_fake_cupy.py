@@ -41,7 +41,7 @@ def test_kernels_take_arrays_of_the_device(cupy):
     with pytest.raises(TypeError, match="host and of the device"):
         scale[1, 1](x, np.zeros(1))
     with pytest.raises(TypeError, match="uint16"):
-        scale[1, 1](x.astype(ml_dtypes.bfloat16), 1)
+        scale[1, 1](cupy.asarray(np.zeros(4, ml_dtypes.bfloat16)), 1)
 
 
 MIXES = {
@@ -68,12 +68,59 @@ def test_host_and_device_do_not_mix(cupy, mix):
         MIXES[mix](cupy.zeros(3), np.zeros(3))
 
 
+COMPILED = {
+    "arithmetic": lambda x, wide: x + x,
+    "with a number": lambda x, wide: x * 2,
+    "in place": lambda x, wide: wide.__iadd__(x),
+    "sign": lambda x, wide: -x,
+    "comparison": lambda x, wide: x == x,
+    "widened": lambda x, wide: x.astype(np.float32),
+    "rounded": lambda x, wide: wide.astype(x.dtype),
+    "assigned to float32": lambda x, wide: wide.__setitem__(slice(None), x),
+    "assigned from float32": lambda x, wide: x.__setitem__(slice(None), wide),
+    "assigned to columns": lambda x, wide: x[:, :2].__setitem__(..., x[:, 1:]),
+    "assigned to rows": lambda x, wide: x.__setitem__(slice(None), x[:1]),
+    "fill": lambda x, wide: x.fill(1),
+    "fill of columns": lambda x, wide: x[:, :2].fill(0),
+    "number": lambda x, wide: x.__setitem__(0, 1),
+    "ones": lambda x, wide: sys.modules["cupy"].ones(3, x.dtype),
+    "copy": lambda x, wide: x.copy(),
+    "array": lambda x, wide: sys.modules["cupy"].array(x),
+    "contiguous": lambda x, wide: sys.modules["cupy"].ascontiguousarray(x.T),
+    "shape": lambda x, wide: x.T.reshape(-1),
+    "get": lambda x, wide: x[:, :2].get(),
+    "copyto": lambda x, wide: sys.modules["cupy"].copyto(wide, x),
+    "matmul": lambda x, wide: x @ wide.T,
+    "a number by matmul": lambda x, wide: x[:1] @ x[:1].T,
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_bfloat16_is_left_to_kernels_of_ours(cupy, name):
+    x = cupy.asarray(np.ones((2, 3), ml_dtypes.bfloat16))
+    with pytest.raises(RuntimeError, match="CuPy would compile a kernel of bfloat16"):
+        COMPILED[name](x, cupy.ones((2, 3), np.float32))
+
+
+def test_bytes_of_bfloat16_may_be_moved(cupy):
+    x, y = (cupy.asarray(np.full((2, 3), value, ml_dtypes.bfloat16)) for value in (1, 2))
+    x[1:] = y[1:]
+    assert x.get().tolist() == [[1, 1, 1], [2, 2, 2]]
+    x[:, :2] = x[:, :2]
+    cupy.copyto(x, y)
+    assert (x.view(np.uint16).T.copy().view(x.dtype).get() == 2).all()
+    x[0] = 0
+    y.fill(0)
+    assert x.get().sum() == 6 and not y.get().any() and not cupy.zeros(2, y.dtype).get().any()
+    x[:0].copy(), x[:0].astype(np.float32)
+
+
 def test_capsules_are_not_host_memory(cupy):
     x = cupy.ones(3)
     with pytest.raises((RuntimeError, BufferError)):
         np.from_dlpack(x)
     assert x.__dlpack_device__() == (2, 0) and cupy.from_dlpack(x).data.ptr == x.data.ptr
-    assert "dltensor" in repr(x.astype(ml_dtypes.bfloat16).__dlpack__(stream=1, max_version=(1, 0)))
+    assert "dltensor" in repr(cupy.empty(3, ml_dtypes.bfloat16).__dlpack__(stream=1, max_version=(1, 0)))
 
 
 def test_views_share_and_results_do_not(cupy):
@@ -131,7 +178,7 @@ def test_what_makes_the_host_wait(cupy):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_matmul(cupy, dtype):
     rng = np.random.default_rng(0)
-    a, b = (cupy.asarray(rng.standard_normal(shape)).astype(dtype) for shape in ((3, 4), (4, 5)))
+    a, b = (cupy.asarray(rng.standard_normal(shape).astype(dtype)) for shape in ((3, 4), (4, 5)))
     out = cupy.empty((3, 5), dtype)
     before = cupy.live_bytes
     cupy.peak_bytes = before

@@ -1,0 +1,89 @@
+"""Cases of `tests/kernel_cases.py` whose arrays differ in dtype, or are moved from one to another, as the doors have them.
+
+Half precision meets float32 weights and float32 predictions, and what is computed in one dtype is given out in another.
+"""
+
+import ml_dtypes
+import numpy as np
+
+from lattice.kernels import rows
+from lattice.kernels.bounds import bound
+from lattice.kernels.gradient import gradient
+from lattice.kernels.hidden import compute_hidden
+from samplers.inclusion import fill_inclusion
+from tests.kernel_compare import Case
+
+F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+BF = np.dtype(ml_dtypes.bfloat16)
+SPECIAL = [1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]
+HALFWAY = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]
+"""Between two neighbours, of which the even one is meant: the lower, and the upper."""
+
+
+def every_case() -> list[Case]:
+    return [*_casts(), *_whole_rows(), *_hidden(), _bound(), *_gradients(), _inclusion()]
+
+
+def _casts():
+    """Widened and rounded by the bit, in arrays that are no whole number of blocks."""
+    values = np.array(SPECIAL + HALFWAY, F8).repeat(27)
+    for source, target in ((F8, F4), (F4, F8), (F4, F2), (F4, BF), (F2, F4), (F2, F8), (BF, F4), (BF, F8)):
+        with np.errstate(over="ignore"):
+            given = values.astype(source).reshape(9, 36)
+        stored = source if source in (F2, BF) else target
+        arguments = given, np.zeros((9, 36), target)
+        yield Case(f"cast-{source.name}-to-{target.name}", stored, rows.cast, arguments, {}, exact=True, stored=True)
+
+
+def _whole_rows():
+    """Packed rows that are not rounded on their way into padded arrays."""
+    rng = np.random.default_rng(20)
+    for dtype in (F4, F8):
+        source, starts = rng.standard_normal((9, 35)).astype(dtype), np.array([0, 4, 4, 9])
+        target, total = np.full((4, 6, 35), 7, dtype), rng.standard_normal((6, 35)).astype(dtype)
+        yield Case("unpack", dtype, rows.unpack, (source, starts, np.array([3, 0, 2]), target), {})
+        opens = np.array([0, 1, 0], np.uint8)
+        yield Case("share", dtype, rows.share, (source, starts, np.array([1, 2, 2]), opens, total, target.copy()), {})
+
+
+def _hidden():
+    """The hidden vectors of a search: the predictor is widened where it arrives, the encoder never is."""
+    rng = np.random.default_rng(21)
+    encoder_row, slot, every = rng.permutation(6), rng.permutation(6), np.arange(6)
+    for encoder, predictor, hidden in ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4)):
+        given = (rng.standard_normal((6, 37)).astype(dtype) for dtype in (encoder, predictor))
+        arguments = (0, *given, encoder_row, slot, every, every, np.zeros((6, 37), hidden))
+        yield Case(f"hidden-{predictor.name}-to-{hidden.name}", encoder, compute_hidden, arguments, {})
+
+
+def _bound():
+    """bfloat16 encoder and predictor, float32 weight. Eighths, so that the products come out the same in any order."""
+    rng = np.random.default_rng(22)
+    encoder, predictor, weight = (rng.integers(-4, 5, (n, 37)) / 8 for n in (6, 5, 9))
+    encoder_row, predictor_row, label = rng.permutation(6), rng.permutation(5), rng.integers(-1, 9, 40).astype(np.int32)
+    frame, slot, outputs = rng.integers(0, 6, 40), rng.integers(0, 5, 40), (np.zeros(40, F4) for _ in range(4))
+    arguments = (1, encoder.astype(BF), predictor.astype(BF) * BF.type(0), encoder_row, predictor_row, frame, slot, label, 8,
+                 weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4), 2.0**-10, *outputs)  # fmt: skip
+    return Case("bound-mixed", BF, bound, arguments, {})
+
+
+def _gradients():
+    """The gradient of float32 logits, rounded for the products that follow."""
+    rng = np.random.default_rng(23)
+    for size in (2, 150):
+        logits, row = (3 * rng.standard_normal((12, size))).astype(F4), rng.permutation(12)[:11].astype(np.int64)
+        label, owner = rng.integers(-1, size, 11).astype(np.int32), rng.integers(0, 3, 11).astype(np.int32)
+        label[label == 1] = 0
+        posteriors = (rng.random((2, 11)) * 0.5).astype(F4)
+        maximum = logits[row].max(axis=1)
+        total = np.exp(logits[row] - maximum[:, None]).sum(axis=1)
+        arguments = (logits, np.full(logits.shape, 7, BF), row, np.zeros(0, F4), label, owner, 1, *posteriors, maximum, total,
+                     0.5, np.array([1.0, -0.3, 1e-3], F4))  # fmt: skip
+        yield Case(f"gradient-mixed-{size}", BF, gradient, arguments, {"anew": True})
+
+
+def _inclusion():
+    """Probabilities of a whole batch are summed in float64, and given out in the dtype that they came in."""
+    p = np.random.default_rng(24).dirichlet(np.ones(70), 1)
+    ids = np.random.default_rng(25).integers(0, 70, (1, 9)).astype(np.int32)
+    return Case("inclusion-mixed", F4, fill_inclusion, (p, ids, np.array([2]), np.array([3.0]), np.zeros((1, 9), F4)), {})
