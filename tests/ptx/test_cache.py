@@ -11,7 +11,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("nu
 
 from numba import config
 
-from lattice.kernels import ptx, rows
+from lattice.kernels import ptx, ptx_store, rows
 from tests.ptx.test_launch import Array
 
 ARGUMENTS = (Array(64, (3,), np.int64), Array(128, (4,), np.uint8))
@@ -22,6 +22,7 @@ class Driver:
 
     def __init__(self, monkeypatch, folder):
         self.compiled, self.refused = 0, None
+        monkeypatch.delenv("LATTICE_PTX", raising=False)
         monkeypatch.setattr(config, "CACHE_DIR", str(folder))
         monkeypatch.setattr(ptx, "load", self.load)
         monkeypatch.setattr(ptx, "compile_kernel", self.compile)
@@ -43,8 +44,10 @@ def test_a_kernel_is_compiled_once(monkeypatch, tmp_path):
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (8, 0)) == "code 2"
     assert ptx._make(rows.mark_cuda, (Array(64, (3,), np.int32), ARGUMENTS[1]), (9, 0)) == "code 3"
     assert driver.compiled == 3
-    monkeypatch.setattr(ptx, "_sources", lambda kernel: "another version")
+    monkeypatch.setattr(ptx_store, "sources", lambda kernel: {"lattice.kernels": "another version"})
     assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 4"
+    monkeypatch.setattr(ptx_store, "compiler", lambda: ("another", "release"))
+    assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 5"
 
 
 def test_what_the_driver_refuses_is_compiled_anew(monkeypatch, tmp_path):
@@ -60,7 +63,7 @@ def test_what_the_driver_refuses_is_compiled_anew(monkeypatch, tmp_path):
 def test_another_calling_convention_is_noticed(monkeypatch, tmp_path):
     Driver(monkeypatch, tmp_path)
     monkeypatch.setattr(ptx, "parameters", lambda text: [8] * 13)
-    with pytest.raises(RuntimeError, match="passes 13 parameters to mark_cuda, expected 14"):
+    with pytest.raises(RuntimeError, match="mark_cuda: the kernel takes 13 parameters, expected 14"):
         ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
 
 

@@ -3,25 +3,20 @@
 The cases of `tests/kernel_cases.py` are called on stand-ins for device arrays, and what they would launch is compiled instead.
 """
 
-import contextlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
-import types
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 
 import lattice.kernels
 import samplers
-from lattice import arrays
 from lattice.kernels import ptx
-from tests import kernel_cases, kernel_compare
-from tests.cudasim import fake_cupy
+from tests import launches as recorder
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
@@ -40,16 +35,6 @@ REGISTERS = 80
 """With more, fewer than three blocks of 256 threads find room on a multiprocessor."""
 
 
-@contextlib.contextmanager
-def pretend_capability(cc):
-    """A device function asks the driver for the capability of the current device, whatever it is compiled for."""
-    from numba.cuda import dispatcher
-
-    device = types.SimpleNamespace(compute_capability=cc)
-    with mock.patch.object(dispatcher, "get_current_device", lambda: device):
-        yield
-
-
 def assembler():
     found = shutil.which("ptxas")
     if found is None and importlib.util.find_spec("nvidia") is not None:
@@ -60,19 +45,7 @@ def assembler():
 
 @pytest.fixture(scope="module")
 def launches():
-    """What every case launches: {(kernel, types): (arguments, dtype of the case)}."""
-    found = {}
-    arrays.cupy.cache_clear()
-    cupy = fake_cupy.install()
-    with mock.patch.object(ptx, "run") as run:
-        for case in kernel_cases.every_case():
-            run.side_effect = lambda kernel, blocks, threads, arguments, case=case: found.setdefault(
-                (kernel, ptx.signature(arguments)), (arguments, case.dtype)
-            )
-            case.function(*(kernel_compare.place(value, cupy.asarray) for value in case.arguments), **case.options)
-    fake_cupy.uninstall()
-    arrays.cupy.cache_clear()
-    return found
+    return recorder.of_cases()
 
 
 def test_every_kernel_is_launched(launches):
@@ -86,11 +59,9 @@ def test_every_kernel_is_launched(launches):
 def test_kernels_compile_and_assemble(launches, cc, tmp_path):
     ptxas = assembler()
     assert ptxas or not os.environ.get("CI"), "ptxas is part of the requirements of this tier"
-    for (kernel, signature), (arguments, dtype) in launches.items():
-        name = f"{kernel.py_func.__name__} {signature}"
-        # A device function keeps the first capability it was compiled for.
-        with pretend_capability(cc):
-            text = ptx.compile_kernel(kernel, arguments, cc)
+    for (kernel, types), (arguments, dtype) in launches.items():
+        name = f"{kernel.py_func.__name__} {types}"
+        text = ptx.compile_kernel(kernel, arguments, cc)
         assert f".target sm_{cc[0]}{cc[1]}" in text, name
         version = tuple(map(int, re.search(r"\.version (\d+)\.(\d+)", text).groups()))
         assert version <= NEWEST_PTX, f"{name}: PTX {version}, expected at most {NEWEST_PTX}"

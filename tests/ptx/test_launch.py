@@ -102,6 +102,15 @@ def test_threads_pack_apart_and_meet_the_context_once_each(driver):
         assert number == size == pointer == length
 
 
+def test_the_context_is_there_before_the_first_module(driver, monkeypatch):
+    steps = []
+    driver.cuda.runtime.memGetInfo = lambda: steps.append("context")
+    monkeypatch.setattr(ptx, "_make", lambda kernel, arguments, cc: steps.append("module") or SimpleNamespace(ptr=1))
+    for kernel in ("first", "second"):
+        ptx.run(kernel, (1,), 32, (1,))
+    assert steps == ["context", "module", "module"]
+
+
 def test_a_strided_array_is_refused(driver):
     strided = Array(0, (4, 4), np.float32)
     strided.flags = np.empty((4, 8))[:, ::2].flags

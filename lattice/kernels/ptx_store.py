@@ -1,0 +1,174 @@
+"""Compiled kernels on disk: numba's cache beside the sources, and a folder that was written beforehand.
+
+A folder has a subfolder for each architecture (`sm_90`), with a manifest and one file for each kernel and the types of its
+arguments. No name in it holds the version of a compiler: PTX is PTX, and a folder is for machines whose compiler does not work.
+What a kernel is made of does count. The manifest holds a digest of its sources, and the first line of a file says which kernel
+it is, for what, and of what sources: a folder of other kernels, or a file that was moved, is refused and never launched.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import numba
+
+FOLDER, ONLY = "LATTICE_PTX", "LATTICE_PTX_ONLY"
+"""Environment variables: a folder of compiled kernels, and 1 where nothing else will do."""
+MANIFEST = "manifest.json"
+FORM = {"architecture": str, "sources": dict, "versions": dict, "kernels": dict}
+"""What a manifest holds: the packages that the kernels are made of with their digests, what wrote them, files and kernels."""
+REWRITE = "write it anew with python -m benchmarks.gpu.prebuild"
+
+
+def architecture(cc: tuple[int, int]) -> str:
+    """What PTX calls a compute capability."""
+    return f"sm_{cc[0]}{cc[1]}"
+
+
+def sources(kernel) -> dict[str, str]:
+    """The packages a kernel may be made of, those here and its own, with a digest of the text of their modules."""
+    own = kernel.py_func.__module__.rpartition(".")[0]
+    folders = {__package__: Path(__file__).parent, own: Path(kernel.py_func.__code__.co_filename).parent}
+    return {package: _digest(folders[package]) for package in sorted(folders)}
+
+
+@functools.cache
+def _digest(folder: Path) -> str:
+    text = "".join(f"{path.name}\n{path.read_text()}" for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def described(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> str:
+    """All that the PTX of a kernel depends on but the compiler, in one line: the kernel, its types, the device, the sources."""
+    name = f"{kernel.py_func.__module__}.{kernel.py_func.__name__}({', '.join(types)})"
+    made_of = " ".join(f"{package}={digest}" for package, digest in sources(kernel).items())
+    return f"{name} for {architecture(cc)} of {made_of}"
+
+
+def _file_name(kernel, *key: str) -> str:
+    return f"{kernel.py_func.__name__}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.ptx"
+
+
+def cached(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> Path:
+    """Where numba's cache keeps a kernel; any change of the sources or of the compiler leads to another file."""
+    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else Path(__file__).parent / "__pycache__"
+    return folder / _file_name(kernel, described(kernel, types, cc), *compiler())
+
+
+@functools.cache
+def compiler() -> tuple[str, str]:
+    """Versions of numba and of numba-cuda."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return numba.__version__, importlib.metadata.version("numba-cuda")
+    return numba.__version__, ""
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a file of the cache in one step, for processes that read it meanwhile.
+
+    Without a place to write to, as in an installation that is read-only, each process compiles for itself.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
+        unfinished.write_text(text)
+        unfinished.replace(path)
+
+
+def prepared(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> tuple[Path, str] | None:
+    """A kernel in the folder that `LATTICE_PTX` names: its file and its PTX; None where there is no folder, or no kernel in it.
+
+    Raises
+    ------
+    RuntimeError
+        The folder is for another architecture, of other kernels, or damaged; or `LATTICE_PTX_ONLY=1`, and it lacks the kernel.
+    """
+    named, only = os.environ.get(FOLDER, ""), os.environ.get(ONLY, "")
+    if only not in ("", "0", "1"):
+        raise RuntimeError(f"{ONLY} is {only!r}, expected 0 or 1")
+    if not named:
+        if only == "1":
+            raise RuntimeError(f"{ONLY}=1, but {FOLDER} names no folder")
+        return None
+    wanted, folder = described(kernel, types, cc), _subfolder(Path(named), architecture(cc))
+    name = _file_name(kernel, wanted)
+    if name not in _manifest(folder, sources(kernel))["kernels"]:
+        if only == "1":
+            raise RuntimeError(f"{ONLY}=1, but {folder} lacks {wanted}")
+        return None
+    return folder / name, _read(folder / name, wanted, folder.name)
+
+
+def _subfolder(top: Path, target: str) -> Path:
+    if not top.is_dir():
+        raise RuntimeError(f"{FOLDER} is {top}, which is no folder")
+    folder = top / target
+    if not folder.is_dir():
+        held = ", ".join(sorted(path.name for path in top.glob("sm_*"))) or "no compiled kernels"
+        raise RuntimeError(f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is")
+    return folder
+
+
+def _manifest(folder: Path, current: dict[str, str]) -> dict:
+    """The manifest of an architecture's folder, held against its name and against the sources of a kernel."""
+    path = folder / MANIFEST
+    try:
+        found = json.loads(path.read_text())
+        damaged = [key for key, kind in FORM.items() if not isinstance(found[key], kind)]
+        if damaged:
+            raise ValueError(f"{', '.join(damaged)} of another type")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RuntimeError(f"{path} is no manifest ({type(error).__name__}: {error}): {REWRITE}") from error
+    if found["architecture"] != folder.name:
+        raise RuntimeError(f"{folder} was made for {found['architecture']}, expected {folder.name}, what the device is")
+    for package, digest in current.items():
+        made_of = found["sources"].get(package)
+        if made_of != digest:
+            raise RuntimeError(
+                f"{folder} was made of {package} {made_of}, expected {digest}: the kernels have changed, {REWRITE}"
+            )
+    return found
+
+
+def _read(path: Path, wanted: str, target: str) -> str:
+    """The text of a file, whose first line must say that it is what is wanted."""
+    try:
+        text = path.read_text()
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"{path}, which {MANIFEST} lists, cannot be read ({error}): {REWRITE}") from error
+    first = text.partition("\n")[0].removeprefix("// ")
+    if first != wanted:
+        raise RuntimeError(f"{path} holds {first or 'nothing'}, expected {wanted}")
+    compiled_for = re.search(r"^\.target\s+(\w+)", text, re.MULTILINE)
+    if compiled_for is None or compiled_for[1] != target:
+        raise RuntimeError(
+            f"{path} holds {'PTX for ' + compiled_for[1] if compiled_for else 'no PTX'}, expected PTX for {target}"
+        )
+    return text
+
+
+def write(top: Path, cc: tuple[int, int], kernels: Iterable[tuple], versions: dict[str, str]) -> Path:
+    """Write the folder of an architecture anew: `kernels` are (kernel, type names, PTX)."""
+    folder = top / architecture(cc)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The manifest goes first and comes last: a folder that was begun is none.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for old in folder.glob("*.ptx"):
+        old.unlink()
+    made_of, listed = {}, {}
+    for kernel, types, text in kernels:
+        line = described(kernel, types, cc)
+        name = _file_name(kernel, line)
+        (folder / name).write_text(f"// {line}\n{text}")
+        made_of |= sources(kernel)
+        listed[name] = line.partition(" for ")[0]
+    manifest = {"architecture": folder.name, "sources": made_of, "versions": versions, "kernels": listed}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    return folder
