@@ -1,0 +1,93 @@
+"""Write every kernel as PTX, for a machine whose compiler may not work: `python -m benchmarks.gpu.prebuild FOLDER`.
+
+No GPU is needed. FOLDER gets a subfolder for each architecture; `LATTICE_PTX=FOLDER` makes the library take them. The kernels are
+those of `tests/kernel_cases.py` and those that the doors launch on small problems, which run here as compiled. Each file is read
+again and translated by the machine of `tests/ptxrun`, which knows every instruction or says so.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numba
+
+from lattice.kernels import ptx_store
+from lattice.kernels.ptx_compile import compile_kernel
+
+from ..record import ROOT
+
+FOLDER = ROOT / ".ptx"
+CAPABILITIES = ((8, 0), (9, 0))
+
+
+def launches() -> tuple[dict, int]:
+    """Every launch there is, {(kernel, type names): arguments}, and how many of them only the doors make."""
+    from tests import launches as recorder
+    from tests.ptxrun import driver
+
+    # A folder that is named already is not what is to be written.
+    for name in (ptx_store.FOLDER, ptx_store.ONLY):
+        os.environ.pop(name, None)
+    found = {key: arguments for key, (arguments, _) in recorder.of_cases().items()}
+    with driver.device() as cupy:
+        of_doors = recorder.of_doors(cupy)
+    return {**of_doors, **found}, len(of_doors.keys() - found.keys())
+
+
+def write(top: Path, cc: tuple[int, int], wanted: dict) -> list[Path]:
+    """Compile for one architecture; the files."""
+    found = {}
+    for (kernel, types), arguments in wanted.items():
+        found[kernel, types] = compile_kernel(kernel, arguments, cc)
+    kernels = ((kernel, types, text) for (kernel, types), text in found.items())
+    return sorted(ptx_store.write(top, cc, kernels, versions(found.values())).glob("*.ptx"))
+
+
+def versions(texts: Iterable[str]) -> dict[str, str]:
+    """What wrote the PTX."""
+    said = {name: set() for name in ("release", "version")}
+    for text in texts:
+        for name in said:
+            said[name] |= set(re.findall(rf"\b{name} ([\d.]+\d)", text))
+    cuda, newest = (", ".join(sorted(said[name])) for name in ("release", "version"))
+    return {"numba": numba.__version__, "numba-cuda": ptx_store.compiler()[1], "cuda": cuda, "ptx": newest}
+
+
+def check(paths: Iterable[Path]) -> list[str]:
+    """What cannot be translated, and why."""
+    from tests.ptxrun import machine
+
+    wrong = []
+    for path in paths:
+        try:
+            machine.Function(path.read_text(), False)
+        except Exception as error:
+            wrong.append(f"{path.parent.name}/{path.name}: {type(error).__name__}: {error}")
+    return wrong
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.prebuild", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to write, .ptx beside the sources by default")
+    top, begin = parser.parse_args(arguments).folder, time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr):
+        wanted, apart = launches()
+    print(f"{len(wanted)} kernels and types, {apart} of them without a case in tests/kernel_cases.py")
+    wrong = []
+    for cc in CAPABILITIES:
+        paths = write(top, cc, wanted)
+        faults = check(paths)
+        wrong += faults
+        print(f"{top / ptx_store.architecture(cc)}: {len(paths)} files, {sum(path.stat().st_size for path in paths):,} bytes, "
+              f"{len(faults)} not translated")  # fmt: skip
+    print("\n".join([*wrong, f"{time.monotonic() - begin:.0f} s"]))
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The command that writes a folder of compiled kernels, and doors that run from it, by the machine of `tests/ptxrun`."""
+
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or not all(map(importlib.util.find_spec, ("numba_cuda", "tests.ptxrun"))):
+    pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
+
+import lattice
+from benchmarks.gpu import prebuild
+from lattice.kernels import ptx, ptx_store
+from tests import launches
+from tests.cudasim import fake_cupy
+from tests.problems import BFLOAT16, joint_problem
+from tests.ptxrun import driver
+
+
+def loss(device, dtype):
+    """Of the host, and of the device."""
+    problem = joint_problem(0, batch=2, frames=4, labels=2, dtype=dtype)
+    placed = [device.asarray(x) if x.dtype.kind not in "iu" else x for x in problem.args]
+    ours, truth = (lattice.joint_transducer_loss(*arguments, **problem.options) for arguments in (placed, problem.args))
+    return device.asnumpy(ours), truth
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The kernels of a loss in float32, for two architectures."""
+    for name in (ptx_store.FOLDER, ptx_store.ONLY):
+        monkeypatch.delenv(name, raising=False)
+    with driver.device() as device, launches.recorded(ptx.run) as found:
+        loss(device, np.float32)
+    for cc in prebuild.CAPABILITIES:
+        assert not prebuild.check(prebuild.write(tmp_path, cc, found))
+    return tmp_path
+
+
+def test_a_door_runs_from_the_folder_alone(folder, monkeypatch):
+    monkeypatch.setenv("LATTICE_PTX", str(folder))
+    monkeypatch.setenv("LATTICE_PTX_ONLY", "1")
+    monkeypatch.setattr(ptx, "_functions", {})
+    with driver.device() as device:
+        monkeypatch.setattr(ptx, "compile_kernel", None)
+        ours, truth = loss(device, np.float32)
+        np.testing.assert_allclose(ours, truth, rtol=1e-5)
+        with pytest.raises(
+            RuntimeError, match=r"LATTICE_PTX_ONLY=1, but .*sm_90 lacks lattice\.kernels\.\w+\.\w+_cuda\(.*uint16"
+        ):
+            loss(device, BFLOAT16)
+        monkeypatch.setattr(fake_cupy.cupy.cuda.Device, "compute_capability", "89")
+        monkeypatch.setattr(ptx, "_functions", {})
+        with pytest.raises(RuntimeError, match="holds sm_80, sm_90, expected sm_89"):
+            loss(device, np.float32)
+
+
+def test_the_manifest_says_what_wrote_it(folder):
+    manifest = json.loads((folder / "sm_80" / "manifest.json").read_text())
+    versions = manifest["versions"]
+    assert set(versions) == {"numba", "numba-cuda", "cuda", "ptx"} and all(versions.values())
+    assert set(manifest["sources"]) == {"lattice.kernels"}
+    assert any(line.startswith("lattice.kernels.emissions.emit_cuda(float32[2],") for line in manifest["kernels"].values())
+
+
+def test_what_cannot_be_translated_is_told(folder):
+    path = next((folder / "sm_90").glob("locate_cuda*.ptx"))
+    path.write_text(path.read_text().replace("ret;", "frobnicate.u32 %r1, %r2;\n\tret;"))
+    (said,) = prebuild.check([path])
+    assert said.startswith(f"sm_90/{path.name}: ") and "frobnicate" in said
+
+
+def test_every_launch_of_the_doors_has_a_case():
+    with driver.device() as device:
+        found = launches.of_doors(device)
+    lacking = found.keys() - launches.of_cases().keys()
+    assert not lacking, [(kernel.py_func.__name__, types) for kernel, types in lacking]
