@@ -10,7 +10,8 @@ from importlib.machinery import ModuleSpec
 
 import numpy as np
 
-from .fake_cupy_array import compiled, elementwise, matmul, moved_by_bytes, ndarray, operand, wrap
+from .fake_cupy_array import elementwise, matmul, ndarray, operand, wrap
+from .fake_cupy_bytes import compiled, moved_by_bytes
 from .fake_cupy_cuda import cupy, reset
 
 _modules = (cupy, cupy.cuda, cupy.cuda.memory, cupy.cuda.runtime)

@@ -1,15 +1,11 @@
-"""The array of the stand-in for CuPy, and the arithmetic on it.
+"""The array of the stand-in for CuPy, and the arithmetic on it; `fake_cupy_bytes` says what is refused for bfloat16."""
 
-Whatever CuPy compiles a kernel for is refused for bfloat16: those kernels include `cuda_bf16.h`, which a machine may lack. That
-is arithmetic, casts, fills but with 0, and copies, `copy` among them; assigning one run of bytes to another is none.
-"""
-
-import ctypes
 import operator
 from types import SimpleNamespace
 
 import numpy as np
 
+from .fake_cupy_bytes import capsule, compiled, moved_by_bytes
 from .fake_cupy_cuda import Device, Memory, copy_later, get_current_stream
 
 
@@ -149,8 +145,8 @@ class ndarray:
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if dl_device is not None and int(dl_device[0]) == 1:
-            return _capsule(self.get(), device=1)
-        return _capsule(self._array, device=2)
+            return capsule(self.get(), device=1)
+        return capsule(self._array, device=2)
 
     @property
     def __cuda_array_interface__(self):
@@ -194,18 +190,6 @@ def operand(value):
     if isinstance(value, (bool, int, float, complex, np.generic)):
         return value
     raise TypeError(f"Unsupported type {type(value)}")
-
-
-def compiled(*values):
-    """What CuPy compiles a kernel for: no bfloat16, unless there is nothing to do."""
-    if any(getattr(value, "dtype", np.dtype(bool)).name == "bfloat16" and value.size for value in values):
-        raise RuntimeError("CuPy would compile a kernel of bfloat16, with headers that a machine may lack: use one of ours")
-
-
-def moved_by_bytes(source, target) -> bool:
-    """Whether CuPy assigns one NumPy array of ours to another by a plain copy of memory."""
-    same = source.dtype == target.dtype and source.shape == target.shape and source.strides == target.strides
-    return same and (target.flags.c_contiguous or source.ctypes.data == target.ctypes.data)
 
 
 def _key(key):
@@ -264,17 +248,3 @@ def _for_blas(a, dtype, batched):
     if a.dtype != dtype:
         return a.astype(dtype)
     return a if a.flags.c_contiguous or (a.flags.f_contiguous and not batched) else a.copy()
-
-
-def _capsule(array, device):
-    """A DLPack capsule of the memory, marked as lying on `device`; NumPy itself cannot export bfloat16."""
-    half = array.dtype.name == "bfloat16"
-    capsule = (array.view(np.uint16) if half else array).__dlpack__()
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    tensor = pointer(capsule, b"dltensor")
-    # struct DLTensor: data, then the device type at byte 8; the code of the dtype at byte 20, where 4 says bfloat.
-    ctypes.c_int32.from_address(tensor + 8).value = device
-    if half:
-        ctypes.c_uint8.from_address(tensor + 20).value = 4
-    return capsule
