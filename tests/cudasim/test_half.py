@@ -2,10 +2,6 @@
 
 import numpy as np
 import pytest
-from numba import config
-
-if not config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 import lattice
 import samplers

@@ -6,10 +6,6 @@ import warnings
 import ml_dtypes
 import numpy as np
 import pytest
-from numba import config
-
-if not config.ENABLE_CUDASIM:
-    pytest.skip("needs NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
 from lattice.devices import Cuda
 from tests.cudasim import fake_cublas

@@ -6,11 +6,12 @@ The launch goes all the way that it goes on a GPU: the arguments are packed by `
 import contextlib
 import ctypes
 import itertools
+from collections import defaultdict
 from types import SimpleNamespace
 from unittest import mock
 
 from lattice import arrays
-from lattice.kernels import ptx
+from lattice.kernels import hidden, ptx, ptx_store
 from tests.cudasim import fake_cublas, fake_cupy
 
 from . import machine
@@ -22,7 +23,9 @@ _known: dict[str, int] = {}
 _arrays: list[tuple[int, int]] = []
 _name = ""
 _run = ptx.run
-_compile = ptx.compile_kernel
+_cached = ptx_store.cached
+_loaded: dict[int, dict] = defaultdict(dict)
+"""What `ptx` has loaded, by what tests change of the kernels."""
 
 
 class Module:
@@ -61,12 +64,10 @@ def run(kernel, blocks, threads, arguments):
     _run(kernel, blocks, threads, arguments)
 
 
-def compile_kernel(kernel, arguments, cc):
-    """`ptx.compile_kernel`; a device function asks the driver for the capability of the current device."""
-    from numba.cuda import dispatcher
-
-    with mock.patch.object(dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=cc)):
-        return _compile(kernel, arguments, cc)
+def cached(kernel, types, cc):
+    """`ptx_store.cached`, with what tests change of a kernel in the name: no user's process must find it."""
+    path = _cached(kernel, types, cc)
+    return path.with_name(f"{hidden.SEARCHED}-{path.name}")
 
 
 @contextlib.contextmanager
@@ -82,7 +83,8 @@ def device():
         for name, value in fakes.items():
             stack.enter_context(mock.patch.object(cupy.cuda, name, value, create=True))
         stack.enter_context(mock.patch.object(ptx, "run", run))
-        stack.enter_context(mock.patch.object(ptx, "compile_kernel", compile_kernel))
+        stack.enter_context(mock.patch.object(ptx, "_functions", _loaded[hidden.SEARCHED]))
+        stack.enter_context(mock.patch.object(ptx_store, "cached", cached))
         yield cupy
     fake_cupy.uninstall()
     arrays.cupy.cache_clear()

@@ -2,9 +2,21 @@
 
 from _pytest.fixtures import FixtureFunctionDefinition
 
-from tests.cudasim import test_alignments, test_ctc, test_decode, test_device, test_path, test_risk, test_samplers, test_walk
+from tests.cudasim import (
+    test_alignments,
+    test_ctc,
+    test_decode,
+    test_device,
+    test_half,
+    test_matmul,
+    test_path,
+    test_risk,
+    test_samplers,
+    test_walk,
+)
 
-MODULES = (test_alignments, test_ctc, test_decode, test_device, test_path, test_risk, test_samplers, test_walk)
+MODULES = (test_alignments, test_ctc, test_decode, test_device, test_half, test_matmul, test_path, test_risk, test_samplers,
+           test_walk)  # fmt: skip
 
 for module in MODULES:
     for name, value in vars(module).items():

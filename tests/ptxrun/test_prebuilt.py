@@ -1,20 +1,17 @@
 """The command that writes a folder of compiled kernels, and doors that run from it, by the machine of `tests/ptxrun`."""
 
-import importlib.util
 import json
-import os
+from unittest import mock
 
 import numpy as np
 import pytest
 
-if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or not all(map(importlib.util.find_spec, ("numba_cuda", "tests.ptxrun"))):
-    pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
-
 import lattice
 from benchmarks.gpu import prebuild
-from lattice.kernels import ptx, ptx_store
+from lattice.kernels import hidden, ptx, ptx_store
 from tests import launches
 from tests.cudasim import fake_cupy
+from tests.few_threads import take_few
 from tests.problems import BFLOAT16, joint_problem
 from tests.ptxrun import driver
 
@@ -42,8 +39,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_door_runs_from_the_folder_alone(folder, monkeypatch):
     monkeypatch.setenv("LATTICE_PTX", str(folder))
     monkeypatch.setenv("LATTICE_PTX_ONLY", "1")
-    monkeypatch.setattr(ptx, "_functions", {})
-    with driver.device() as device:
+    with driver.device() as device, mock.patch.dict(ptx._functions, clear=True):
         monkeypatch.setattr(ptx, "compile_kernel", None)
         ours, truth = loss(device, np.float32)
         np.testing.assert_allclose(ours, truth, rtol=1e-5)
@@ -52,7 +48,7 @@ def test_a_door_runs_from_the_folder_alone(folder, monkeypatch):
         ):
             loss(device, BFLOAT16)
         monkeypatch.setattr(fake_cupy.cupy.cuda.Device, "compute_capability", "89")
-        monkeypatch.setattr(ptx, "_functions", {})
+        ptx._functions.clear()
         with pytest.raises(RuntimeError, match="holds sm_80, sm_90, expected sm_89"):
             loss(device, np.float32)
 
@@ -70,6 +66,19 @@ def test_what_cannot_be_translated_is_told(folder):
     path.write_text(path.read_text().replace("ret;", "frobnicate.u32 %r1, %r2;\n\tret;"))
     (said,) = prebuild.check([path])
     assert said.startswith(f"sm_90/{path.name}: ") and "frobnicate" in said
+
+
+def test_kernels_that_tests_change_are_kept_apart(monkeypatch):
+    """A cache or a table that gave them to others would give code for blocks of four."""
+    places, tables = [], []
+    for few in (False, True):
+        if few:
+            take_few(monkeypatch)
+        with driver.device():
+            places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
+            tables.append(id(ptx._functions))
+    places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
+    assert len(set(places)) == 3 and len({*tables, id(ptx._functions)}) == 3
 
 
 def test_every_launch_of_the_doors_has_a_case():
