@@ -70,15 +70,16 @@ def test_what_cannot_be_translated_is_told(folder):
 
 def test_kernels_that_tests_change_are_kept_apart(monkeypatch):
     """A cache or a table that gave them to others would give code for blocks of four."""
-    places, tables = [], []
+    places, others, tables = [], set(), []
     for few in (False, True):
         if few:
             take_few(monkeypatch)
         with driver.device():
             places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
+            others.add(ptx_store.cached(hidden.to_frames_cuda, ("int64",), (9, 0)))
             tables.append(id(ptx._functions))
     places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
-    assert len(set(places)) == 3 and len({*tables, id(ptx._functions)}) == 3
+    assert len(set(places)) == 3 and len(others) == 1 and len({*tables, id(ptx._functions)}) == 3
 
 
 def test_every_launch_of_the_doors_has_a_case():
