@@ -1,9 +1,10 @@
-"""The simulator's tests of whole losses, draws and searches once more, with kernels that run as compiled."""
+"""The simulator's tests of whole losses, draws, searches and of a first contact once more, with kernels that run as compiled."""
 
 from _pytest.fixtures import FixtureFunctionDefinition
 
 from tests.cudasim import (
     test_alignments,
+    test_benchmark_steps,
     test_ctc,
     test_decode,
     test_device,
@@ -15,8 +16,10 @@ from tests.cudasim import (
     test_walk,
 )
 
-MODULES = (test_alignments, test_ctc, test_decode, test_device, test_half, test_matmul, test_path, test_risk, test_samplers,
-           test_walk)  # fmt: skip
+MODULES = (
+    test_alignments, test_benchmark_steps, test_ctc, test_decode, test_device, test_half, test_matmul, test_path, test_risk,
+    test_samplers, test_walk,
+)  # fmt: skip
 
 for module in MODULES:
     for name, value in vars(module).items():
