@@ -18,6 +18,7 @@ from benchmarks.gpu import contact, contact_commands, contact_steps, contact_tab
 from benchmarks.gpu.contact_commands import Command, Ended, Profile, Sanitizer, told
 from benchmarks.gpu.contact_steps import FIRST, TOTAL, Step
 
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 NO_GPU = "raise ImportError('left out by a test')"
 BROKEN_GPU = """
 class cuda:
@@ -60,7 +61,7 @@ def run_with(cupy: str, folder: Path, *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@needs_bash
 @pytest.mark.parametrize("number", TOTAL)
 def test_without_a_gpu_each_step_says_why_it_was_not_run(tmp_path, number):
     begin = time.monotonic()
@@ -82,6 +83,7 @@ def test_without_a_gpu_each_step_says_why_it_was_not_run(tmp_path, number):
     assert {"log.txt", "record.json", "summary.txt"} <= set(files) and len(files) <= 8
 
 
+@needs_bash
 def test_records_hold_no_folders(tmp_path):
     run_with(NO_GPU, tmp_path, "1", "out")
     text = (tmp_path / "out" / "record.json").read_text()
@@ -89,7 +91,7 @@ def test_records_hold_no_folders(tmp_path):
     assert str(tmp_path) not in text and str(record.ROOT) not in text and not process.FOLDERS.search(text)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@needs_bash
 def test_where_nothing_launches_the_call_ends_early(tmp_path):
     done = run_with(BROKEN_GPU, tmp_path, "1", "out")
     assert done.returncode == 3, done.stderr
@@ -122,6 +124,21 @@ def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, monkeypat
     assert list(asked.results["steps"]["contact"]["results"]["attempts"]) == ["third"]
 
 
+@pytest.mark.parametrize("serves", [False, True])
+def test_a_folder_of_kernels_stays_in_use_if_one_of_them_launches(call, monkeypatch, tmp_path, serves):
+    """One that was written before the kernels changed, or for another GPU, is refused by the library, whatever the compiler does."""
+    monkeypatch.setattr(contact, "PREBUILT", tmp_path)
+    monkeypatch.setattr(contact, "Probe", lambda arguments, environment: Script((LAUNCHES % serves,), environment))
+    begun = call()
+    after = script("after", f"import os; assert os.environ.get('LATTICE_PTX') == {str(tmp_path) if serves else None!r}")
+    assert begun.go((script("contact", "print('{\"oracle\": {}}')"), after)) == 0 and begun.way == "the normal way"
+    attempts = begun.results["steps"]["contact"]["results"]["attempts"]
+    assert ("launched" in attempts[contact.FROM_FOLDER]) == serves
+
+
+LAUNCHES = """import json, os
+print(json.dumps({"launched": True} if %r or "LATTICE_PTX" not in os.environ else {"error": "of other sources"}))
+"""
 PROBE = """import json, os
 known = {"launched": True} if "HOW" in os.environ else {"error": "no compiler"}
 print(json.dumps(known | ({"error": "off"} if "WRONG" in os.environ else {})))

@@ -37,6 +37,7 @@ CHECKS = 15.0
 LOG_BYTES = 8 << 20
 OUT_OF_TIME = "out of time"
 PREBUILT, CUDA_HOME = record.ROOT / ".ptx", Path("/usr/local/cuda")
+FROM_FOLDER = "prebuilt PTX"
 KEPT_FAILURES = 60
 
 
@@ -50,7 +51,7 @@ def attempts() -> dict[str, tuple[dict, str]]:
             {**compiled, "CUDA_HOME": str(CUDA_HOME)},
             "" if here else "no toolkit in the usual place, or it was used already",
         ),
-        "prebuilt PTX": (
+        FROM_FOLDER: (
             {"LATTICE_PTX": str(PREBUILT), "LATTICE_PTX_ONLY": "1"},
             "" if PREBUILT.exists() else "there is no folder .ptx",
         ),
@@ -177,13 +178,8 @@ class Contact:
         begin, results, ways = time.monotonic(), {"attempts": {}}, attempts()
         preferred = self.before.get("way")
         for name in sorted(ways, key=lambda name: name != preferred):
-            environment, why = ways[name]
-            left = self.budget.left - KILL_AFTER - CLOSING
-            found = {"not_measured": why or OUT_OF_TIME}
-            if not why and left > LEAST:
-                probe = Step("contact", PROBE, {name: Probe(("launch",), environment)})
-                found = self.commands(probe, min(PROBE, left))[name]
-            results["attempts"][name] = found
+            environment, _ = ways[name]
+            found = results["attempts"][name] = self.attempt(name, *ways[name])
             if "no_gpu" in found:
                 self.no_gpu = found["no_gpu"]
                 return results
@@ -191,9 +187,26 @@ class Contact:
                 self.results["way"] = self.way = name
                 # A folder of prebuilt PTX saves the steps to come their compilations: it stays in use.
                 self.environment |= {key: value for key, value in environment.items() if value is not None}
+                if self.environment.get("LATTICE_PTX") and name != FROM_FOLDER:
+                    self.try_folder(results["attempts"], ways[FROM_FOLDER])
                 left = max(limit - (time.monotonic() - begin), CHECKS)
                 return results | self.commands(step, min(left, self.budget.left - KILL_AFTER - CLOSING))
         return results
+
+    def attempt(self, name: str, environment: dict, why: str) -> dict:
+        """Launch a kernel in one way, unless `why` says that it is none here."""
+        left = self.budget.left - KILL_AFTER - CLOSING
+        if why or left <= LEAST:
+            return {"not_measured": why or OUT_OF_TIME}
+        probe = Step("contact", PROBE, {name: Probe(("launch",), environment)})
+        return self.commands(probe, min(PROBE, left))[name]
+
+    def try_folder(self, known: dict, way: tuple[dict, str]) -> None:
+        """Leave out a folder that the library would refuse, of other sources or for another device: no step could launch."""
+        if FROM_FOLDER not in known:
+            known[FROM_FOLDER] = self.attempt(FROM_FOLDER, *way)
+        if not known[FROM_FOLDER].get("launched") or failed(known[FROM_FOLDER]):
+            self.environment["LATTICE_PTX"] = None
 
     def noted(self) -> list[dict]:
         """The failures of tests so far."""
