@@ -19,6 +19,12 @@ def pytest_ignore_collect(collection_path):
     return True if collection_path.name.startswith("test_") and not config.ENABLE_CUDASIM else None
 
 
+def pytest_pycollect_makemodule(module_path):
+    """A file that is named in the command is collected whatever is ignored: it says what it needs."""
+    if module_path.name.startswith("test_") and not config.ENABLE_CUDASIM:
+        pytest.skip("needs NUMBA_ENABLE_CUDASIM=1")
+
+
 def run(kernel, blocks, threads, arguments):
     """`ptx.run` in the simulator: the kernel as a Python function over the memory of the stand-ins."""
     with np.errstate(all="ignore"):
