@@ -117,8 +117,6 @@ def _searches(cupy, dtype, weight_dtype):
         problem = decode_problem(7, batch=2, frames=2, vocab=6, most=2, dtype=dtype, weight_dtype=weight_dtype,
                                  topology=topology, allowed=allowed, blank_lead=-2.0)  # fmt: skip
         yield partial(decode_on_device.there, door, problem, cupy, cupy.asnumpy)
-        if dtype != weight_dtype:
-            problem.predictor.table = problem.predictor.table.astype(weight_dtype)
 
 
 def _samplers(cupy, dtype):
