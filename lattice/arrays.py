@@ -128,7 +128,7 @@ def _start_copy(x, name: str, waited_for: dict):
 
 
 def bits(array):
-    """Half precision as uint16, anything else as it is: what CuPy moves by its bits, it compiles no kernel of its own for."""
+    """Half precision as uint16, anything else as it is: CuPy copies bits without the headers that half precision takes."""
     return array.view(np.uint16) if array.dtype.name in ("float16", "bfloat16") else array
 
 

@@ -57,7 +57,7 @@ PRODUCTS = {
 
 
 def convert_case(dtype: str) -> dict:
-    """Half precision rounded, widened and filled by CuPy, which compiles kernels of its own for that."""
+    """Half precision rounded and widened by a kernel of ours, cleared and moved by CuPy."""
     half, place = problems.real_dtype(dtype), problems.device()
     host = np.random.default_rng(problems.SEED).standard_normal(1000, np.float32)
     rounded = place.convert(place.upload(None, host)[0], half)

@@ -25,7 +25,7 @@ from . import checks, device, losses, problems, sampled, stages, three_stage, ti
 HEADLINE = {"B": 1024, "T": 1000, "U": 100, "V": 1024, "H": 512}
 HEADLINE_POOL = 3_000_000_000
 HEADLINE_LIMITS = {"512 MiB": 512 << 20, "64 MiB": 64 << 20}
-"""The first leaves room in the pool for its float32 inputs, 2.31e9 bytes, and holds 57 examples at once, the second 3."""
+"""The first fits into the pool beside float32 inputs, 2.31e9 bytes, and holds 57 examples at once. The second holds 3."""
 SAME = 1e-5
 """Largest relative difference of a loss in a batch and alone: matrix products of other sizes sum in another order."""
 
@@ -127,7 +127,7 @@ def read_arguments(arguments: list[str] | None = None) -> tuple:
     """The section, the seconds, its arguments, and the options that were given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("section", choices=SECTIONS)
-    parser.add_argument("arguments", nargs="*", help="dtypes")
+    parser.add_argument("arguments", nargs="*", help="dtypes; of `contact`, how much of it")
     parser.add_argument("--seconds", type=float, required=True, help="no case starts after this long")
     parser.add_argument("--shapes", nargs="+", help="of `logits` and `joint`: these shapes alone")
     parser.add_argument("--limits", nargs="+", choices=HEADLINE_LIMITS, help="of `headline`: these limits alone")

@@ -101,7 +101,7 @@ def device_text(section: dict) -> str:
     if "rows" in launch:
         lines.append(table("a launch", list(launch["rows"].items()), LAUNCH))
     if "rows" in recursion:
-        lines.append(table("alpha and beta, T=1000 U=100", list(recursion["rows"].items()), RECURSION))
+        lines.append(table(f"alpha and beta, T={recursion['T']} U={recursion['U']}", list(recursion["rows"].items()), RECURSION))
     lines += [f"{name or 'device'}: {case['error']}" for name, case in cases(section).items() if "error" in case]
     return "\n".join(lines)
 
