@@ -1,6 +1,5 @@
 """The first contact with a GPU: it ends, it keeps its time, and its folder holds what was known, whatever happens."""
 
-import inspect
 import json
 import os
 import shutil
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import record
-from benchmarks.gpu import contact, contact_commands, contact_steps, contact_table, problems, process, sections
-from benchmarks.gpu.contact_commands import Command, Ended, Profile, Sanitizer, told
+from benchmarks.gpu import contact, contact_steps, contact_table, process
+from benchmarks.gpu.contact_commands import Command, told
 from benchmarks.gpu.contact_steps import FIRST, TOTAL, Step
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -126,7 +125,7 @@ def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, monkeypat
 
 @pytest.mark.parametrize("serves", [False, True])
 def test_a_folder_of_kernels_stays_in_use_if_one_of_them_launches(call, monkeypatch, tmp_path, serves):
-    """One that was written before the kernels changed, or for another GPU, is refused by the library, whatever the compiler does."""
+    """The library refuses one that was written before the kernels changed, or for another GPU, whatever the compiler does."""
     monkeypatch.setattr(contact, "PREBUILT", tmp_path)
     monkeypatch.setattr(contact, "Probe", lambda arguments, environment: Script((LAUNCHES % serves,), environment))
     begun = call()
@@ -143,13 +142,6 @@ PROBE = """import json, os
 known = {"launched": True} if "HOW" in os.environ else {"error": "no compiler"}
 print(json.dumps(known | ({"error": "off"} if "WRONG" in os.environ else {})))
 """
-
-
-def test_the_seconds_of_a_call_are_planned():
-    assert contact_steps.planned(FIRST) <= TOTAL[1] == 400
-    worst = {"steps": {step.name: {"state": "cut"} for step in FIRST}}
-    assert contact_steps.planned(contact_steps.second(worst)) <= TOTAL[2] == 360
-    assert contact_steps.planned(contact_steps.second(None)) <= TOTAL[2]
 
 
 def test_a_step_that_hangs_is_ended_with_what_it_started_and_the_next_one_follows(call, monkeypatch):
@@ -280,102 +272,3 @@ def test_what_cannot_be_collected_is_a_failure(call, tmp_path):
     step = Step("kernels", 30, {"kernels": contact_steps.tests(1, str(tmp_path / "test_it.py"))}, needs_gpu=False)
     assert begun.go((step,)) == 1
     assert "no_such_module" in begun.results["steps"]["kernels"]["failures"][0]["message"]
-
-
-def test_the_second_call_asks_again_what_failed():
-    failures = [{"id": f"{contact_steps.KERNELS}::test_kernel[{n}]", "when": "call", "message": "off"} for n in range(2)]
-    states = {"device": {"state": "cut"}, "joint": {"state": "failed"}, "ncu": {"state": "not run"}}
-    kernels = {"state": "failed", "failures": failures}
-    ids, device = contact_steps.failed_before({"steps": {"kernels": kernels, **states}})
-    assert ids.commands["tests"].line(9)[-2:] == [failure["id"] for failure in failures] and ids.again
-    assert device.name == "again device" and device.commands == {"device": FIRST[4].commands["device"]}
-    (nothing,) = contact_steps.failed_before({"steps": {"kernels": {"state": "ok"}}})
-    assert nothing.reason == "nothing failed in the first call"
-
-
-def test_tests_run_side_by_side_where_the_plugins_are_there(monkeypatch):
-    monkeypatch.setattr(process, "importable", lambda module: True)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
-    flags = FIRST[2].commands["kernels"].line(70)
-    assert " -n 8 --timeout 30 --timeout-method thread --maxfail=40 -p benchmarks.gpu.failures " in " ".join(flags)
-    monkeypatch.setattr(process, "importable", lambda module: False)
-    assert not {"-n", "--timeout"} & set(FIRST[2].commands["kernels"].line(70))
-
-
-def test_what_a_sanitizer_had_found_when_its_time_was_up_counts():
-    started = "========= COMPUTE-SANITIZER\n"
-    assert "error" not in Sanitizer(("memcheck",)).read(Ended(None, started))
-    found = Sanitizer(("memcheck",)).read(Ended(None, started + "========= Invalid __global__ read of size 4 bytes\n"))
-    assert "Invalid __global__ read" in found["error"]
-    assert Sanitizer(("memcheck",)).read(Ended(0, "========= ERROR SUMMARY: 0 errors\n")) == {"exit_code": 0, "found": 0}
-
-
-PROFILE = """==PROF== Disconnected from process 7
-[7] python3.12@127.0.0.1
-  lattice::kernels::emissions::emit_cuda(Array<float, 2>) (3188, 1, 1)x(256, 1, 1), Context 1, Stream 7, Device 0, CC 9.0
-    Section: GPU Speed Of Light Throughput
-    ----------------------- ----------- ------------
-    Metric Name             Metric Unit Metric Value
-    ----------------------- ----------- ------------
-    Duration                         us     1,052.48
-    DRAM Throughput                   %        41.20
-  _ZN7lattice7kernels6hidden11hidden_cudaB2v1E5Array (264, 1, 1)x(256, 1, 1), Context 1, Stream 7, Device 0, CC 9.0
-    Duration                         us        10.50
-"""
-
-
-def test_a_profile_is_read_kernel_by_kernel():
-    found = Profile().read(Ended(0, PROFILE))["launches"]
-    assert found == [{"kernel": "emit", "Duration (us)": 1052.48, "DRAM Throughput (%)": 41.2},
-                     {"kernel": "hidden", "Duration (us)": 10.5}]  # fmt: skip
-    refused = Profile().read(Ended(1, "==ERROR== ERR_NVGPUCTRPERM - no permission"))
-    assert "ERR_NVGPUCTRPERM" in refused["error"]
-
-
-def test_the_end_of_a_call_is_short_whatever_happened():
-    failures = [
-        {"id": f"tests/cuda/test_kernels.py::test_kernel[{n}]", "when": "call", "message": "E " + "x" * 900} for n in range(60)
-    ]
-    broken = {name: {"error": "y" * 5000} for name in ("a", "b")}
-    steps = {step.name: {"state": "failed", "seconds": 9.0, "results": broken, "failures": failures} for step in FIRST}
-    text = contact_table.closing({"call": 1, "said": "0 of 10 steps ok", "steps": steps})
-    assert len(text) < 12_000 and len(text.splitlines()) < 60 and text.splitlines()[-11].startswith("call 1")
-    assert f"and {10 * 60 - contact_table.FAILURES} more" in text
-
-
-@pytest.mark.parametrize(
-    ("name", "results", "said"),
-    [
-        ("env", {"env": {"gpu": [{"name": "H", "driver_version": "580"}], "cores": 16, "versions": {"numba": "0.68"},
-                         "nvvm": [1]}},
-         "H, driver 580; 16 cores; numba 0.68; 1 libnvvm"),
-        ("contact", {"attempts": {"the normal way": {"launched": True, "compile": 0.5, "wait": 0.25}},
-                     "contact": {"oracle float32": {"joint": 1e-7}, "oracle bfloat16": {"joint": 0.004}, "x": {"error": "e"}}},
-         "the normal way: compile 0.5, wait 0.25 s; oracle float32 1e-07, bfloat16 4e-03; wrong: x"),
-        ("headline", {"headline": {"bfloat16, 512 MiB": {"seconds": 1.45}}}, "bf16, 512 MiB 1.45 s"),
-        ("device", {"device": {"copy": {"bandwidth": 3e12}, "recursion": {"rows": {"B=1": {"step": 6.3e-7}}}}},
-         "copy 3000 GB/s; bf16 products - TFLOP/s; a step of the recursion B=1 0.63 us"),
-        ("stages", {"stages": {"joint default untrained bfloat16": {"seconds": 0.016, "rows": {
-            "all, watched": {"share": 1.0}, "emit_cuda": {"share": 0.1}, "hidden_cuda": {"share": 0.3}}}}},
-         "joint default untrained bf16 16 ms, most hidden_cuda 30 %"),
-        ("ncu", {"ncu": {"launches": [{"kernel": "emit"}, {"kernel": "emit"}]}}, "2 launches: emit"),
-        ("logits", {"logits": {"long float32": {"rows": {"out=logits": {"ratio": 2.2}}}}}, "in copies: long f32 2.2"),
-        ("again joint", {"joint": {"default float32": {"rows": {"untrained, 1 GiB": {"ratio": 0.76}}}}}, "default f32 0.76/-"),
-        ("together", {"doors": {"passed": 7, "exit_code": 0}, "memcheck": {"found": 0, "exit_code": 0}},
-         "doors: 7 passed; memcheck: 0 errors"),
-    ],
-)  # fmt: skip
-def test_a_line_of_the_table_holds_the_numbers_that_matter(name, results, said):
-    assert said in contact_table.line(name, {"state": "ok", "seconds": 1.0, "results": results})
-    assert "Error" not in contact_table.line(name, {"state": "ok", "seconds": 1.0, "results": {}})
-
-
-def test_every_section_of_a_step_has_what_it_is_asked_for():
-    shapes = {"logits": problems.LOGITS, "joint": problems.JOINT}
-    for step in (*FIRST, *contact_steps.second(None)):
-        for command in step.commands.values():
-            if isinstance(command, contact_commands.Section):
-                name, seconds, dtypes, given = sections.read_arguments(command.line(30)[3:])
-                assert seconds == 26 and set(dtypes) <= {"float32", "bfloat16", "tf32", "short"}
-                assert set(given.pop("shapes", ())) <= set(shapes.get(name, ())), step.name
-                inspect.signature(sections.SECTIONS[name]).bind(None, *dtypes, **given)
