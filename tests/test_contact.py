@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import record
-from benchmarks.gpu import contact, contact_steps, contact_table, process
+from benchmarks.gpu import contact, contact_steps, contact_table, failures, process
 from benchmarks.gpu.contact_commands import Command, told
 from benchmarks.gpu.contact_steps import FIRST, TOTAL, Step
 
@@ -183,6 +183,48 @@ def test_whatever_goes_wrong_in_the_runner_costs_only_a_step(call, monkeypatch):
     assert "no_such_field" in contact_table.closing(begun.results)
     broken = {"joint": {"default float32": {"rows": {}}}, "device": {}}
     assert "joint: KeyError" in contact_table.details({"steps": {"joint": {"results": broken}}})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["log.txt", "record.json.part", "summary.txt.part"])
+def test_a_full_disk_costs_no_step(call, tmp_path, capsys, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to("/dev/full")
+    begun = call()
+    assert begun.go((script("one", "print(1)"), script("two", "print(2)"))) == 0
+    assert [step["state"] for step in begun.results["steps"].values()] == ["ok", "ok"]
+    assert begun.results["steps"]["one"]["seconds"] < 20 and "two" in capsys.readouterr().out
+
+
+def test_tests_run_on_when_a_disk_is_full(tmp_path, monkeypatch):
+    (tmp_path / "main.txt").symlink_to("/dev/full")
+    monkeypatch.setenv("RUNNING", str(tmp_path))
+    failures.keep("main.txt", "tests/test_a.py::test_b")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_exit_code_is_the_same_when_nobody_listens(tmp_path):
+    (tmp_path / "cupy.py").write_text(NO_GPU)
+    command = f"bash {record.ROOT}/benchmarks/gpu/contact.sh 1 out | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHON": sys.executable}
+    assert subprocess.run(["bash", "-c", command], env=environment, cwd=tmp_path).returncode == 2
+
+
+def test_a_text_that_cannot_be_encoded_costs_no_step(call):
+    begun = call()
+    assert begun.go((script("odd", 'print(\'{"error": "\\\\ud800"}\')'), script("next", "print(1)"))) == 1
+    assert [step["state"] for step in begun.results["steps"].values()] == ["failed", "ok"]
+
+
+@pytest.mark.parametrize("known", [
+    [1], "x", {}, {"steps": []}, {"steps": {"kernels": None}}, {"steps": {"ncu": {"failures": [{}]}}},
+    {"steps": {"ncu": {"failures": [{"id": 3}]}}},
+])  # fmt: skip
+def test_a_record_of_another_kind_is_told_and_left_out(tmp_path, capsys, monkeypatch, known):
+    monkeypatch.setattr(contact.Contact, "go", lambda call, steps: call.results.update(steps={}) or len(steps))
+    (tmp_path / "before.json").write_text(json.dumps(known))
+    found = contact.main(["2", "--out", str(tmp_path / "out"), "--before", str(tmp_path / "before.json")])
+    assert found == len(contact_steps.second(None)) and "--before cannot be read" in capsys.readouterr().out
 
 
 def test_a_step_with_too_little_time_is_not_run(call):

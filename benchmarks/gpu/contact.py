@@ -76,7 +76,8 @@ class Contact:
             "PYTEST_XDIST_WORKER": None,
         }  # fmt: skip
         self.lock = threading.Lock()
-        self.log, self.no_gpu, self.way, self.again = (out / "log.txt").open("w"), "", "", AGAIN
+        self.log = (out / "log.txt").open("w", encoding="utf-8", errors="backslashreplace")
+        self.no_gpu, self.way, self.again = "", "", AGAIN
         self.results = {
             "benchmark": "gpu contact", "call": call, "said": "", "steps": {},
             "environment": process.known_environment(()) | {"command": f"python -m benchmarks.gpu.contact {call}"},
@@ -84,15 +85,18 @@ class Contact:
 
     def say(self, name: str, line: str) -> None:
         """Add a line to the log; commands that run side by side take turns."""
-        with self.lock:
+        # On a full disk a step runs on; what reads its output must never stop.
+        with self.lock, contextlib.suppress(OSError):
             if self.log.tell() < LOG_BYTES:
                 self.log.write(f"{time.monotonic() - self.begin:6.1f} {name}| {line}\n")
                 self.log.flush()
 
     def save(self) -> None:
-        process.write(self.out / "record.json", json.dumps(self.results, indent=1) + "\n")
         texts = (contact_table.details(self.results), contact_table.closing(self.results))
-        process.write(self.out / "summary.txt", "\n\n".join(texts) + "\n")
+        for name, text in (("record.json", json.dumps(self.results, indent=1)), ("summary.txt", "\n\n".join(texts))):
+            # A disk may be full now and not later; what is printed remains.
+            with contextlib.suppress(OSError):
+                process.write(self.out / name, text + "\n")
 
     def go(self, steps: tuple[Step, ...]) -> int:
         """Run the steps; the exit code."""
@@ -106,9 +110,7 @@ class Contact:
                 result = {"state": "failed", "seconds": 0.0, "results": {step.name: {"error": text_of(error)}}}
             self.results["steps"][step.name] = result
             said = contact_table.line(step.name, result)
-            # Nobody may be listening any more; the folder is what counts.
-            with contextlib.suppress(OSError):
-                print(said, flush=True)
+            show(said)
             self.say(step.name, f"= {said}")
             states = [known["state"] for known in self.results["steps"].values()]
             self.results["said"] = f"{states.count('ok')} of {len(steps)} steps ok"
@@ -221,6 +223,16 @@ def unfinished(node) -> bool:
     return "cut" in node or node.get("not_measured") == OUT_OF_TIME or any(map(unfinished, node.values()))
 
 
+def show(text: str) -> None:
+    """Print, whatever the encoding is. Nobody may be listening any more; the folder is what counts."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError:
+        # What is left in its buffer would change the exit code.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
 def text_of(error: BaseException) -> str:
     return process.without_folders(f"{type(error).__name__}: {error}")
 
@@ -236,15 +248,18 @@ def main(arguments=None) -> int:
     if options.before:
         try:
             before = json.loads(Path(options.before).read_text())
-        except (OSError, ValueError) as error:
-            print(f"--before cannot be read: {text_of(error)}", flush=True)
+            second(before)
+        except Exception as error:
+            # It may hold anything; the steps that need none of it are run.
+            before = None
+            show(f"--before cannot be read: {text_of(error)}")
     # Ended from outside, the commands are ended with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         budget = Budget(options.seconds or TOTAL[options.call])
         contact = Contact(options.call, Path(options.out).resolve(), Path(scratch), budget, before)
         code = contact.go(FIRST if options.call == 1 else second(before))
-    print(f"\n{contact_table.closing(contact.results)}")
+    show(f"\n{contact_table.closing(contact.results)}")
     return code
 
 

@@ -5,6 +5,7 @@ folder in which each process keeps the id of the test that it is running, and th
 """
 
 import collections
+import contextlib
 import json
 import os
 import re
@@ -54,11 +55,13 @@ def note(report) -> None:
     if path and report.failed:
         text = FOLDERS.sub("", "\n".join(report.longreprtext.strip().splitlines()[-LINES:]))
         line = {"id": report.nodeid, "when": getattr(report, "when", "collect"), "message": text}
-        with open(path, "a") as file:
+        # On a full disk the tests run on.
+        with contextlib.suppress(OSError), open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
 
 
 def keep(name: str, text: str) -> None:
     folder = os.environ.get("RUNNING")
     if folder:
-        (Path(folder) / name).write_text(text)
+        with contextlib.suppress(OSError):
+            (Path(folder) / name).write_text(text)

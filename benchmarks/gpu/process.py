@@ -56,7 +56,7 @@ def write(path: Path, text: str) -> None:
     """Write a file as a whole: a reader never meets half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text)
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, path)
 
 
