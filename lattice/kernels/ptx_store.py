@@ -107,11 +107,15 @@ def prepared(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> tuple[Path,
 
 
 def _subfolder(top: Path, target: str) -> Path:
-    if not top.is_dir():
-        raise RuntimeError(f"{FOLDER} is {top}, which is no folder")
     folder = top / target
-    if not folder.is_dir():
+    try:
+        if not top.is_dir():
+            raise RuntimeError(f"{FOLDER} is {top}, which is no folder")
+        found = folder.is_dir()
         held = ", ".join(sorted(path.name for path in top.glob("sm_*"))) or "no compiled kernels"
+    except OSError as error:
+        raise RuntimeError(f"{FOLDER} is {top}, which cannot be looked into ({error.strerror}), expected a folder") from error
+    if not found:
         raise RuntimeError(f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is")
     return folder
 
@@ -124,7 +128,7 @@ def _manifest(folder: Path, current: dict[str, str]) -> dict:
         damaged = [key for key, kind in FORM.items() if not isinstance(found[key], kind)]
         if damaged:
             raise ValueError(f"{', '.join(damaged)} of another type")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RuntimeError(f"{path} is no manifest ({type(error).__name__}: {error}): {REWRITE}") from error
     if found["architecture"] != folder.name:
         raise RuntimeError(f"{folder} was made for {found['architecture']}, expected {folder.name}, what the device is")

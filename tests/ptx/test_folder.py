@@ -162,6 +162,16 @@ def test_a_damaged_manifest(world, text):
     refused(r"manifest\.json is no manifest .*write it anew with python -m benchmarks\.gpu\.prebuild", world)
 
 
+def test_a_manifest_that_is_nested_too_deep(world):
+    (world.top / "sm_90" / "manifest.json").write_text("[" * 200_000)
+    refused(r"manifest\.json is no manifest \(RecursionError", world)
+
+
+def test_a_name_that_no_folder_can_have(world, monkeypatch):
+    monkeypatch.setenv("LATTICE_PTX", "a" * 5000)
+    refused("LATTICE_PTX is a+, which cannot be looked into", world)
+
+
 def test_a_folder_without_a_manifest(world):
     (world.top / "sm_90" / "manifest.json").unlink()
     refused(r"manifest\.json is no manifest \(FileNotFoundError", world)
