@@ -66,7 +66,7 @@ def test_without_a_gpu_each_step_says_why_it_was_not_run(tmp_path, number):
     begin = time.monotonic()
     done = run_with(NO_GPU, tmp_path, str(number), "out")
     assert done.returncode == 2, done.stderr
-    assert time.monotonic() - begin < 30 and len(done.stdout) < 12_000
+    assert time.monotonic() - begin < 60 and len(done.stdout) < 12_000
     steps = FIRST if number == 1 else contact_steps.second(None)
     known = json.loads((tmp_path / "out" / "record.json").read_text())
     assert list(known["steps"]) == [step.name for step in steps]

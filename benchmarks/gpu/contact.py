@@ -11,12 +11,14 @@ The exit code is 0 where all is known, 1 where a step failed or was cut short, 2
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from .. import record
@@ -34,7 +36,8 @@ PROBE = 25.0
 """Seconds for one attempt to launch a kernel: three of them and `env` take less than 110."""
 CHECKS = 15.0
 """Seconds for the checks after it, at least."""
-LOG_BYTES = 8 << 20
+LOG_BYTES = 1 << 20
+"""Of what one command prints; the rest of it is left out of the log."""
 OUT_OF_TIME = "out of time"
 PREBUILT, CUDA_HOME = record.ROOT / ".ptx", Path("/usr/local/cuda")
 FROM_FOLDER = "prebuilt PTX"
@@ -71,13 +74,13 @@ class Contact:
         self.environment = {
             "PYTHONUNBUFFERED": "1", "NUMBA_CACHE_DIR": str(scratch / "numba"), "CUPY_CACHE_DIR": str(scratch / "cupy"),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "FAILURES": str(self.failures), "RUNNING": str(self.running),
-            **({"LATTICE_PTX": str(PREBUILT)} if PREBUILT.exists() else {}),
+            "LATTICE_PTX": str(PREBUILT) if PREBUILT.exists() else None, "LATTICE_PTX_ONLY": None,
             # Where this call is itself a test in a worker of pytest, its own tests are none of that worker's.
             "PYTEST_XDIST_WORKER": None,
         }  # fmt: skip
         self.lock = threading.Lock()
         self.log = (out / "log.txt").open("w", encoding="utf-8", errors="backslashreplace")
-        self.no_gpu, self.way, self.again = "", "", AGAIN
+        self.no_gpu, self.way, self.again, self.said = "", "", AGAIN, Counter()
         self.results = {
             "benchmark": "gpu contact", "call": call, "said": "", "steps": {},
             "environment": process.known_environment(()) | {"command": f"python -m benchmarks.gpu.contact {call}"},
@@ -87,7 +90,8 @@ class Contact:
         """Add a line to the log; commands that run side by side take turns."""
         # On a full disk a step runs on; what reads its output must never stop.
         with self.lock, contextlib.suppress(OSError):
-            if self.log.tell() < LOG_BYTES:
+            self.said[name] += len(line) + 1
+            if self.said[name] < LOG_BYTES:
                 self.log.write(f"{time.monotonic() - self.begin:6.1f} {name}| {line}\n")
                 self.log.flush()
 
@@ -119,7 +123,8 @@ class Contact:
         return code or (2 if self.no_gpu else 1 if {"failed", "cut"} & set(states) or late else 0)
 
     def nothing_launches(self) -> bool:
-        return "contact" in self.results["steps"] and not (self.way or self.no_gpu)
+        known = self.results["steps"].get("contact", {"state": "not run"})
+        return known["state"] != "not run" and not self.way
 
     def step(self, step: Step, reason: str = "") -> dict:
         """Run one step, or say why not."""
@@ -244,6 +249,8 @@ def main(arguments=None) -> int:
     parser.add_argument("--before", help="record.json of the first call, for the second")
     parser.add_argument("--seconds", type=float, help=f"for everything; by default {TOTAL[1]:.0f} and {TOTAL[2]:.0f}")
     options = parser.parse_args(arguments)
+    if options.seconds is not None and not 1 <= options.seconds < math.inf:
+        parser.error(f"--seconds is {options.seconds}, expected a number from 1")
     before = None
     if options.before:
         try:
@@ -253,8 +260,9 @@ def main(arguments=None) -> int:
             # It may hold anything; the steps that need none of it are run.
             before = None
             show(f"--before cannot be read: {text_of(error)}")
-    # Ended from outside, the commands are ended with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Ended from outside, or left by its terminal, the commands are ended with it.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         budget = Budget(options.seconds or TOTAL[options.call])
         contact = Contact(options.call, Path(options.out).resolve(), Path(scratch), budget, before)

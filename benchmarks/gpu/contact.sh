@@ -5,5 +5,5 @@ python=${PYTHON:-python3}
 for candidate in "$python" python3 python; do
     "$candidate" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("cupy") is None)' 2>/dev/null && python=$candidate && break
 done
-export PYTHONUNBUFFERED=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m benchmarks.gpu.contact "$1" --out "$2" "${@:3}"
+export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec "$python" -m benchmarks.gpu.contact "${1:?which call, 1 or 2}" --out "${2:?a folder for what is found}" "${@:3}"

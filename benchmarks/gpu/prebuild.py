@@ -75,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.prebuild", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to write, .ptx beside the sources by default")
     top, begin = parser.parse_args(arguments).folder, time.monotonic()
+    top.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         wanted, apart = launches()
     print(f"{len(wanted)} kernels and types, {apart} of them without a case in tests/kernel_cases.py")

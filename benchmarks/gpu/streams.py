@@ -6,16 +6,19 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from typing import NamedTuple
 
 from .. import record
 
 KILL_AFTER = 5.0
 """Seconds between asking a command to end and ending it."""
+PIECE, KEPT = 1 << 16, 4 << 20
+"""Characters that are read at once, of a line that has no end too, and those that are kept of the beginning and of the end."""
 
 
 class Ended(NamedTuple):
-    """What became of a command: its code, None where its time was up, and what it printed."""
+    """What became of a command: its code, None where its time was up, and what it printed, the middle of very much left out."""
 
     code: int | None
     text: str
@@ -25,7 +28,9 @@ class Stream:
     """A command under way; `say(line)` is called as it prints."""
 
     def __init__(self, command: list[str], environment: dict[str, str | None], say):
-        self.lines: list[str] = []
+        self.first: list[str] = []
+        self.last: deque[str] = deque()
+        self.room, self.held = KEPT, 0
         around = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
         # A group of its own, so that whatever it starts can be ended with it.
         self.child = subprocess.Popen(
@@ -36,9 +41,25 @@ class Stream:
         self.reader.start()
 
     def _read(self, say):
-        for line in self.child.stdout:
-            self.lines.append(line)
+        for line in iter(lambda: self.child.stdout.readline(PIECE), ""):
+            self._keep(line)
             say(line.rstrip("\n"))
+
+    def _keep(self, line):
+        """A command that prints without end must not take the memory."""
+        if self.room > 0:
+            self.room -= len(line)
+            self.first.append(line)
+            return
+        self.held += len(line)
+        self.last.append(line)
+        while self.held > KEPT:
+            self.held -= len(self.last.popleft())
+
+    @property
+    def text(self) -> str:
+        """What it printed, as far as it is kept."""
+        return "".join([*self.first, *self.last])
 
     def ask(self, sign: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -70,7 +91,7 @@ def run(commands: dict[str, list[str]], seconds: float, environments: dict[str, 
     finally:
         stop(list(begun.values()))
     for name, stream in begun.items():
-        ended[name] = Ended(codes[name], "".join(stream.lines))
+        ended[name] = Ended(codes[name], stream.text)
     return ended
 
 

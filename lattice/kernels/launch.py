@@ -7,11 +7,12 @@ OpenMP layer aborts a child made by `fork`, and both spin or hold threads that t
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import numba
 import numpy as np
 
-from . import ptx
+from . import ptx, ptx_store
 from .cache import cached
 
 try:
@@ -47,7 +48,11 @@ def cpu_sweep(function):
 
 def cuda_kernel(function):
     """Decorator of a CUDA kernel. Nothing is compiled, and no driver needed, before its first launch."""
-    return function if cuda is None else cuda.jit(function)
+    if cuda is None:
+        return function
+    # The digest of the sources that are being imported: they may be others by the first launch.
+    ptx_store.digest(Path(function.__code__.co_filename).parent)
+    return cuda.jit(function)
 
 
 def on_host(array) -> bool:

@@ -22,8 +22,11 @@ import numba
 FOLDER, ONLY = "LATTICE_PTX", "LATTICE_PTX_ONLY"
 """Environment variables: a folder of compiled kernels, and 1 where nothing else will do."""
 MANIFEST = "manifest.json"
-FORM = {"architecture": str, "sources": dict, "versions": dict, "kernels": dict}
-"""What a manifest holds: the packages that the kernels are made of with their digests, what wrote them, files and kernels."""
+FORM = {"architecture": str, "sources": dict, "versions": dict, "kernels": dict, "contents": dict}
+"""What a manifest holds: the packages that the kernels are made of with their digests, what wrote them, and of each file the
+kernel and a digest of its text."""
+NO_SOURCES = "no sources"
+"""In the place of a digest, in an installation that holds compiled modules alone: no folder can be told to be of them."""
 REWRITE = "write it anew with python -m benchmarks.gpu.prebuild"
 
 
@@ -36,13 +39,14 @@ def sources(kernel) -> dict[str, str]:
     """The packages a kernel may be made of, those here and its own, with a digest of the text of their modules."""
     own = kernel.py_func.__module__.rpartition(".")[0]
     folders = {__package__: Path(__file__).parent, own: Path(kernel.py_func.__code__.co_filename).parent}
-    return {package: _digest(folders[package]) for package in sorted(folders)}
+    return {package: digest(folders[package]) for package in sorted(folders)}
 
 
 @functools.cache
-def _digest(folder: Path) -> str:
+def digest(folder: Path) -> str:
+    """What names the sources of a folder; asked for as they are imported, so that it names those and no later ones."""
     text = "".join(f"{path.name}\n{path.read_text()}" for path in sorted(folder.glob("*.py")))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else NO_SOURCES
 
 
 def described(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> str:
@@ -99,18 +103,19 @@ def prepared(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> tuple[Path,
         return None
     wanted, folder = described(kernel, types, cc), _subfolder(Path(named), architecture(cc))
     name = _file_name(kernel, wanted)
-    if name not in _manifest(folder, sources(kernel))["kernels"]:
+    manifest = _manifest(folder, sources(kernel))
+    if name not in manifest["kernels"]:
         if only == "1":
             raise RuntimeError(f"{ONLY}=1, but {folder} lacks {wanted}")
         return None
-    return folder / name, _read(folder / name, wanted, folder.name)
+    return folder / name, _read(folder / name, wanted, folder.name, manifest["contents"].get(name))
 
 
 def _subfolder(top: Path, target: str) -> Path:
     folder = top / target
     try:
         if not top.is_dir():
-            raise RuntimeError(f"{FOLDER} is {top}, which is no folder")
+            raise RuntimeError(f"{FOLDER} is {top}, which is no folder, seen from {Path.cwd()}")
         found = folder.is_dir()
         held = ", ".join(sorted(path.name for path in top.glob("sm_*"))) or "no compiled kernels"
     except OSError as error:
@@ -132,17 +137,17 @@ def _manifest(folder: Path, current: dict[str, str]) -> dict:
         raise RuntimeError(f"{path} is no manifest ({type(error).__name__}: {error}): {REWRITE}") from error
     if found["architecture"] != folder.name:
         raise RuntimeError(f"{folder} was made for {found['architecture']}, expected {folder.name}, what the device is")
-    for package, digest in current.items():
+    for package, wanted in current.items():
         made_of = found["sources"].get(package)
-        if made_of != digest:
+        if made_of != wanted or wanted == NO_SOURCES:
             raise RuntimeError(
-                f"{folder} was made of {package} {made_of}, expected {digest}: the kernels have changed, {REWRITE}"
+                f"{folder} was made of {package} {made_of}, expected {wanted}: the kernels have changed, {REWRITE}"
             )
     return found
 
 
-def _read(path: Path, wanted: str, target: str) -> str:
-    """The text of a file, whose first line must say that it is what is wanted."""
+def _read(path: Path, wanted: str, target: str, content: str | None) -> str:
+    """The text of a file, whose first line must say that it is what is wanted, and whose digest that it is what was written."""
     try:
         text = path.read_text()
     except (OSError, ValueError) as error:
@@ -155,7 +160,13 @@ def _read(path: Path, wanted: str, target: str) -> str:
         raise RuntimeError(
             f"{path} holds {'PTX for ' + compiled_for[1] if compiled_for else 'no PTX'}, expected PTX for {target}"
         )
+    if _content(text) != content:
+        raise RuntimeError(f"{path} holds a text of digest {_content(text)}, expected {content} as {MANIFEST} says: {REWRITE}")
     return text
+
+
+def _content(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write(top: Path, cc: tuple[int, int], kernels: Iterable[tuple], versions: dict[str, str]) -> Path:
@@ -166,13 +177,16 @@ def write(top: Path, cc: tuple[int, int], kernels: Iterable[tuple], versions: di
     (folder / MANIFEST).unlink(missing_ok=True)
     for old in folder.glob("*.ptx"):
         old.unlink()
-    made_of, listed = {}, {}
+    made_of, listed, contents = {}, {}, {}
     for kernel, types, text in kernels:
         line = described(kernel, types, cc)
         name = _file_name(kernel, line)
-        (folder / name).write_text(f"// {line}\n{text}")
+        whole = f"// {line}\n{text}"
+        (folder / name).write_text(whole)
         made_of |= sources(kernel)
-        listed[name] = line.partition(" for ")[0]
-    manifest = {"architecture": folder.name, "sources": made_of, "versions": versions, "kernels": listed}
+        listed[name], contents[name] = line.partition(" for ")[0], _content(whole)
+    manifest = {
+        "architecture": folder.name, "sources": made_of, "versions": versions, "kernels": listed, "contents": contents,
+    }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return folder

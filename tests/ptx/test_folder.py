@@ -1,5 +1,6 @@
 """A folder of compiled kernels: taken first, and refused by name where it is not what is wanted. No compiler is needed."""
 
+import importlib
 import json
 from types import SimpleNamespace
 
@@ -147,11 +148,11 @@ def test_a_folder_of_other_kernels(world, monkeypatch):
 
 def test_a_change_of_a_source_is_seen(tmp_path):
     (tmp_path / "a.py").write_text("x = 1\n")
-    before = ptx_store._digest(tmp_path)
-    ptx_store._digest.cache_clear()
+    before = ptx_store.digest(tmp_path)
+    ptx_store.digest.cache_clear()
     (tmp_path / "a.py").write_text("x = 2\n")
-    assert ptx_store._digest(tmp_path) != before
-    ptx_store._digest.cache_clear()
+    assert ptx_store.digest(tmp_path) != before
+    ptx_store.digest.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,30 @@ def test_a_file_that_is_gone_or_no_text(world):
     refused("which manifest.json lists, cannot be read", world)
     path.unlink()
     refused("which manifest.json lists, cannot be read", world)
+
+
+def test_a_text_that_was_changed(world):
+    path = file_of(world)
+    path.write_text(path.read_text().replace("ret;", "trap; ret;"))
+    refused(r"\.ptx holds a text of digest [0-9a-f]{64}, expected [0-9a-f]{64} as manifest\.json says", world)
+
+
+def test_sources_that_are_not_there_are_those_of_no_folder(world, monkeypatch):
+    monkeypatch.setattr(ptx_store, "digest", lambda folder: ptx_store.NO_SOURCES)
+    ptx_store.write(world.top, (9, 0), [(DOUBLE, TYPES, PTX.format("sm_90"))], VERSIONS)
+    refused("expected no sources", world)
+
+
+def test_a_kernel_is_of_the_sources_that_were_imported(tmp_path, monkeypatch):
+    """Not of those that lie there at its first launch."""
+    path = tmp_path / "imported_once.py"
+    path.write_text("from lattice.kernels.launch import cuda_kernel\n@cuda_kernel\ndef nothing():\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kernel = importlib.import_module("imported_once").nothing
+    path.write_text(path.read_text() + "# changed\n")
+    told = ptx_store.sources(kernel)[""]
+    ptx_store.digest.cache_clear()
+    assert told != ptx_store.digest(tmp_path)
 
 
 def test_another_calling_convention(world, monkeypatch):

@@ -17,6 +17,12 @@ def pytest_ignore_collect(collection_path):
     return True if collection_path.name.startswith("test_") and not HERE else None
 
 
+def pytest_pycollect_makemodule(module_path):
+    """A file that is named in the command is collected whatever is ignored: it says what it needs."""
+    if module_path.name.startswith("test_") and not HERE:
+        pytest.skip("needs numba-cuda, and no simulator")
+
+
 @pytest.fixture
 def device(monkeypatch):
     """The stand-in for CuPy, with kernels that run as compiled, in blocks of few threads, the last thread first."""
