@@ -76,9 +76,9 @@ def assert_equal(name, ours, truth):
         raise AssertionError(f"{name}{list(at)} is {ours[at]}, expected {truth[at]}, off by {worst[at]:.2e}")
 
 
-def check(case: Case, put: Callable, fetch: Callable) -> None:
-    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target."""
-    expected, expected_result = on_cpu(case)
+def check(case: Case, put: Callable, fetch: Callable, known: tuple | None = None) -> None:
+    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target, or what is known of it."""
+    expected, expected_result = known or on_cpu(case)
     arguments = [place(value, put) for value in case.arguments]
     result = case.function(*arguments, **case.options)
     for number, (value, truth) in enumerate(zip(arguments, expected, strict=True)):

@@ -44,6 +44,8 @@ class Settings:
         Refuse a barrier of the block that some threads never reach, or that threads wait at in different places.
     log_room : int
         Accesses of memory that are written down for each launch and searched for races; 0 for none.
+    seeded : int
+        The number of a fault that was translated along, which is then made; 0 for none.
     """
 
     order: str = "forward"
@@ -52,6 +54,7 @@ class Settings:
     rcp: float = 1.0
     strict: bool = True
     log_room: int = 0
+    seeded: int = 0
 
 
 settings = Settings()
@@ -71,8 +74,8 @@ totals = Totals()
 class Function:
     """A kernel: translated, compiled, and what of it was reached."""
 
-    def __init__(self, text: str, fuse: bool):
-        self.translation = translate(text, fuse=fuse)
+    def __init__(self, text: str, fuse: bool, seeded=None):
+        self.translation = translate(text, fuse=fuse, seeded=seeded)
         module = llvm.parse_assembly(self.translation.ir)
         module.verify()
         target = llvm.Target.from_default_triple()
@@ -115,7 +118,7 @@ def launch(function: Function, call: Launch) -> None:
         w.NTID: call.threads, w.NCTAID_X: call.grid[0], w.NCTAID_Y: call.grid[1],
         w.PARAMETERS: packed.ctypes.data, w.SHARED: base, w.GLOBALS: arrays.ctypes.data, w.GLOBAL_COUNT: len(arrays),
         w.SHAREDS: regions.ctypes.data, w.SHARED_COUNT: len(regions), w.COVER: function.covered.ctypes.data, w.FUEL: FUEL,
-        w.LOG: log.ctypes.data, w.LOG_ROOM: len(log),
+        w.LOG: log.ctypes.data, w.LOG_ROOM: len(log), w.SEEDED: settings.seeded,
     }.items():  # fmt: skip
         block[index] = value
     block[[w.EX2, w.RCP]] = np.array([settings.ex2, settings.rcp]).view(np.int64)

@@ -13,7 +13,7 @@ from .arithmetic import Arithmetic
 from .bits import Bits
 from .control import Control, Sync
 from .moves import Moves
-from .words import COVER, ENDLESS, FUEL, GAP, REGISTERS, RESUME
+from .words import COVER, ENDLESS, FUEL, GAP, REGISTERS, RESUME, SEEDED
 
 
 class Translation(NamedTuple):
@@ -48,7 +48,7 @@ class Translation(NamedTuple):
     fused: int
 
 
-def translate(text: str, *, fuse: bool = False) -> Translation:
+def translate(text: str, *, fuse: bool = False, seeded: dict | None = None) -> Translation:
     """The translation of a PTX text with one kernel.
 
     Parameters
@@ -56,6 +56,8 @@ def translate(text: str, *, fuse: bool = False) -> Translation:
     text : str
     fuse : bool
         Take products without a rounding of their own into the sums that follow, as ptxas may.
+    seeded : dict, optional
+        Place of an instruction -> [(number, instructions)]: what runs instead of it while a block's `SEEDED` is that number.
 
     Raises
     ------
@@ -68,6 +70,7 @@ def translate(text: str, *, fuse: bool = False) -> Translation:
         start = -(-end // align) * align
         shared[name], end = (start, size), start + size + GAP
     translator = _Translator(shared, fuse)
+    translator.seeded = seeded or {}
     parts = [translator.function(function) for function in program.functions]
     (entry,) = (function for function in program.functions if function.entry)
     folder = Path(__file__).parent
@@ -119,7 +122,25 @@ class _Translator(Control, Moves, Arithmetic, Bits):
 
     def instruction(self, instruction):
         self.texts.append(instruction.text)
-        guard, opcode, operands, _ = instruction
+        faults = self.seeded.get(len(self.texts) - 1, ())
+        after = self.fresh()
+        for number, others in faults:
+            chosen, passed = self.fresh(), self.fresh()
+            asked = self.name(f"icmp eq i64 {self.word('%block', SEEDED)}, {number}")
+            self.put(f"br i1 {asked}, label %{chosen}, label %{passed}")
+            self.label(chosen)
+            for other in others:
+                self.write(other)
+            self.put(f"br label %{after}")
+            self.label(passed)
+        self.write(instruction)
+        if faults:
+            self.put(f"br label %{after}")
+            self.label(after)
+            self.products = {}
+
+    def write(self, instruction):
+        guard, opcode, operands = instruction[:3]
         after = None
         if guard:
             holds, taken, after = self.get(guard.lstrip("!"), "i1"), self.fresh(), self.fresh()

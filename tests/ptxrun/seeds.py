@@ -1,0 +1,235 @@
+"""Which faults a kernel's PTX can be given, one at a time: barriers left out, parameters swapped, loops that go on for too long.
+
+Most are other instructions in the place of one; they are translated along, and made while `Settings.seeded` is their number. A
+shared array is halved, and parameters are swapped, when a kernel is launched.
+"""
+
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+from . import parse
+
+KINDS = ("barrier", "warp barrier", "shared array", "shuffle", "vote", "loop", "parameter", "argument", "scale", "conversion")
+BEYOND = {"lt": "le", "ge": "gt", "le": "lt", "gt": "ge"}
+"""A comparison that answers the other way where both sides are equal."""
+
+
+class Fault(NamedTuple):
+    """One fault of a kernel.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    what : str
+        What is done, without names of registers, which a compiler may change.
+    line : str
+        "FILE LINE" of the source, as in `parse.Instruction`.
+    place : int
+        The instruction that is replaced, or -1.
+    instead : tuple of str
+        Instructions in its place.
+    shared : str
+        The shared array that is halved, or "".
+    swapped : tuple of (int, int)
+        Parameters that change places.
+    """
+
+    kind: str
+    what: str
+    line: str = ""
+    place: int = -1
+    instead: tuple[str, ...] = ()
+    shared: str = ""
+    swapped: tuple[tuple[int, int], ...] = ()
+
+
+class Argument(NamedTuple):
+    """An argument of a kernel: its name, what it is, and its first parameter."""
+
+    name: str
+    kind: str
+    axes: int
+    first: int
+
+    @property
+    def parts(self):
+        """What numba passes for it, a name each."""
+        if self.kind[0] != "[":
+            return (self.name,)
+        sizes = [f"{self.name}.{word}[{axis}]" for word in ("shape", "strides") for axis in range(self.axes)]
+        return (*(f"{self.name}.{word}" for word in ("meminfo", "parent", "size", "itemsize", "data")), *sizes)
+
+
+def seeded(text: str, arguments: tuple[Argument, ...]) -> list[Fault]:
+    """All faults of a kernel, in an order that is always the same."""
+    program = parse.program(text)
+    place, found = 0, []
+    for name, _, size in program.shared:
+        # The end of numba's name of a shared array is a number.
+        found.append(Fault("shared array", f"{size} bytes, {sorted(s[0] for s in program.shared).index(name)}", shared=name))
+    for function in program.functions:
+        if function.entry:
+            found += [fault._replace(place=place + fault.place) for fault in _of_entry(function)]
+            found += _of_parameters(function, arguments)
+        place += sum(len(instructions) for _, instructions in function.blocks)
+    return found
+
+
+def _of_entry(function):
+    listed = [(number, one) for number, (_, block) in enumerate(function.blocks) for one in block]
+    addresses, guards, steps = _addresses(listed), _guards(function, listed), _steps(listed)
+    shuffles = [one for _, one in listed if one.opcode[0] == "shfl"]
+    for place, (_, one) in enumerate(listed):
+        for kind, what, instead in _of_instruction(one, shuffles, addresses, guards, steps):
+            guard = f"@{one.guard} " if one.guard else ""
+            yield Fault(kind, what, one.line, place, tuple(guard + text for text in instead))
+
+
+def _of_instruction(one, shuffles, addresses, guards, steps):
+    """(kind, what, instructions instead) of one instruction."""
+    opcode, parts = one.opcode, one.operands
+    code, joined = ".".join(opcode), ", ".join(parts)
+    if opcode[0] == "bar":
+        yield "warp barrier" if opcode[1] == "warp" else "barrier", "left out", ()
+    elif opcode[0] == "shfl":
+        yield from _of_shuffle(one, shuffles)
+    elif opcode[0] == "vote":
+        target, predicate, mask = parts
+        yield "vote", "the other predicate", (f"not.pred %faulty, {predicate}", f"{code} {target}, %faulty, {mask}")
+        yield "vote", "all lanes", (f"setp.eq.s32 %faulty, 0, 0", f"{code} {target}, %faulty, {mask}")
+        yield "vote", "one lane fewer", (f"{code} {target}, {predicate}, {mask}", f"and.b32 {target}, {target}, 2147483647")
+    elif opcode[0] == "setp" and parts[0] in guards and opcode[2][0] in "su":
+        if opcode[1] in BEYOND:
+            other = ".".join((opcode[0], BEYOND[opcode[1]], opcode[2]))
+            yield "loop", f"{opcode[1]} -> {BEYOND[opcode[1]]} {opcode[2]}", (f"{other} {joined}",)
+        elif parts[1] in steps:
+            back = f"sub.s{opcode[2][1:]} %faulty{opcode[2][1:]}, {parts[1]}, {steps[parts[1]]}"
+            yield "loop", f"once more {opcode[1]} {opcode[2]}", (back, f"{code} {parts[0]}, %faulty{opcode[2][1:]}, {parts[2]}")
+    elif parts and parts[0] in addresses:
+        yield from _of_scale(opcode, code, parts)
+    if opcode[0] == "cvt":
+        yield from _of_conversion(opcode, parts)
+    if opcode[:2] in (("add", "s32"), ("add", "u32")) and parts[-1] == "32767":
+        yield "conversion", "ties away from even", (f"{code} {parts[0]}, {parts[1]}, 32768",)
+        yield "conversion", "towards zero", (f"{code} {parts[0]}, {parts[1]}, 0",)
+
+
+def _of_shuffle(one, shuffles):
+    code = ".".join(one.opcode)
+    target, value, lane, clamp, mask = one.operands
+    register, _, flag = target.partition("|")
+    number = shuffles.index(one)
+    other = shuffles[(number + 1) % len(shuffles)].operands[1]
+    if lane.isdigit():
+        yield "shuffle", f"{lane} -> {int(lane) // 2}", (f"{code} {target}, {value}, {int(lane) // 2}, {clamp}, {mask}",)
+        yield "shuffle", f"{lane} -> {int(lane) * 2}", (f"{code} {target}, {value}, {int(lane) * 2}, {clamp}, {mask}",)
+    for way in {"bfly": ("down", "up"), "up": ("down",), "down": ("up",), "idx": ("bfly",)}[one.opcode[2]]:
+        instead = code.replace(one.opcode[2], way)
+        bound = "0" if way == "up" else "31"
+        yield "shuffle", f"{one.opcode[2]} {lane} -> {way}", (f"{instead} {target}, {value}, {lane}, {bound}, {mask}",)
+    if one.opcode[2] != "up":
+        yield "shuffle", f"{lane} within 16 lanes", (f"{code} {target}, {value}, {lane}, {31 | 16 << 8}, {mask}",)
+    yield "shuffle", f"{lane} of half the lanes", (f"{code} {target}, {value}, {lane}, {clamp}, 65535",)
+    if other != value:
+        yield "shuffle", f"{lane} another value", (f"{code} {target}, {other}, {lane}, {clamp}, {mask}",)
+    yield "shuffle", f"{lane} left out", (f"mov.b32 {register}, {value}",)
+
+
+def _of_scale(opcode, code, parts):
+    """An address is made of an index times a constant; the constant halved."""
+    number = int(parts[2]) if len(parts) > 2 and parts[2].isdigit() else 0
+    if opcode[0] == "shl" and 1 <= number <= 4:
+        yield "scale", f"shl {number}", (f"{code} {parts[0]}, {parts[1]}, {number - 1}",)
+    elif opcode[0] in ("mul", "mad") and number and number % 2 == 0:
+        rest = "".join(f", {part}" for part in parts[3:])
+        yield "scale", f"{opcode[0]} {number}", (f"{code} {parts[0]}, {parts[1]}, {number // 2}{rest}",)
+
+
+def _of_conversion(opcode, parts):
+    """Another sign, a smaller width, another rounding."""
+    *modes, to, by = opcode[1:]
+    target, source = parts
+    wider = {"s64": "u64.u32", "u64": "s64.s32"}
+    if to in wider and by[1:] == "32":
+        yield "conversion", f"{to}.{by} -> {wider[to]}", (f"cvt.{wider[to]} {target}, {source}",)
+    elif (to, by) in (("f32", "f64"), ("f64", "f32"), ("f16", "f32"), ("f32", "f16")):
+        narrow = "f16" if "f16" not in (to, by) else None
+        if narrow:
+            yield "conversion", f"{to}.{by} by f16", (
+                f"cvt.rn.f16.{by} %rsfaulty, {source}", f"cvt.{to}.f16 {target}, %rsfaulty")  # fmt: skip
+        if to == "f16":
+            # The last bit of what is rounded away decides: towards zero.
+            yield "conversion", "f16.f32 towards zero", (
+                f"and.b32 %rfaulty, {source}, -8192", f"cvt.rn.f16.f32 {target}, %rfaulty")  # fmt: skip
+    elif modes and modes[0] == "rni":
+        yield "conversion", "rni -> rmi", (".".join(("cvt", "rmi", *opcode[2:])) + f" {target}, {source}",)
+
+
+def _targets(one):
+    return [part.strip() for part in re.split(r"[|,]", one.operands[0].strip("{}"))] if one.operands else []
+
+
+def _addresses(listed):
+    """Registers that are addresses, or are added to one."""
+    found = {part.strip("[]").partition("+")[0] for _, one in listed if one.opcode[0] in ("ld", "st") and one.opcode[1] != "param"
+             for part in one.operands if part.startswith("[")}  # fmt: skip
+    while True:
+        more = {
+            part for _, one in listed if one.opcode[0] in ("add", "sub", "cvta", "mov", "selp", "mad") and one.operands[0] in found
+            for part in one.operands[1:] if part.startswith("%r") and one.opcode[-1].endswith("64")
+        }  # fmt: skip
+        if more <= found:
+            return found
+        found |= more
+
+
+def _guards(function, listed):
+    """Predicates that decide whether a loop is entered, left or gone round again."""
+    number = {label: index for index, (label, _) in enumerate(function.blocks)}
+    branches = [(block, one.guard.lstrip("!"), number[one.operands[0]]) for block, one in listed if one.opcode[0] == "bra"]
+    loops = {(target, block) for block, _, target in branches if target <= block}
+    found = set()
+    for block, guard, target in branches:
+        ends = target <= block or any(low <= block <= high and not low <= target <= high for low, high in loops)
+        enters = any(block < low <= high < target for low, high in loops)
+        if guard and (ends or enters):
+            found.add(guard)
+    while True:
+        more = {
+            part for _, one in listed if one.operands and one.operands[0] in found and one.opcode[-1] == "pred"
+            for part in one.operands[1:] if part.startswith("%p")
+        }  # fmt: skip
+        if more <= found:
+            return found
+        found |= more
+
+
+def _steps(listed):
+    """Register -> the constant that it is advanced by."""
+    return {
+        one.operands[0]: one.operands[2] for _, one in listed
+        if one.opcode[0] == "add" and one.opcode[1][0] in "su" and re.fullmatch(r"-?\d+", one.operands[2])
+    }  # fmt: skip
+
+
+def _of_parameters(function, arguments):
+    """Each used parameter changes places with the next one of its type; arguments of one type do as a whole."""
+    used, names = defaultdict(list), [name for name, _ in function.parameters]
+    for _, block in function.blocks:
+        for one in block:
+            if one.opcode[:2] == ("ld", "param") and one.operands[1].strip("[]") in names:
+                used[one.opcode[-1]].append(names.index(one.operands[1].strip("[]")))
+    parts = [part for argument in arguments for part in argument.parts]
+    for numbers in used.values():
+        numbers = sorted(set(numbers))
+        for one, other in zip(numbers, numbers[1:]):
+            yield Fault("parameter", f"{parts[one]} <-> {parts[other]}", swapped=((one, other),))
+    touched = {number for numbers in used.values() for number in numbers}
+    known = [argument for argument in arguments if touched & set(range(argument.first, argument.first + len(argument.parts)))]
+    for index, one in enumerate(known):
+        for other in known[index + 1 :]:
+            if one.kind == other.kind:
+                pairs = tuple((one.first + k, other.first + k) for k in range(len(one.parts)))
+                yield Fault("argument", f"{one.name} <-> {other.name}", swapped=pairs)
