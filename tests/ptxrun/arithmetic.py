@@ -21,8 +21,7 @@ class Arithmetic(Writer):
             return self.set(target, kind, self.name(f"{what} {kind} {left}, {right}"))
         if opcode[1] == "rz" and kind == "float" and what == "add":
             return self.finish(target, kind, self.name(f"call float @add_rz(float {left}, float {right})"))
-        if opcode[1] not in ("rn", opcode[-1]):
-            raise ValueError("rounding")
+        self.rounded(opcode)
         product = self.products.get(b) or self.products.get(a)
         if opcode[1] != "rn" and product:
             self.fused += 1
@@ -41,16 +40,22 @@ class Arithmetic(Writer):
         if len(opcode) != length:
             raise ValueError("modifiers")
 
+    def rounded(self, opcode):
+        """Refuse what is neither rounded to nearest nor left to the assembler, and all other modifiers."""
+        if opcode[1:-1] not in ((), ("rn",)):
+            raise ValueError("rounding")
+
     def op_mul(self, opcode, target, a, b):
         suffix = opcode[-1]
         kind = type_of(suffix)
         left, right = self.get(a, kind), self.get(b, kind)
         if kind[0] != "i":
-            if opcode[1] not in ("rn", suffix):
-                raise ValueError("rounding")
+            self.rounded(opcode)
             self.finish(target, kind, self.name(f"fmul {kind} {left}, {right}"))
             if opcode[1] != "rn":
                 self.products[target] = (left, right)
+        elif len(opcode) != 3:
+            raise ValueError("modifiers")
         elif opcode[1] == "lo":
             self.set(target, kind, self.name(f"mul {kind} {left}, {right}"))
         elif opcode[1] == "wide":
@@ -67,6 +72,7 @@ class Arithmetic(Writer):
             raise ValueError("which half")
 
     def op_mad(self, opcode, target, a, b, c):
+        self.plain(opcode, 3)
         suffix = opcode[-1]
         if opcode[1] == "wide":
             kind, extend = f"i{2 * int(suffix[1:])}", "sext" if suffix[0] == "s" else "zext"
@@ -94,7 +100,7 @@ class Arithmetic(Writer):
         a, b = self.get(a, kind), self.get(b, kind)
         if kind[0] == "i":
             return self.set(target, kind, self.quotient("div", opcode, kind, a, b))
-        if opcode[1] != "rn":
+        if opcode[1:-1] != ("rn",):
             raise ValueError("rounding")
         self.finish(target, kind, self.name(f"fdiv {kind} {a}, {b}"))
 
@@ -113,7 +119,7 @@ class Arithmetic(Writer):
 
     def op_rcp(self, opcode, target, a):
         kind = type_of(opcode[-1])
-        if opcode[1] == "rn":
+        if opcode[1:-1] == ("rn",):
             return self.finish(target, kind, self.name(f"fdiv {kind} 1.0, {self.get(a, kind)}"))
         if opcode[1:3] != ("approx", "ftz"):
             raise ValueError("rounding")
@@ -127,17 +133,19 @@ class Arithmetic(Writer):
         self.finish(target, "float", self.name(f"call float @ex2(float {self.get(a, 'float')}, double {factor})"))
 
     def op_sqrt(self, opcode, target, a):
-        kind = type_of(opcode[2])
-        if opcode[1] != "rn":
+        kind = type_of(opcode[-1])
+        if opcode[1:-1] != ("rn",):
             raise ValueError("rounding")
-        self.finish(target, kind, self.name(f"call {kind} @llvm.sqrt.{opcode[2]}({kind} {self.get(a, kind)})"))
+        self.finish(target, kind, self.name(f"call {kind} @llvm.sqrt.{opcode[-1]}({kind} {self.get(a, kind)})"))
 
     def op_neg(self, opcode, target, a):
+        self.plain(opcode, 2)
         kind = type_of(opcode[1])
         value = self.get(a, kind)
         self.set(target, kind, self.name(f"sub {kind} 0, {value}" if kind[0] == "i" else f"fneg {kind} {value}"))
 
     def op_abs(self, opcode, target, a):
+        self.plain(opcode, 2)
         kind = type_of(opcode[1])
         value = self.get(a, kind)
         if kind[0] == "i":

@@ -65,7 +65,7 @@ class Bits(Writer):
                 value = self.name(f"{'sext' if by[0] == 's' else 'zext'} {of} {value} to {into}")
             elif bits_of(into) < bits_of(of):
                 value = self.name(f"trunc {of} {value} to {into}")
-            return self.set(target, into, value)
+            return self.fill(target, to, value)
         if of[0] == "i":
             if modes != ["rn"]:
                 raise ValueError("rounding")

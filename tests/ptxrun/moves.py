@@ -22,11 +22,7 @@ class Moves(Writer):
             value = self.access(space, address, bits_of(kind) // 8, kind=kind)
         else:
             raise NotImplementedError(".".join(opcode))
-        wanted = {"r": 32, "f": 32, "rd": 64, "fd": 64, "rs": 16}.get(re.match(r"%([a-z]+)", target)[1], bits_of(kind))
-        if kind[0] == "i" and bits_of(kind) < wanted:
-            value = self.name(f"{'sext' if suffix[0] == 's' else 'zext'} {kind} {value} to i{wanted}")
-            kind = f"i{wanted}"
-        self.set(target, kind, value)
+        self.fill(target, suffix, value)
 
     def parameter(self, address, kind):
         name = address.strip("[]").partition("+")[0]
@@ -56,6 +52,8 @@ class Moves(Writer):
 
     def op_mov(self, opcode, target, source):
         kind = type_of(opcode[1])
+        if opcode[1] != "b64" and "{" in target + source:
+            raise ValueError("halves of other than 64 bits")
         if target.startswith("{"):
             whole = self.get(source, "i64")
             for register, shift in zip(target.strip("{} ").split(","), (0, 32)):
@@ -77,6 +75,8 @@ class Moves(Writer):
 
     def op_setp(self, opcode, target, a, b):
         _, test, suffix = opcode
+        if "|" in target:
+            raise ValueError("two results")
         kind = type_of(suffix)
         a, b = self.get(a, kind), self.get(b, kind)
         if kind[0] == "i":

@@ -113,7 +113,10 @@ define internal float @rcp_f32(float %x, double %factor) {
 }
 define internal double @rcp_f64(double %x, double %factor) {
   %bits = bitcast double %x to i64
-  %high = and i64 %bits, -4294967296
+  %magnitude = and i64 %bits, 9218868437227405312
+  %subnormal = icmp eq i64 %magnitude, 0
+  %kept = select i1 %subnormal, i64 -9223372036854775808, i64 -4294967296
+  %high = and i64 %bits, %kept
   %in = bitcast i64 %high to double
   %e = fdiv double 1.0, %in
   %m = fmul double %e, %factor

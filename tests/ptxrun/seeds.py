@@ -14,6 +14,9 @@ KINDS = ("barrier", "warp barrier", "shared array", "shuffle", "vote", "loop", "
 BEYOND = {"lt": "le", "ge": "gt", "le": "lt", "gt": "ge"}
 """A comparison that answers the other way where both sides are equal."""
 
+SPARE = {"p": "%p1000000", "16": "%rs1000000", "32": "%r1000000", "64": "%rd1000000"}
+"""Registers that no kernel has, a predicate and three of so many bits."""
+
 
 class Fault(NamedTuple):
     """One fault of a kernel.
@@ -97,16 +100,17 @@ def _of_instruction(one, shuffles, addresses, guards, steps):
         yield from _of_shuffle(one, shuffles)
     elif opcode[0] == "vote":
         target, predicate, mask = parts
-        yield "vote", "the other predicate", (f"not.pred %faulty, {predicate}", f"{code} {target}, %faulty, {mask}")
-        yield "vote", "all lanes", (f"setp.eq.s32 %faulty, 0, 0", f"{code} {target}, %faulty, {mask}")
+        yield "vote", "the other predicate", (f"not.pred {SPARE['p']}, {predicate}", f"{code} {target}, {SPARE['p']}, {mask}")
+        yield "vote", "all lanes", (f"setp.eq.s32 {SPARE['p']}, 0, 0", f"{code} {target}, {SPARE['p']}, {mask}")
         yield "vote", "one lane fewer", (f"{code} {target}, {predicate}, {mask}", f"and.b32 {target}, {target}, 2147483647")
     elif opcode[0] == "setp" and parts[0] in guards and opcode[2][0] in "su":
         if opcode[1] in BEYOND:
             other = ".".join((opcode[0], BEYOND[opcode[1]], opcode[2]))
             yield "loop", f"{opcode[1]} -> {BEYOND[opcode[1]]} {opcode[2]}", (f"{other} {joined}",)
         elif parts[1] in steps:
-            back = f"sub.s{opcode[2][1:]} %faulty{opcode[2][1:]}, {parts[1]}, {steps[parts[1]]}"
-            yield "loop", f"once more {opcode[1]} {opcode[2]}", (back, f"{code} {parts[0]}, %faulty{opcode[2][1:]}, {parts[2]}")
+            spare = SPARE[opcode[2][1:]]
+            back = f"sub.s{opcode[2][1:]} {spare}, {parts[1]}, {steps[parts[1]]}"
+            yield "loop", f"once more {opcode[1]} {opcode[2]}", (back, f"{code} {parts[0]}, {spare}, {parts[2]}")
     elif parts and parts[0] in addresses:
         yield from _of_scale(opcode, code, parts)
     if opcode[0] == "cvt":
@@ -158,11 +162,11 @@ def _of_conversion(opcode, parts):
         narrow = "f16" if "f16" not in (to, by) else None
         if narrow:
             yield "conversion", f"{to}.{by} by f16", (
-                f"cvt.rn.f16.{by} %rsfaulty, {source}", f"cvt.{to}.f16 {target}, %rsfaulty")  # fmt: skip
+                f"cvt.rn.f16.{by} {SPARE['16']}, {source}", f"cvt.{to}.f16 {target}, {SPARE['16']}")  # fmt: skip
         if to == "f16":
             # The last bit of what is rounded away decides: towards zero.
             yield "conversion", "f16.f32 towards zero", (
-                f"and.b32 %rfaulty, {source}, -8192", f"cvt.rn.f16.f32 {target}, %rfaulty")  # fmt: skip
+                f"and.b32 {SPARE['32']}, {source}, -8192", f"cvt.rn.f16.f32 {target}, {SPARE['32']}")  # fmt: skip
     elif modes and modes[0] == "rni":
         yield "conversion", "rni -> rmi", (".".join(("cvt", "rmi", *opcode[2:])) + f" {target}, {source}",)
 

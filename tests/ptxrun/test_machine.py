@@ -220,7 +220,27 @@ def test_no_end(monkeypatch):
         run("AGAIN:\nbra.uni AGAIN;", np.zeros(1, np.int32))
 
 
-@pytest.mark.parametrize("unknown", ["sin.approx.f32 %r2, %r1", "add.rm.f32 %r1, %r2, %r3", "ld.global.v2.u32 {%r1,%r2}, [%rd1]"])
+def test_the_gross_reciprocal_takes_subnormals_for_zero():
+    given = [2.0**-1023, -(2.0**-1023), 0.0, -0.0, np.inf, -np.inf]
+    found = of_each("rcp.approx.ftz.f64 %d, %a", np.float64, given)
+    assert found.tolist() == [np.inf, -np.inf, np.inf, -np.inf, 0, 0] and np.signbit(found[5])
+
+
+def test_narrow_integers_fill_the_register_they_are_converted_into():
+    given = [-1, 127, 128, 255, 256]
+    signed = of_each("cvt.s8.s32 %rs70, %a;\ncvt.s32.s16 %d, %rs70", np.int32, given)
+    assert signed.tolist() == [-1, 127, -128, -1, 0]
+    unsigned = of_each("cvt.u8.u32 %rs70, %a;\ncvt.u32.u16 %d, %rs70", np.int32, given)
+    assert unsigned.tolist() == [255, 127, 128, 255, 0]
+
+
+@pytest.mark.parametrize("unknown", [
+    "sin.approx.f32 %r2, %r1", "add.rm.f32 %r1, %r2, %r3", "ld.global.v2.u32 {%r1,%r2}, [%rd1]", "mov.u32 %r1, %laneid",
+    "mov.u32 %r1, %tid.y", "mov.b32 {%rs1,%rs2}, %r1", "mov.b32 %r1, {%rs1,%rs2}", "setp.lt.s32 %p1|%p2, %r1, %r2",
+    "add.rn.ftz.f32 %r1, %r2, %r3", "mul.rn.ftz.f32 %r1, %r2, %r3", "div.rn.ftz.f32 %r1, %r2, %r3", "sqrt.rn.ftz.f32 %r1, %r2",
+    "rcp.rn.ftz.f32 %r1, %r2", "neg.ftz.f32 %r1, %r2", "abs.ftz.f32 %r1, %r2", "mad.lo.cc.s32 %r1, %r2, %r3, %r4",
+    "mad.hi.s32 %r1, %r2, %r3, %r4",
+])  # fmt: skip
 def test_what_is_not_known_is_refused(unknown):
     with pytest.raises(NotImplementedError):
         run(unknown + ";", np.zeros(1, np.int32))

@@ -9,6 +9,10 @@ SPECIAL = {
     "%nctaid.y": words.NCTAID_Y,
 }  # fmt: skip
 """Special registers that all threads of a block read alike."""
+REGISTER = re.compile(r"%(p|rs|rd|r|fd|f)\d+")
+"""What a compiler calls registers; any other name with a % is a special register."""
+WIDTHS = {"r": 32, "f": 32, "rd": 64, "fd": 64, "rs": 16}
+"""Bits of a register, by the letters of its name."""
 NAN32 = "bitcast (i32 2147483647 to float)"
 
 
@@ -83,6 +87,8 @@ class Writer:
         if operand in SPECIAL:
             return self.word("%block", SPECIAL[operand], kind)
         if operand.startswith("%"):
+            if not REGISTER.fullmatch(operand):
+                raise NotImplementedError(operand)
             if kind == "i1":
                 return self.name(f"trunc i8 {self.word('%thread', self.slot(operand), 'i8')} to i1")
             return self.word("%thread", self.slot(operand), kind)
@@ -103,6 +109,15 @@ class Writer:
         if kind == "i1":
             kind, value = "i8", self.name(f"zext i1 {value} to i8")
         self.keep("%thread", self.slot(register), kind, value)
+
+    def fill(self, register, suffix, value):
+        """Write a register that may be wider than an integer that comes from memory or from a conversion."""
+        kind = type_of(suffix)
+        wanted = WIDTHS.get(re.match(r"%([a-z]+)", register)[1], bits_of(kind))
+        if kind[0] == "i" and bits_of(kind) < wanted:
+            value = self.name(f"{'sext' if suffix[0] == 's' else 'zext'} {kind} {value} to i{wanted}")
+            kind = f"i{wanted}"
+        self.set(register, kind, value)
 
     def finish(self, register, kind, value):
         """A float32 result: its NaN has but one pattern."""
