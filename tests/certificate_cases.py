@@ -1,5 +1,7 @@
 """Cases of `tests/kernel_cases.py` for the kernels that decide which cells are computed."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 
@@ -25,6 +27,17 @@ def every_case() -> list[Case]:
     return found
 
 
+def wide_cases() -> list[Case]:
+    """Lattices of more cells than the one block that looks at them has threads four times."""
+    sizes, found = (np.array([70, 1, 9, 6]), np.array([61, 0, 4, 3])), []
+    for dtype in (F4, F8):
+        for name, frames, monotonic, exact, bounds in lattices(dtype, sizes, ((False, False),), (2.0,)):
+            arguments = (frames, monotonic, exact, bounds)
+            found.append(Case(f"select-wide-{name}", dtype, selected, (*arguments, np.log(1e-3), False), {}))
+            found.append(Case(f"narrow-wide-{name}", dtype, narrowed, arguments, {"rounds": 4}))
+    return found
+
+
 def _layer(rng, stored, size=9, width=37):
     """Eighths, so that the products come out the same in any order."""
     return (rng.integers(-4, 5, (size, width)) / 8).astype(stored)
@@ -32,38 +45,47 @@ def _layer(rng, stored, size=9, width=37):
 
 def _bounds(dtype, stored):
     rng = np.random.default_rng(7)
-    weight = _layer(rng, stored if stored != F2 else F4)
-    for activation, number in ACTIVATIONS.items():
-        # tanh of these is -1, 0 or 1.
+    # A lane has more than four entries of the wider rows: its loop over them is unrolled.
+    for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 150)):
+        weight = _layer(rng, stored if stored != F2 else F4, width=width)
+        # tanh of these, and of their sums, is -1, 0 or 1.
         scale = 640 if activation == "tanh" else 1
-        encoder, predictor = _layer(rng, stored, 6) * stored.type(scale), _layer(rng, stored, 5) * stored.type(0)
+        encoder, predictor = (_layer(rng, stored, rows, width) * stored.type(scale) for rows in (6, 5))
         encoder[3, 5], encoder[4, 0] = np.nan, np.inf
         encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
-        frame, slot = rng.integers(0, 6, 40), rng.integers(0, 5, 40)
-        label = rng.integers(-1, 9, 40).astype(np.int32)
+        # No multiple of the rows that a block takes.
+        frame, slot = rng.integers(0, 6, 41), rng.integers(0, 5, 41)
+        label = rng.integers(-1, 9, 41).astype(np.int32)
         for bias in (np.zeros(0, dtype), np.append(rng.integers(-4, 5, 8) / 8, -np.inf).astype(dtype)):
             norm, ceiling = np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
-            outputs = tuple(np.zeros(40, dtype) for _ in range(4))
+            outputs = tuple(np.zeros(41, dtype) for _ in range(4))
             arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, label, 8, weight, bias, norm,
                          ceiling, 2.0**-10, *outputs)  # fmt: skip
-            yield Case(f"bound-{activation}-bias{len(bias)}", stored, bound, arguments, {})
+            yield Case(f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {})
 
 
 def _measures(dtype, stored):
-    weight = _layer(np.random.default_rng(8), stored if stored != F2 else F4)
-    with_nan = weight.copy()
-    with_nan[4, 4] = np.nan
-    for layer in (weight, with_nan):
-        for bias in (np.zeros(0, dtype), np.array([-np.inf, -3, 2, 0, 0, 0, 1, 2, 3], dtype)):
-            name = f"measure-{np.isnan(layer.astype(F4)).any()}-bias{len(bias)}"
-            yield Case(name, stored, measure, (layer, bias, np.zeros(9, dtype), np.zeros(3, dtype)), {})
+    rng = np.random.default_rng(8)
+    for size, width in ((9, 37), (149, 150)):
+        weight = _layer(rng, stored if stored != F2 else F4, size, width)
+        with_nan = weight.copy()
+        with_nan[4, 4] = np.nan
+        for layer in (weight, with_nan):
+            for bias in (np.zeros(0, dtype), np.resize([-np.inf, -3, 2, 0, 0, 0, 1, 2, 3], size).astype(dtype)):
+                name = f"measure-{size}-{np.isnan(layer.astype(F4)).any()}-bias{len(bias)}"
+                yield Case(name, stored, measure, (layer, bias, np.zeros(size, dtype), np.zeros(3, dtype)), {})
 
 
-def lattices(dtype):
+LENGTHS = np.array([24, 1, 9, 6]), np.array([7, 0, 4, 3])
+TOPOLOGIES = ((False, False), (True, False), (False, True))
+"""Monotonic or not, and with bounds or without."""
+
+
+def lattices(dtype, sizes=LENGTHS, topologies=TOPOLOGIES, sharpnesses=(0.3, 2.0, 6.0)):
     """(name, frames, monotonic, exact scores (2, cells), bounds (2, cells)) of four examples, from flat to sharp."""
     rng = np.random.default_rng(9)
-    for monotonic, bounded in ((False, False), (True, False), (False, True)):
-        T, U = np.array([24, 1, 9, 6]), np.array([7, 0, 4, 3])
+    for monotonic, bounded in topologies:
+        T, U = sizes
         bounds = None
         if bounded:
             first = np.arange(24) * U[:, None] // T[:, None] - 2
@@ -75,7 +97,7 @@ def lattices(dtype):
         width = np.diff(frames.offset)
         u = np.arange(frames.cells) - np.repeat(frames.offset[:-1] - frames.first, width)
         due = np.repeat((frames.t + 1) * frames.labels[n] / lengths, width)
-        for sharpness in (0.3, 2.0, 6.0):
+        for sharpness in sharpnesses:
             # Blanks win where more labels are out than are due by now, labels where fewer are.
             ahead = sharpness * (u - due)
             truth = np.stack([ahead, -ahead, rng.normal(size=frames.cells) - 3])

@@ -3,18 +3,20 @@
 How they are compared is in `tests/kernel_compare.py`.
 """
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 
 from lattice.arrays import bits
 from lattice.kernels import rows
-from lattice.kernels.bounds import BOUND
+from lattice.kernels.bounds import BOUND, WANTED
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
-from lattice.kernels.occupied import compact
+from lattice.kernels.occupied import COMPUTED, compact, list_cells
 from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
 from tests.kernel_compare import Case, frames_for, like
 
@@ -26,7 +28,8 @@ FLOOR = 1e-3
 def every_case() -> list[Case]:
     found = []
     for dtype in (F4, F8):
-        found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype)]
+        found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype),
+                  *_lists(dtype)]  # fmt: skip
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
     return [
@@ -48,10 +51,14 @@ def wide_cases() -> list[Case]:
 
     The simulator would take hours for them.
     """
-    found, sizes = [], (1500, 2051)
+    # Of 2043 columns, 123 are left over by a loop that takes four of each lane at a time: four of a lane again.
+    found, sizes = [], (1500, 2043)
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes)]
-    return [*found, *_wide_lattices((np.array([40, 3]), np.array([430, 2])))]
+    found += [*certificate_cases.wide_cases(), *ctc_cases.wide_cases(), *sampler_cases.wide_cases()]
+    for dtype in (F4, F8):
+        found += _wide_lattices((np.array([40, 3]), np.array([430, 2])), dtype)
+    return found
 
 
 def _logits(rng, count, size, dtype):
@@ -103,14 +110,14 @@ def _lattices(dtype):
             yield Case(f"compact-all-{name}", dtype, compacted, (frames, monotonic, blank, label, 0.0), {})
 
 
-def _wide_lattices(lengths):
+def _wide_lattices(lengths, dtype=F4):
     """More frames than a block may have threads, and more cells in a frame than a warp has lanes."""
     frames = frames_for(False, False, lengths)
-    blank, label = _scores(frames, F4)
+    blank, label = _scores(frames, dtype)
     sums = np.zeros(frames.cells), np.zeros(2)
     name = f"wide-{lengths[1][0]}"
-    yield Case(f"posteriors-{name}", F4, both_sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
-    yield Case(f"compact-{name}", F4, compacted, (frames, False, blank, label, FLOOR), {})
+    yield Case(f"posteriors-{name}", dtype, both_sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
+    yield Case(f"compact-{name}", dtype, compacted, (frames, False, blank, label, FLOOR), {})
 
 
 def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
@@ -134,6 +141,21 @@ def compacted(frames, monotonic, blank, label, floor):
     rounded = like(blank, len(frames.labels), blank.dtype)
     rounded[:] = skipped
     return (edges, cells[: edges[-1]], rounded, *state)
+
+
+def _lists(dtype):
+    """Cells of each kind, in frames of more cells than four warps have lanes: a loop over them is unrolled."""
+    frames = frames_for(False, False, (np.array([2, 1, 3]), np.array([169, 0, 31])))
+    kinds = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
+    for kind in (WANTED, BOUND, COMPUTED):
+        yield Case(f"list-{kind}", dtype, listed, (frames, kinds, kind), {})
+
+
+def listed(frames, kinds, kind):
+    """The cells of one kind."""
+    cells, edges = like(kinds, len(kinds), np.int64), like(kinds, len(frames.labels) + 1, np.int64)
+    edges = list_cells(frames, kinds, kind, cells, edges, like(kinds, len(frames.example) + 1, np.int64))
+    return edges, cells[: edges[-1]]
 
 
 def _gradients(dtype, stored, sizes=(2, 150)):
@@ -176,19 +198,20 @@ def _hidden(dtype, stored):
         positions = np.zeros((4, 6), np.int32)
         locate(0, cells, frames, positions, np.arange(len(frames.example)), label_base, *outputs[0], *outputs[1])
         frame, slot = outputs[0]
-        for activation, number in ACTIVATIONS.items():
-            encoder = rng.standard_normal((20, 37)).astype(stored)
-            predictor = rng.standard_normal((label_base[-1], 37)).astype(stored)
+        # A lane has more than four entries of the wider rows: its loop over them is unrolled.
+        for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 150)):
+            encoder = rng.standard_normal((20, width)).astype(stored)
+            predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
-            hidden = np.zeros((len(cells), 37), operand)
+            hidden = np.zeros((len(cells), width), operand)
             arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
-            yield Case(f"hidden-{activation}-holes{holes}", stored, compute_hidden, arguments, {})
+            yield Case(f"hidden-{activation}-{width}-holes{holes}", stored, compute_hidden, arguments, {})
             # The transpose reads what the activation gives; both targets are handed the same rounded numbers.
-            given = np.tanh(rng.standard_normal((len(cells), 37))).astype(operand)
-            grad_hidden = rng.standard_normal((len(cells), 37)).astype(dtype)
-            sums = np.ones((len(frames.example), 37), dtype), np.ones((label_base[-1], 37), dtype)
+            given = np.tanh(rng.standard_normal((len(cells), width))).astype(operand)
+            grad_hidden = rng.standard_normal((len(cells), width)).astype(dtype)
+            sums = np.ones((len(frames.example), width), dtype), np.ones((label_base[-1], width), dtype)
             arguments = (number, given, grad_hidden, frame, slot, cells, frames, label_base, *sums)
-            yield Case(f"transpose-{activation}-holes{holes}", stored, hidden_transpose, arguments, {})
+            yield Case(f"transpose-{activation}-{width}-holes{holes}", stored, hidden_transpose, arguments, {})
 
 
 def _places():
@@ -211,20 +234,24 @@ def _rows(dtype):
     yield Case("scatter", dtype, rows.scatter, (source[:6].copy(), ids, np.ones((9, 35), dtype)), {})
     visited = (rng.random(9) < 0.5).astype(np.uint8)
     yield Case("clear", dtype, rows.clear_rows, (visited, source), {})
+    yield Case("clear-wide", dtype, rows.clear_rows, (visited, np.full((9, 150), 7, dtype)), {})
     yield Case("mark", dtype, rows.mark, (ids, np.zeros(9, np.uint8)), {})
 
 
 def _stored_rows(stored):
     """Rows that are rounded on the way; `clear` sees the bits of a half-precision array."""
     rng = np.random.default_rng(6)
-    source, starts = rng.standard_normal((9, 35)).astype(F4), np.array([0, 4, 4, 9])
-    examples = np.array([3, 0, 2])
-    yield Case("unpack", stored, rows.unpack, (source, starts, examples, np.full((4, 6, 35), 7, stored)), {}, stored=True)
+    starts, examples = np.array([0, 4, 4, 9]), np.array([3, 0, 2])
+    for width in (150, 35):
+        source = rng.standard_normal((9, width)).astype(F4)
+        arguments = (source, starts, examples, np.full((4, 6, width), 7, stored))
+        yield Case(f"unpack-{width}", stored, rows.unpack, arguments, {}, stored=True)
     opens, total = np.array([0, 1, 0], np.uint8), rng.standard_normal((6, 35)).astype(F4)
     arguments = (source, starts, np.array([1, 2, 2]), opens, total, np.full((4, 6, 35), 7, stored))
     yield Case("share", stored, rows.share, arguments, {}, stored=True)
     visited = np.array([1, 0, 1], np.uint8)
-    yield Case("clear", stored, rows.clear_rows, (visited, np.full((3, 40), 7, stored).view(np.uint16)), {})
+    for width in (40, 150):
+        yield Case(f"clear-{width}", stored, rows.clear_rows, (visited, np.full((3, width), 7, stored).view(np.uint16)), {})
     special = [1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]
     # Halfway between two neighbours, of which the even one is meant: the lower, and the upper.
     half = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]

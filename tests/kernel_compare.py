@@ -77,7 +77,7 @@ def assert_equal(name, ours, truth):
 
 
 def check(case: Case, put: Callable, fetch: Callable, known: tuple | None = None) -> None:
-    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target, or what is known of it."""
+    """Run a case on device arrays made by `put`, fetched by `fetch`, and compare with the CPU target, or with what it is `known` to give."""
     expected, expected_result = known or on_cpu(case)
     arguments = [place(value, put) for value in case.arguments]
     result = case.function(*arguments, **case.options)

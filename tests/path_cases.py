@@ -104,9 +104,9 @@ def in_place(logits, *known):
 
 
 def _sums(dtype):
-    """Examples of one row, of none, and of more rows than a block has threads; a loss that is infinite, and one that is NaN."""
+    """Examples of one row, of none, and of more rows than a small block has threads four times; an infinite loss, and a NaN."""
     rng = np.random.default_rng(43)
-    edges = np.array([0, 1, 1, 70, 73, 76])
-    loss = (5 * rng.random(76)).astype(dtype)
+    edges = np.array([0, 1, 1, 70, 73, 76, 400])
+    loss = (5 * rng.random(400)).astype(dtype)
     loss[71], loss[74] = np.inf, np.nan
-    yield Case("path-sum", dtype, sum_rows, (edges, loss, np.zeros(5)), {})
+    yield Case("path-sum", dtype, sum_rows, (edges, loss, np.zeros(6)), {})

@@ -19,6 +19,11 @@ def every_case() -> list[Case]:
     return [*found, *_choices()]
 
 
+def wide_cases() -> list[Case]:
+    """Rows of more ids than a block of `THREADS` takes at once four times."""
+    return list(_choices((1100,), 2))
+
+
 def _probabilities(stored):
     """Rows with zeros of both signs, and entries that are no probabilities."""
     p = np.random.default_rng(9).dirichlet(np.ones(70), 3).astype(stored)
@@ -36,9 +41,9 @@ def _keys(stored):
             yield Case(f"keys-{name}-{len(given)}", stored, fill_keys, (given, keys), options)
 
 
-def _choices():
+def _choices(sizes=(70, 5), rows=5):
     rng = np.random.default_rng(10)
-    for size in (70, 5):
+    for size in sizes:
         keys = rng.integers(0, LAST, (5, size))
         keys[1] = rng.integers(0, 3, size)
         keys[2, ::2], keys[2, 1] = CLOSED, LAST
@@ -49,7 +54,8 @@ def _choices():
         ids[:] = rng.permutation(5)[:4]
         scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
         counts = np.zeros(5, np.int64), np.zeros(5, np.int64), np.zeros(5)
-        yield Case(f"choose-{size}", np.dtype(np.int64), chosen, (keys, start, ids, *scratch, *counts), {})
+        given = (part[:rows].copy() for part in (keys, start, ids, *scratch, *counts))
+        yield Case(f"choose-{size}", np.dtype(np.int64), chosen, tuple(given), {})
 
 
 def chosen(keys, start, ids, listed, order, *counts):

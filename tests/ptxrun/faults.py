@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import linecache
+import math
 import re
 import time
 from collections import Counter, defaultdict
@@ -31,13 +32,16 @@ from .equivalent import EQUIVALENT
 
 LOG_ROOM = 4_000_000
 """Accesses of one launch; the largest one of the cases has fewer."""
-BLOCKS = {"few": machine.Settings(order="reverse", log_room=LOG_ROOM), "production": machine.Settings(order="random:0", log_room=LOG_ROOM)}
+BLOCKS = {
+    "few": machine.Settings(order="reverse", log_room=LOG_ROOM),
+    "production": machine.Settings(order="random:0", log_room=LOG_ROOM),
+}
 FUEL = 20_000_000
 """Blocks of instructions of a faulty launch; sound ones take fewer."""
 ONCE = ("parameter", "argument", "scale")
 """Kinds that are sown in one specialisation of a kernel: the others pass the same arguments, and index them alike."""
-WITHOUT_LOG = ("parameter", "argument", "scale", "conversion", "shared array")
-"""Kinds that make no race which does not change a result as well."""
+RACING = ("barrier", "warp barrier", "parameter", "argument")
+"""Kinds that may make a race and change no result here."""
 
 _kernels: dict[str, "Kernel"] = {}
 """Specialisations that were compiled, by the PTX."""
@@ -51,7 +55,11 @@ class Kernel:
         types = ptx.signature(arguments)
         shown = [str(getattr(of, "dtype", of)) for of in types]
         short = {"float": "f", "int": "i", "uint": "u"}
-        self.name = self.kernel + " " + " ".join(re.sub(r"(float|u?int)(\d+)", lambda m: short[m[1]] + str(int(m[2]) // 8), t) for t in shown)
+        self.name = (
+            self.kernel
+            + " "
+            + " ".join(re.sub(r"(float|u?int)(\d+)", lambda m: short[m[1]] + str(int(m[2]) // 8), t) for t in shown)
+        )
         names, first, self.arguments = kernel.py_func.__code__.co_varnames, 0, []
         for name, of, value in zip(names, types, arguments):
             axes = 0 if isinstance(value, ptx.NUMBERS) else value.ndim
@@ -84,7 +92,7 @@ class Kernel:
     def key(self, number):
         """What names a fault in a record."""
         fault = self.faults[number - 1]
-        told = f"{self.name}|{fault.kind}|{fault.what}|{fault.place}"
+        told = f"{self.name}|{fault.kind}|{fault.place}|{fault.instead}|{fault.shared}|{fault.swapped}"
         return f"{self.kernel}:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
     def reason(self, fault):
@@ -213,7 +221,9 @@ class Record:
 def learn(found, record, runs):
     """Run every case without a fault; kernels that were compiled are known then."""
     for name, (case, blocks) in runs.items():
-        if name in record.runs and all(kernel in {one.name for one in _kernels.values()} for kernel in record.runs[name]["kernels"]):
+        if name in record.runs and all(
+            kernel in {one.name for one in _kernels.values()} for kernel in record.runs[name]["kernels"]
+        ):
             continue
         found.launched, begin = set(), time.perf_counter()
         told = found.told(case, blocks)
@@ -222,6 +232,15 @@ def learn(found, record, runs):
         kernels = sorted(_kernels[text].name for text in found.launched)
         if name not in record.runs:
             record.write(run=name, kernels=kernels, seconds=round(time.perf_counter() - begin, 3))
+
+
+def launching(record, runs):
+    """Specialisation -> the runs that launch it, the quickest and the slowest by turns."""
+    found = defaultdict(list)
+    for entry in sorted(record.runs.values(), key=lambda entry: (entry["seconds"], entry["run"])):
+        for name in entry["kernels"] if entry["run"] in runs else ():
+            found[name].append(entry["run"])
+    return {name: [x for pair in zip(some, some[::-1]) for x in pair][: len(some)] for name, some in found.items()}
 
 
 def sown():
@@ -237,18 +256,20 @@ def sown():
                     yield one, number
 
 
-def try_fault(found, kernel, number, names, runs, kills):
+def try_fault(found, kernel, number, names, runs, kills, patience=math.inf):
     """The run that tells of a fault, how, and the runs that were tried; those that told most so far come first."""
     fault = kernel.faults[number - 1]
     found.target, found.number = kernel, number
-    tried = []
+    tried, end = [], time.perf_counter() + patience
     try:
         for name in sorted(names, key=lambda name: -kills[name]):
-            told = found.told(*runs[name], log=fault.kind not in WITHOUT_LOG)
+            told = found.told(*runs[name], log=fault.kind in RACING)
             tried.append(name)
             if told:
                 kills[name] += 1
                 return name, told, tried
+            if time.perf_counter() > end:
+                break
     finally:
         found.target = None
     return "", "", tried
@@ -272,6 +293,7 @@ def main():
     parser.add_argument("--kernel", help="one kernel's faults")
     parser.add_argument("--kind", choices=seeds.KINDS)
     parser.add_argument("--record", type=Path, help="JSON lines: taken up again, and added to")
+    parser.add_argument("--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now")
     parser.add_argument("--left", action="store_true", help="print what no case told and no entry of the table explains")
     asked = parser.parse_args()
     record, runs, kills = Record(asked.record), every_run(), defaultdict(Counter)
@@ -279,20 +301,16 @@ def main():
         learn(found, record, runs)
         known = [(kernel, number) for kernel, number in sown()
                  if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)]  # fmt: skip
-        launching = defaultdict(list)
-        for entry in sorted(record.runs.values(), key=lambda entry: entry["seconds"]):
-            for name in entry["kernels"]:
-                if entry["run"] in runs:
-                    launching[name].append(entry["run"])
+        launches = launching(record, runs)
         for kernel, number in sorted(known, key=lambda pair: seeds.KINDS.index(pair[0].faults[pair[1] - 1].kind)):
             key, fault = kernel.key(number), kernel.faults[number - 1]
             before = record.faults.get(key)
             if before and before["by"]:
                 continue
-            names = [name for name in launching[kernel.name] if not before or name not in before["tried"]]
+            names = [name for name in launches[kernel.name] if not before or name not in before["tried"]]
             if before and not names:
                 continue
-            by, how, tried = try_fault(found, kernel, number, names, runs, kills[kernel.kernel, fault.kind])
+            by, how, tried = try_fault(found, kernel, number, names, runs, kills[kernel.kernel, fault.kind], asked.patience)
             record.write(fault=key, kernel=kernel.name, kind=fault.kind, what=fault.what, line=kernel.source(fault), place=fault.place,
                          by=by, how=how, tried=[] if by else tried)  # fmt: skip
     print(f"{'fault':<14} {'told':>6} {'of':>6} {'change nothing':>15} {'left':>6}")

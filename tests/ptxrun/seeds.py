@@ -5,12 +5,12 @@ shared array is halved, and parameters are swapped, when a kernel is launched.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from . import parse
 
-KINDS = ("barrier", "warp barrier", "shared array", "shuffle", "vote", "loop", "parameter", "argument", "scale", "conversion")
+KINDS = ("barrier", "warp barrier", "shared array", "vote", "parameter", "argument", "loop", "shuffle", "conversion", "scale")
 BEYOND = {"lt": "le", "ge": "gt", "le": "lt", "gt": "ge"}
 """A comparison that answers the other way where both sides are equal."""
 
@@ -48,6 +48,21 @@ class Fault(NamedTuple):
     swapped: tuple[tuple[int, int], ...] = ()
 
 
+class Known(NamedTuple):
+    """What a look at all instructions tells of registers.
+
+    `addresses` is the set of those that are addresses, or are added to one; `guards` of the predicates that decide about loops;
+    `steps` holds the constants that registers are advanced by, `constants` what is in those that never change, and `halves`
+    says which half of 64 bits is in a register.
+    """
+
+    addresses: set
+    guards: set
+    steps: dict
+    constants: dict
+    halves: dict
+
+
 class Argument(NamedTuple):
     """An argument of a kernel: its name, what it is, and its first parameter."""
 
@@ -82,36 +97,39 @@ def seeded(text: str, arguments: tuple[Argument, ...]) -> list[Fault]:
 
 def _of_entry(function):
     listed = [(number, one) for number, (_, block) in enumerate(function.blocks) for one in block]
-    addresses, guards, steps = _addresses(listed), _guards(function, listed), _steps(listed)
-    shuffles = [one for _, one in listed if one.opcode[0] == "shfl"]
+    known = Known(_addresses(listed), _guards(function, listed), _steps(listed), _constants(listed), _halves(listed))
+    shuffles, barriers = [one for _, one in listed if one.opcode[0] == "shfl"], Counter()
     for place, (_, one) in enumerate(listed):
-        for kind, what, instead in _of_instruction(one, shuffles, addresses, guards, steps):
+        for kind, what, instead in _of_instruction(one, shuffles, known):
+            if kind == "barrier":
+                barriers[one.line] += 1
+                what = f"{what}, {barriers[one.line]} of its line"
             guard = f"@{one.guard} " if one.guard else ""
             yield Fault(kind, what, one.line, place, tuple(guard + text for text in instead))
 
 
-def _of_instruction(one, shuffles, addresses, guards, steps):
+def _of_instruction(one, shuffles, known):
     """(kind, what, instructions instead) of one instruction."""
     opcode, parts = one.opcode, one.operands
     code, joined = ".".join(opcode), ", ".join(parts)
     if opcode[0] == "bar":
         yield "warp barrier" if opcode[1] == "warp" else "barrier", "left out", ()
     elif opcode[0] == "shfl":
-        yield from _of_shuffle(one, shuffles)
+        yield from _of_shuffle(one, shuffles, known)
     elif opcode[0] == "vote":
         target, predicate, mask = parts
         yield "vote", "the other predicate", (f"not.pred {SPARE['p']}, {predicate}", f"{code} {target}, {SPARE['p']}, {mask}")
         yield "vote", "all lanes", (f"setp.eq.s32 {SPARE['p']}, 0, 0", f"{code} {target}, {SPARE['p']}, {mask}")
         yield "vote", "one lane fewer", (f"{code} {target}, {predicate}, {mask}", f"and.b32 {target}, {target}, 2147483647")
-    elif opcode[0] == "setp" and parts[0] in guards and opcode[2][0] in "su":
+    elif opcode[0] == "setp" and parts[0] in known.guards and opcode[2][0] in "su":
         if opcode[1] in BEYOND:
             other = ".".join((opcode[0], BEYOND[opcode[1]], opcode[2]))
             yield "loop", f"{opcode[1]} -> {BEYOND[opcode[1]]} {opcode[2]}", (f"{other} {joined}",)
-        elif parts[1] in steps:
+        elif parts[1] in known.steps:
             spare = SPARE[opcode[2][1:]]
-            back = f"sub.s{opcode[2][1:]} {spare}, {parts[1]}, {steps[parts[1]]}"
+            back = f"sub.s{opcode[2][1:]} {spare}, {parts[1]}, {known.steps[parts[1]]}"
             yield "loop", f"once more {opcode[1]} {opcode[2]}", (back, f"{code} {parts[0]}, {spare}, {parts[2]}")
-    elif parts and parts[0] in addresses:
+    elif parts and parts[0] in known.addresses:
         yield from _of_scale(opcode, code, parts)
     if opcode[0] == "cvt":
         yield from _of_conversion(opcode, parts)
@@ -120,25 +138,32 @@ def _of_instruction(one, shuffles, addresses, guards, steps):
         yield "conversion", "towards zero", (f"{code} {parts[0]}, {parts[1]}, 0",)
 
 
-def _of_shuffle(one, shuffles):
+def _of_shuffle(one, shuffles, known):
+    """A shuffle of 32 bits, of which two move a float64."""
     code = ".".join(one.opcode)
     target, value, lane, clamp, mask = one.operands
     register, _, flag = target.partition("|")
-    number = shuffles.index(one)
-    other = shuffles[(number + 1) % len(shuffles)].operands[1]
-    if lane.isdigit():
-        yield "shuffle", f"{lane} -> {int(lane) // 2}", (f"{code} {target}, {value}, {int(lane) // 2}, {clamp}, {mask}",)
-        yield "shuffle", f"{lane} -> {int(lane) * 2}", (f"{code} {target}, {value}, {int(lane) * 2}, {clamp}, {mask}",)
-    for way in {"bfly": ("down", "up"), "up": ("down",), "down": ("up",), "idx": ("bfly",)}[one.opcode[2]]:
-        instead = code.replace(one.opcode[2], way)
-        bound = "0" if way == "up" else "31"
-        yield "shuffle", f"{one.opcode[2]} {lane} -> {way}", (f"{instead} {target}, {value}, {lane}, {bound}, {mask}",)
-    if one.opcode[2] != "up":
-        yield "shuffle", f"{lane} within 16 lanes", (f"{code} {target}, {value}, {lane}, {31 | 16 << 8}, {mask}",)
-    yield "shuffle", f"{lane} of half the lanes", (f"{code} {target}, {value}, {lane}, {clamp}, 65535",)
+    way, distance, half = one.opcode[2], known.constants.get(lane, lane), known.halves.get(value, "")
+    distance = distance if distance.isdigit() else ""
+    other = shuffles[(shuffles.index(one) + 1) % len(shuffles)].operands[1]
+
+    def instead(what, value=value, lane=lane, clamp=clamp, mask=mask, code=code):
+        return (
+            "shuffle",
+            " ".join(filter(None, (half, way, distance + what))),
+            (f"{code} {target}, {value}, {lane}, {clamp}, {mask}",),
+        )
+
+    if distance:
+        yield instead(f" -> {int(distance) // 2}", lane=int(distance) // 2)
+        yield instead(f" -> {int(distance) * 2}", lane=int(distance) * 2)
+    elsewhere = {"bfly": "down", "up": "down", "down": "up", "idx": "bfly"}[way]
+    yield instead(f" -> {elsewhere}", code=code.replace(way, elsewhere), clamp=0 if elsewhere == "up" else 31)
+    yield instead(" within 16 lanes", clamp=(0 if way == "up" else 31) | 16 << 8)
+    yield instead(" of half the lanes", mask=65535)
     if other != value:
-        yield "shuffle", f"{lane} another value", (f"{code} {target}, {other}, {lane}, {clamp}, {mask}",)
-    yield "shuffle", f"{lane} left out", (f"mov.b32 {register}, {value}",)
+        yield instead(" of another value", value=other)
+    yield "shuffle", " ".join(filter(None, (half, way, distance + " left out"))), (f"mov.b32 {register}, {value}",)
 
 
 def _of_scale(opcode, code, parts):
@@ -169,10 +194,6 @@ def _of_conversion(opcode, parts):
                 f"and.b32 {SPARE['32']}, {source}, -8192", f"cvt.rn.f16.f32 {target}, {SPARE['32']}")  # fmt: skip
     elif modes and modes[0] == "rni":
         yield "conversion", "rni -> rmi", (".".join(("cvt", "rmi", *opcode[2:])) + f" {target}, {source}",)
-
-
-def _targets(one):
-    return [part.strip() for part in re.split(r"[|,]", one.operands[0].strip("{}"))] if one.operands else []
 
 
 def _addresses(listed):
@@ -216,6 +237,25 @@ def _steps(listed):
         one.operands[0]: one.operands[2] for _, one in listed
         if one.opcode[0] == "add" and one.opcode[1][0] in "su" and re.fullmatch(r"-?\d+", one.operands[2])
     }  # fmt: skip
+
+
+def _constants(listed):
+    moved = [one.operands for _, one in listed if one.opcode[0] == "mov"]
+    times = Counter(target for target, _ in moved)
+    return {target: source for target, source in moved if times[target] == 1 and re.fullmatch(r"-?\d+", source)}
+
+
+def _halves(listed):
+    shifted = {one.operands[0] for _, one in listed if one.opcode[0] == "shr" and one.operands[2] == "32"}
+    found = {
+        one.operands[0]: "upper" if one.operands[1] in shifted else "lower"
+        for _, one in listed
+        if one.opcode == ("cvt", "u32", "u64")
+    }
+    for _, one in listed:
+        if one.opcode[0] == "mov" and one.operands[0].startswith("{"):
+            found |= zip((part.strip() for part in one.operands[0].strip("{}").split(",")), ("lower", "upper"))
+    return found
 
 
 def _of_parameters(function, arguments):
