@@ -11,9 +11,14 @@ def every_case() -> list[Case]:
     return [*_best(np.dtype(np.float32)), *_best(np.dtype(np.float64)), *_moved_rows()]
 
 
-def _best(dtype):
+def wide_cases() -> list[Case]:
+    """Rows as in `kernel_cases.wide_cases`."""
+    return [case for dtype in (np.float32, np.float64) for case in _best(np.dtype(dtype), (128, 129, 250))]
+
+
+def _best(dtype, sizes=(1, 2, 70, 150)):
     rng = np.random.default_rng(10)
-    for size in (1, 2, 70, 150):
+    for size in sizes:
         logits = (3 * rng.standard_normal((12, size))).astype(dtype)
         logits[1] = -np.inf
         logits[2, size // 3 :] = -np.inf

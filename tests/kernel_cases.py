@@ -18,7 +18,7 @@ from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import COMPUTED, compact, list_cells
 from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
-from tests.kernel_compare import Case, frames_for, like
+from tests.kernel_compare import Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -51,14 +51,14 @@ def wide_cases() -> list[Case]:
 
     The simulator would take hours for them.
     """
-    # Of 2043 columns, 123 are left over by a loop that takes four of each lane at a time: four of a lane again.
-    found, sizes = [], (1500, 2043)
+    # What a loop over four entries of each lane at a time leaves over: none, one, and enough for four of a lane again.
+    found, sizes = [], (128, 129, 250, 1500, 2043)
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
-        found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes)]
-    found += [*certificate_cases.wide_cases(), *ctc_cases.wide_cases(), *sampler_cases.wide_cases()]
+        found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes), *_hidden(dtype, stored, (250,))]
     for dtype in (F4, F8):
-        found += _wide_lattices((np.array([40, 3]), np.array([430, 2])), dtype)
-    return found
+        found += _wide_lattices((np.array([40, 3, 30]), np.array([430, 2, 119])), dtype)
+    others = certificate_cases, ctc_cases, decode_cases, path_cases, sampler_cases
+    return [*found, *(case for module in others for case in module.wide_cases())]
 
 
 def _logits(rng, count, size, dtype):
@@ -114,16 +114,25 @@ def _wide_lattices(lengths, dtype=F4):
     """More frames than a block may have threads, and more cells in a frame than a warp has lanes."""
     frames = frames_for(False, False, lengths)
     blank, label = _scores(frames, dtype)
-    sums = np.zeros(frames.cells), np.zeros(2)
+    sums = np.zeros(frames.cells), np.zeros(len(frames.labels))
     name = f"wide-{lengths[1][0]}"
-    yield Case(f"posteriors-{name}", dtype, both_sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
-    yield Case(f"compact-{name}", dtype, compacted, (frames, False, blank, label, FLOOR), {})
+    sweeps = both_sweeps if dtype == F4 else rounded
+    yield Case(f"posteriors-{name}", dtype, sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
+    compaction = compacted if dtype == F4 else compacted_rounded
+    yield Case(f"compact-{name}", dtype, compaction, (frames, False, blank, label, FLOOR), {})
 
 
 def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
     """Forward and backward; beta is the device's alone."""
     scratch = beta.copy()
     forward_backward(frames, monotonic, blank, label, alpha, log_z, scratch, posteriors=True)
+
+
+def rounded(frames, monotonic, *given):
+    """What `both_sweeps` gives, in float32."""
+    own = [part.copy() for part in given]
+    both_sweeps(frames, monotonic, *own)
+    return in_float32(*own)
 
 
 def compacted(frames, monotonic, blank, label, floor):
@@ -143,9 +152,15 @@ def compacted(frames, monotonic, blank, label, floor):
     return (edges, cells[: edges[-1]], rounded, *state)
 
 
+def compacted_rounded(*given):
+    """What `compacted` gives, in float32 where it is real."""
+    edges, cells, left, *state = compacted(*given)
+    return (edges, cells, left, *in_float32(*state))
+
+
 def _lists(dtype):
     """Cells of each kind, in frames of more cells than four warps have lanes: a loop over them is unrolled."""
-    frames = frames_for(False, False, (np.array([2, 1, 3]), np.array([169, 0, 31])))
+    frames = frames_for(False, False, (np.array([2, 1, 3, 1]), np.array([169, 0, 31, 119])))
     kinds = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
     for kind in (WANTED, BOUND, COMPUTED):
         yield Case(f"list-{kind}", dtype, listed, (frames, kinds, kind), {})
@@ -186,20 +201,25 @@ def in_place(logits, *rest, anew):
     gradient(logits, logits, *rest, anew=anew)
 
 
-def _hidden(dtype, stored):
+def _hidden(dtype, stored, widths=(37, 120)):
     rng = np.random.default_rng(3)
     operand = stored if stored == BF else dtype
     for holes in (False, True):
         frames = frames_for(False, True)
         cells = np.arange(3, frames.cells - 2)
-        cells = cells[rng.random(len(cells)) < 0.5] if holes else cells
+        if holes:
+            cells = cells[rng.random(len(cells)) < 0.5]
+            # Of the last two frames a cell each: the search for the end of a frame's cells has two to look at.
+            owner = np.searchsorted(frames.offset, cells, side="right")
+            alone = (owner == owner[-1]) | (owner == owner[owner != owner[-1]][-1])
+            cells = cells[~alone | np.append(True, np.diff(owner) > 0)]
         label_base = np.append(0, np.cumsum(frames.labels.astype(np.int64) + 1))
         outputs = np.empty((2, len(cells)), np.int64), np.empty((2, len(cells)), np.int32)
         positions = np.zeros((4, 6), np.int32)
         locate(0, cells, frames, positions, np.arange(len(frames.example)), label_base, *outputs[0], *outputs[1])
         frame, slot = outputs[0]
         # A lane has more than four entries of the wider rows: its loop over them is unrolled.
-        for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 150)):
+        for (activation, number), width in itertools.product(ACTIVATIONS.items(), widths):
             encoder = rng.standard_normal((20, width)).astype(stored)
             predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
@@ -234,7 +254,7 @@ def _rows(dtype):
     yield Case("scatter", dtype, rows.scatter, (source[:6].copy(), ids, np.ones((9, 35), dtype)), {})
     visited = (rng.random(9) < 0.5).astype(np.uint8)
     yield Case("clear", dtype, rows.clear_rows, (visited, source), {})
-    yield Case("clear-wide", dtype, rows.clear_rows, (visited, np.full((9, 150), 7, dtype)), {})
+    yield Case("clear-wide", dtype, rows.clear_rows, (visited, np.full((9, 120), 7, dtype)), {})
     yield Case("mark", dtype, rows.mark, (ids, np.zeros(9, np.uint8)), {})
 
 
@@ -242,15 +262,22 @@ def _stored_rows(stored):
     """Rows that are rounded on the way; `clear` sees the bits of a half-precision array."""
     rng = np.random.default_rng(6)
     starts, examples = np.array([0, 4, 4, 9]), np.array([3, 0, 2])
-    for width in (150, 35):
+    for width in (120, 35):
         source = rng.standard_normal((9, width)).astype(F4)
         arguments = (source, starts, examples, np.full((4, 6, width), 7, stored))
         yield Case(f"unpack-{width}", stored, rows.unpack, arguments, {}, stored=True)
-    opens, total = np.array([0, 1, 0], np.uint8), rng.standard_normal((6, 35)).astype(F4)
-    arguments = (source, starts, np.array([1, 2, 2]), opens, total, np.full((4, 6, 35), 7, stored))
-    yield Case("share", stored, rows.share, arguments, {}, stored=True)
+    total = rng.standard_normal((6, 35)).astype(F4)
+    for places, opens in (
+        ([1, 2, 2], [0, 1, 0]),
+        ([1, 1, 1, 0], [0, 0, 0, 1]),
+        ([3, 3, 0, 0, 0, 0, 1, 1, 2], [0, 0, 1, 0, 0, 0, 1, 0, 1]),
+    ):
+        edges = np.array([0, 1, 3, 3, 4, 4, 5, 7, 8, 9])[: len(places) + 1]
+        edges = starts if len(places) == 3 else edges
+        arguments = (source, edges, np.array(places), np.array(opens, np.uint8), total, np.full((4, 6, 35), 7, stored))
+        yield Case(f"share-{len(places)}", stored, rows.share, arguments, {}, stored=True)
     visited = np.array([1, 0, 1], np.uint8)
-    for width in (40, 150):
+    for width in (40, 120):
         yield Case(f"clear-{width}", stored, rows.clear_rows, (visited, np.full((3, width), 7, stored).view(np.uint16)), {})
     special = [1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]
     # Halfway between two neighbours, of which the even one is meant: the lower, and the upper.

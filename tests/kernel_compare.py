@@ -77,7 +77,10 @@ def assert_equal(name, ours, truth):
 
 
 def check(case: Case, put: Callable, fetch: Callable, known: tuple | None = None) -> None:
-    """Run a case on device arrays made by `put`, fetched by `fetch`, and compare with the CPU target, or with what it is `known` to give."""
+    """Run a case on device arrays made by `put` and fetched by `fetch`, and compare with the CPU target.
+
+    What that gives is computed, unless it is `known` from `on_cpu`.
+    """
     expected, expected_result = known or on_cpu(case)
     arguments = [place(value, put) for value in case.arguments]
     result = case.function(*arguments, **case.options)
@@ -116,3 +119,12 @@ def like(array, count, dtype):
     from lattice import arrays
 
     return arrays.cupy().empty(count, dtype)
+
+
+def in_float32(*arrays):
+    """Fresh copies in float32: over many frames two targets part by more than some roundings of float64."""
+    found = []
+    for array in arrays:
+        found.append(like(array, len(array), np.float32))
+        found[-1][:] = array
+    return tuple(found)

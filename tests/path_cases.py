@@ -22,6 +22,11 @@ def every_case() -> list[Case]:
     return found
 
 
+def wide_cases() -> list[Case]:
+    """Rows as in `kernel_cases.wide_cases`."""
+    return [case for dtype, stored in ((F4, F4), (F8, F8), (F4, BF)) for case in _rows(dtype, stored, (128, 129, 250))]
+
+
 def _scores(rng, frames, dtype):
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
     return blank, label
@@ -73,9 +78,9 @@ def in_runs(frames, monotonic, blank, label, left, moves, examples, score, best,
     best_path(frames, monotonic, left, moves, examples, score, best)
 
 
-def _rows(dtype, stored):
+def _rows(dtype, stored, sizes=(1, 2, 70, 150)):
     rng = np.random.default_rng(42)
-    for size in (1, 2, 70, 150):
+    for size in sizes:
         logits = (3 * rng.standard_normal((14, size))).astype(dtype)
         logits[1] = -np.inf
         if size > 1:
@@ -106,7 +111,7 @@ def in_place(logits, *known):
 def _sums(dtype):
     """Examples of one row, of none, and of more rows than a small block has threads four times; an infinite loss, and a NaN."""
     rng = np.random.default_rng(43)
-    edges = np.array([0, 1, 1, 70, 73, 76, 400])
-    loss = (5 * rng.random(400)).astype(dtype)
+    edges = np.array([0, 1, 1, 70, 73, 76, 400, 650])
+    loss = (5 * rng.random(650)).astype(dtype)
     loss[71], loss[74] = np.inf, np.nan
-    yield Case("path-sum", dtype, sum_rows, (edges, loss, np.zeros(6)), {})
+    yield Case(f"path-sum-{len(loss)}", dtype, sum_rows, (edges, loss, np.zeros(7)), {})

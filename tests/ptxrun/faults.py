@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import linecache
 import math
@@ -117,6 +118,11 @@ def _make(kernel, arguments, cc):
     if text not in _kernels:
         _kernels[text] = Kernel(kernel, arguments, text)
     return ptx.load(text)
+
+
+def compiled(texts):
+    """The specialisations with these texts."""
+    return [_kernels[text] for text in texts]
 
 
 class Bench:
@@ -235,12 +241,13 @@ def learn(found, record, runs):
 
 
 def launching(record, runs):
-    """Specialisation -> the runs that launch it, the quickest and the slowest by turns."""
-    found = defaultdict(list)
+    """Specialisation -> the runs that launch it: those of wide cases, then the quickest and the slowest by turns."""
+    found, wide = defaultdict(list), {f"{case.id}/production" for case in kernel_cases.wide_cases()}
     for entry in sorted(record.runs.values(), key=lambda entry: (entry["seconds"], entry["run"])):
         for name in entry["kernels"] if entry["run"] in runs else ():
             found[name].append(entry["run"])
-    return {name: [x for pair in zip(some, some[::-1]) for x in pair][: len(some)] for name, some in found.items()}
+    turns = {name: [x for pair in zip(some, some[::-1]) for x in pair][: len(some)] for name, some in found.items()}
+    return {name: sorted(some, key=lambda run: run not in wide) for name, some in turns.items()}
 
 
 def sown():
@@ -275,7 +282,7 @@ def try_fault(found, kernel, number, names, runs, kills, patience=math.inf):
     return "", "", tried
 
 
-def table(record, known):
+def table(record, known, runs):
     """Rows of (kind, told, of, in the table, left) of what was made."""
     told, of, excused = Counter(), Counter(), Counter()
     for kernel, number in known:
@@ -283,9 +290,46 @@ def table(record, known):
         if entry is None:
             continue
         of[fault.kind] += 1
-        told[fault.kind] += bool(entry["by"])
-        excused[fault.kind] += not entry["by"] and kernel.reason(fault) is not None
+        told[fault.kind] += entry["by"] in runs
+        excused[fault.kind] += entry["by"] not in runs and kernel.reason(fault) is not None
     return [(kind, told[kind], of[kind], excused[kind], of[kind] - told[kind] - excused[kind]) for kind in seeds.KINDS]
+
+
+def summary(record, known, runs):
+    """What a record comes to: by kind and by kernel, and each fault that was not told."""
+    kinds, kernels, silent = table(record, known, runs), defaultdict(Counter), Counter()
+    for kernel, number in known:
+        fault, entry = kernel.faults[number - 1], record.faults.get(kernel.key(number))
+        if entry is None:
+            continue
+        kernels[kernel.kernel]["told" if entry["by"] in runs else "not told"] += 1
+        if entry["by"] not in runs:
+            reason = kernel.reason(fault)
+            complete = set(launching(record, runs)[kernel.name]) <= set(entry["tried"])
+            why = "not gone through" if reason is None else EQUIVALENT[reason][-1]
+            silent[kernel.kernel, fault.kind, fault.what, kernel.source(fault), why, complete] += 1
+    names = ("kernel", "kind", "what", "line", "why", "all_cases_tried", "count")
+    return {
+        "command": "python -m tests.ptxrun.faults --record FILE --summary FILE",
+        "versions": {name: importlib.metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite", "numpy")},
+        "kernels": len({kernel.kernel for kernel, _ in known}),
+        "specialisations": len({kernel.name for kernel, _ in known}),
+        "runs_of_cases": len(runs),
+        "by_kind": [dict(zip(("kind", "told", "of", "change_nothing", "left"), row)) for row in kinds],
+        "by_kernel": {name: dict(counts) for name, counts in sorted(kernels.items())},
+        "not_told": [dict(zip(names, (*key, count))) for key, count in sorted(silent.items())],
+    }
+
+
+def tellers(record, known, runs):
+    """Kernel -> the runs that told the faults of one of its specialisations, the one that needs fewest; who told most comes first."""
+    by_kernel = defaultdict(lambda: defaultdict(Counter))
+    for kernel, number in known:
+        entry = record.faults.get(kernel.key(number))
+        if entry and entry["by"] in runs:
+            by_kernel[kernel.kernel][kernel.name][entry["by"]] += 1
+    best = {name: max(several.values(), key=lambda told: sum(told.values())) for name, several in by_kernel.items()}
+    return {name: tuple(run for run, _ in told.most_common()) for name, told in sorted(best.items())}
 
 
 def main():
@@ -294,6 +338,9 @@ def main():
     parser.add_argument("--kind", choices=seeds.KINDS)
     parser.add_argument("--record", type=Path, help="JSON lines: taken up again, and added to")
     parser.add_argument("--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now")
+    parser.add_argument("--summary", type=Path, help="write a summary of the record, as JSON")
+    parser.add_argument("--tellers", type=Path, help="write the table that test_faults.py goes by")
+    parser.add_argument("--no-run", action="store_true", help="make no fault, go by the record alone")
     parser.add_argument("--left", action="store_true", help="print what no case told and no entry of the table explains")
     asked = parser.parse_args()
     record, runs, kills = Record(asked.record), every_run(), defaultdict(Counter)
@@ -302,10 +349,10 @@ def main():
         known = [(kernel, number) for kernel, number in sown()
                  if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)]  # fmt: skip
         launches = launching(record, runs)
-        for kernel, number in sorted(known, key=lambda pair: seeds.KINDS.index(pair[0].faults[pair[1] - 1].kind)):
+        for kernel, number in () if asked.no_run else sorted(known, key=turn):
             key, fault = kernel.key(number), kernel.faults[number - 1]
             before = record.faults.get(key)
-            if before and before["by"]:
+            if before and before["by"] in runs:
                 continue
             names = [name for name in launches[kernel.name] if not before or name not in before["tried"]]
             if before and not names:
@@ -314,12 +361,22 @@ def main():
             record.write(fault=key, kernel=kernel.name, kind=fault.kind, what=fault.what, line=kernel.source(fault), place=fault.place,
                          by=by, how=how, tried=[] if by else tried)  # fmt: skip
     print(f"{'fault':<14} {'told':>6} {'of':>6} {'change nothing':>15} {'left':>6}")
-    for kind, told, of, excused, left in table(record, known):
+    for kind, told, of, excused, left in table(record, known, runs):
         print(f"{kind:<14} {told:>6} {of:>6} {excused:>15} {left:>6}")
+    if asked.summary:
+        asked.summary.write_text(json.dumps(summary(record, known, runs), indent=1) + "\n")
+    if asked.tellers:
+        lines = "".join(
+            f"    {name!r}: (\n{''.join(f'        {run!r},' + chr(10) for run in told)}    ),\n"
+            for name, told in tellers(record, known, runs).items()
+        )
+        asked.tellers.write_text(
+            '"""The runs that told the faults of a kernel, written by `faults.py --tellers`."""\n\nTELLERS = {\n' + lines + "}\n"
+        )
     if asked.left:
         for kernel, number in known:
-            fault, entry = kernel.faults[number - 1], record.faults[kernel.key(number)]
-            if not entry["by"] and kernel.reason(fault) is None:
+            fault, entry = kernel.faults[number - 1], record.faults.get(kernel.key(number))
+            if entry and entry["by"] not in runs and kernel.reason(fault) is None:
                 print(f"{kernel.name} | {fault.kind} | {fault.what} | {kernel.source(fault)}")
 
 
