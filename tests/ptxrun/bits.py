@@ -80,6 +80,8 @@ class Bits(Writer):
                 value = self.saturated(of, value)
             elif mode != "rn" or bits_of(into) >= bits_of(of):
                 raise ValueError("rounding")
+        if (into, of) == ("half", "double"):
+            raise ValueError("no such function at hand")
         if bits_of(into) < bits_of(of):
             value = self.name(f"fptrunc {of} {value} to {into}")
         elif bits_of(into) > bits_of(of):

@@ -18,5 +18,22 @@ EQUIVALENT = (
      "Nothing but their sum is used, and either is scratch afterwards."),
     ("best_cuda", "loop", "once more .*", "value, place = next_of_row.*",
      "`entry` gives -inf beyond the row, which no comparison lets in."),
+    ("best_cuda", "loop", "lt -> le s64", "", "It asks whether k is below 1, and k is at least 1."),
+    ("hidden_cuda|clear_rows_cuda|gradient_cuda|path_rows_cuda|ctc_emit_cuda|ctc_posteriors_cuda", "loop", "once more .*",
+     r"activate_lane\(.*|for h in range\(cuda.*|for v in range\(lane, .*|for u in range\(lane, U, WARP\):",
+     "A range that is spent gives 0 for ever: the lane writes its first entry once more, with the same value."),
+    ("ctc_emit_cuda", "loop|scale", ".*", "highest, others = normaliser.*",
+     "This is the branch of rows with a bias, which rows of CTC have not (the other branch tells)."),
+    ("add_up_cuda", "shuffle", "upper .*", "other = .*",
+     "32 frames have fewer than 2**32 cells: the upper half of their sums is 0."),
+    ("emit_cuda|best_cuda|ctc_emit_cuda", "shuffle", r".*bfly \d+ -> down", ".*normaliser.*",
+     "Lane 0 gets the same from lanes further down, and no other lane's result is used."),
+    ("bound_cuda|measure_cuda|ceiling_cuda|ctc_posteriors_cuda", "shuffle", r".*bfly \d+ -> down", ".*",
+     "Lane 0 gets the same from lanes further down, and no other lane's result is used."),
+    ("choose_cuda|leave_out_cuda|narrow_cuda|select_cuda|sum_rows_cuda", "shuffle", r".*bfly \d+ -> down", ".*",
+     "Lane 0 gets the same from lanes further down, and block_sum uses no other lane's result."),
+    ("choose_cuda|narrow_cuda|select_cuda", "shuffle", "lower .*",
+     ".*(count_keys|count_joining|smallest_cuda).*|.*smallest_cuda.*",
+     "A count below 2**21 is a float64 whose lower half is 0; block_sum's lower halves are told where it sums posteriors."),
 )  # fmt: skip
-"""(kernel, kind, what, line of the source, why): regular expressions that match in full, but for the kind and the reason."""
+"""(kernel, kind, what, line of the source, why): regular expressions that match in full, but for the reason."""

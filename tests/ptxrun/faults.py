@@ -3,15 +3,15 @@
     python -m tests.ptxrun.faults [--kernel NAME] [--kind KIND] [--record FILE] [--summary FILE]
 
 runs every case once to see which kernels it launches, then every fault of `seeds.py` on the cases that launch its kernel, until
-one of them tells: by a fault that the machine finds, by a result that is not equal, or by a race. A case runs as in test_kernels.py,
-in few threads and in production blocks. FILE holds a line for each run of a case and for each fault; what stands there is not run again.
+one of them tells: by a fault that the machine finds, by a result that is not equal, or by a race. A case runs as in
+test_kernels.py, in few threads and in production blocks. FILE holds a line for each run of a case and for each fault; what
+stands there is not run again.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import linecache
 import math
@@ -30,6 +30,7 @@ from tests.few_threads import FEW
 
 from . import driver, machine, parse, seeds
 from .equivalent import EQUIVALENT
+from .record import Record, launching, summary, table, untold, write_open, write_tellers
 
 LOG_ROOM = 4_000_000
 """Accesses of one launch; the largest one of the cases has fewer."""
@@ -39,9 +40,10 @@ BLOCKS = {
 }
 FUEL = 20_000_000
 """Blocks of instructions of a faulty launch; sound ones take fewer."""
-ONCE = ("parameter", "argument", "scale")
-"""Kinds that are sown in one specialisation of a kernel: the others pass the same arguments, and index them alike."""
-RACING = ("barrier", "warp barrier", "parameter", "argument")
+ONCE = ("parameter", "argument", "scale", "shuffle")
+"""Kinds that are sown in one specialisation of a kernel, the one with most of them: the others are passed the same arguments,
+and index and exchange them alike."""
+RACING = ("barrier", "warp barrier", "parameter", "argument", "loop")
 """Kinds that may make a race and change no result here."""
 
 _kernels: dict[str, "Kernel"] = {}
@@ -99,7 +101,7 @@ class Kernel:
     def reason(self, fault):
         """The number of the entry in the table of faults that change nothing, or None."""
         for number, (kernel, kind, what, line, _) in enumerate(EQUIVALENT):
-            matches = re.fullmatch(kernel, self.kernel) and kind == fault.kind
+            matches = re.fullmatch(kernel, self.kernel) and re.fullmatch(kind, fault.kind)
             if matches and re.fullmatch(what, fault.what) and re.fullmatch(line, self.source(fault)):
                 return number
         return None
@@ -201,29 +203,6 @@ def every_run():
     return {f"{name}/few": run for name, run in few.items()} | {f"{case.id}/production": (case, "production") for case in both}
 
 
-class Record:
-    """Lines of JSON in a file, or in memory alone."""
-
-    def __init__(self, path):
-        self.path, self.runs, self.faults = path, {}, {}
-        for line in path.read_text().splitlines() if path and path.exists() else ():
-            self._take(json.loads(line))
-
-    def _take(self, entry):
-        if "run" in entry:
-            self.runs[entry["run"]] = entry
-        else:
-            before = self.faults.get(entry["fault"])
-            entry["tried"] = [*(before["tried"] if before else ()), *entry["tried"]]
-            self.faults[entry["fault"]] = entry
-
-    def write(self, **entry):
-        if self.path:
-            with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-        self._take(entry)
-
-
 def learn(found, record, runs):
     """Run every case without a fault; kernels that were compiled are known then."""
     for name, (case, blocks) in runs.items():
@@ -238,16 +217,6 @@ def learn(found, record, runs):
         kernels = sorted(_kernels[text].name for text in found.launched)
         if name not in record.runs:
             record.write(run=name, kernels=kernels, seconds=round(time.perf_counter() - begin, 3))
-
-
-def launching(record, runs):
-    """Specialisation -> the runs that launch it: those of wide cases, then the quickest and the slowest by turns."""
-    found, wide = defaultdict(list), {f"{case.id}/production" for case in kernel_cases.wide_cases()}
-    for entry in sorted(record.runs.values(), key=lambda entry: (entry["seconds"], entry["run"])):
-        for name in entry["kernels"] if entry["run"] in runs else ():
-            found[name].append(entry["run"])
-    turns = {name: [x for pair in zip(some, some[::-1]) for x in pair][: len(some)] for name, some in found.items()}
-    return {name: sorted(some, key=lambda run: run not in wide) for name, some in turns.items()}
 
 
 def sown():
@@ -282,56 +251,6 @@ def try_fault(found, kernel, number, names, runs, kills, patience=math.inf):
     return "", "", tried
 
 
-def table(record, known, runs):
-    """Rows of (kind, told, of, in the table, left) of what was made."""
-    told, of, excused = Counter(), Counter(), Counter()
-    for kernel, number in known:
-        fault, entry = kernel.faults[number - 1], record.faults.get(kernel.key(number))
-        if entry is None:
-            continue
-        of[fault.kind] += 1
-        told[fault.kind] += entry["by"] in runs
-        excused[fault.kind] += entry["by"] not in runs and kernel.reason(fault) is not None
-    return [(kind, told[kind], of[kind], excused[kind], of[kind] - told[kind] - excused[kind]) for kind in seeds.KINDS]
-
-
-def summary(record, known, runs):
-    """What a record comes to: by kind and by kernel, and each fault that was not told."""
-    kinds, kernels, silent = table(record, known, runs), defaultdict(Counter), Counter()
-    for kernel, number in known:
-        fault, entry = kernel.faults[number - 1], record.faults.get(kernel.key(number))
-        if entry is None:
-            continue
-        kernels[kernel.kernel]["told" if entry["by"] in runs else "not told"] += 1
-        if entry["by"] not in runs:
-            reason = kernel.reason(fault)
-            complete = set(launching(record, runs)[kernel.name]) <= set(entry["tried"])
-            why = "not gone through" if reason is None else EQUIVALENT[reason][-1]
-            silent[kernel.kernel, fault.kind, fault.what, kernel.source(fault), why, complete] += 1
-    names = ("kernel", "kind", "what", "line", "why", "all_cases_tried", "count")
-    return {
-        "command": "python -m tests.ptxrun.faults --record FILE --summary FILE",
-        "versions": {name: importlib.metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite", "numpy")},
-        "kernels": len({kernel.kernel for kernel, _ in known}),
-        "specialisations": len({kernel.name for kernel, _ in known}),
-        "runs_of_cases": len(runs),
-        "by_kind": [dict(zip(("kind", "told", "of", "change_nothing", "left"), row)) for row in kinds],
-        "by_kernel": {name: dict(counts) for name, counts in sorted(kernels.items())},
-        "not_told": [dict(zip(names, (*key, count))) for key, count in sorted(silent.items())],
-    }
-
-
-def tellers(record, known, runs):
-    """Kernel -> the runs that told the faults of one of its specialisations, the one that needs fewest; who told most comes first."""
-    by_kernel = defaultdict(lambda: defaultdict(Counter))
-    for kernel, number in known:
-        entry = record.faults.get(kernel.key(number))
-        if entry and entry["by"] in runs:
-            by_kernel[kernel.kernel][kernel.name][entry["by"]] += 1
-    best = {name: max(several.values(), key=lambda told: sum(told.values())) for name, several in by_kernel.items()}
-    return {name: tuple(run for run, _ in told.most_common()) for name, told in sorted(best.items())}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", help="one kernel's faults")
@@ -340,6 +259,7 @@ def main():
     parser.add_argument("--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now")
     parser.add_argument("--summary", type=Path, help="write a summary of the record, as JSON")
     parser.add_argument("--tellers", type=Path, help="write the table that test_faults.py goes by")
+    parser.add_argument("--open", type=Path, help="write the table of those that no case tells and nobody has gone through")
     parser.add_argument("--no-run", action="store_true", help="make no fault, go by the record alone")
     parser.add_argument("--left", action="store_true", help="print what no case told and no entry of the table explains")
     asked = parser.parse_args()
@@ -349,7 +269,9 @@ def main():
         known = [(kernel, number) for kernel, number in sown()
                  if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)]  # fmt: skip
         launches = launching(record, runs)
-        for kernel, number in () if asked.no_run else sorted(known, key=turn):
+        # The slowest kernel comes last.
+        turns = {pair: (pair[0].kernel == "choose_cuda", seeds.KINDS.index(pair[0].faults[pair[1] - 1].kind)) for pair in known}
+        for kernel, number in () if asked.no_run else sorted(known, key=turns.get):
             key, fault = kernel.key(number), kernel.faults[number - 1]
             before = record.faults.get(key)
             if before and before["by"] in runs:
@@ -358,26 +280,20 @@ def main():
             if before and not names:
                 continue
             by, how, tried = try_fault(found, kernel, number, names, runs, kills[kernel.kernel, fault.kind], asked.patience)
-            record.write(fault=key, kernel=kernel.name, kind=fault.kind, what=fault.what, line=kernel.source(fault), place=fault.place,
-                         by=by, how=how, tried=[] if by else tried)  # fmt: skip
+            told = {"kernel": kernel.name, "kind": fault.kind, "what": fault.what, "line": kernel.source(fault)}
+            record.write(fault=key, **told, place=fault.place, by=by, how=how, tried=[] if by else tried)
     print(f"{'fault':<14} {'told':>6} {'of':>6} {'change nothing':>15} {'left':>6}")
     for kind, told, of, excused, left in table(record, known, runs):
         print(f"{kind:<14} {told:>6} {of:>6} {excused:>15} {left:>6}")
     if asked.summary:
         asked.summary.write_text(json.dumps(summary(record, known, runs), indent=1) + "\n")
     if asked.tellers:
-        lines = "".join(
-            f"    {name!r}: (\n{''.join(f'        {run!r},' + chr(10) for run in told)}    ),\n"
-            for name, told in tellers(record, known, runs).items()
-        )
-        asked.tellers.write_text(
-            '"""The runs that told the faults of a kernel, written by `faults.py --tellers`."""\n\nTELLERS = {\n' + lines + "}\n"
-        )
+        write_tellers(asked.tellers, record, known, runs)
+    if asked.open:
+        write_open(asked.open, record, known, runs)
     if asked.left:
-        for kernel, number in known:
-            fault, entry = kernel.faults[number - 1], record.faults.get(kernel.key(number))
-            if entry and entry["by"] not in runs and kernel.reason(fault) is None:
-                print(f"{kernel.name} | {fault.kind} | {fault.what} | {kernel.source(fault)}")
+        for entry in sorted(untold(record, known, runs)):
+            print(" | ".join(entry))
 
 
 if __name__ == "__main__":

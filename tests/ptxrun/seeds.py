@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 from . import parse
 
-KINDS = ("barrier", "warp barrier", "shared array", "vote", "parameter", "argument", "loop", "shuffle", "conversion", "scale")
+KINDS = ("barrier", "warp barrier", "shared array", "vote", "parameter", "argument", "loop", "conversion", "shuffle", "scale")
 BEYOND = {"lt": "le", "ge": "gt", "le": "lt", "gt": "ge"}
 """A comparison that answers the other way where both sides are equal."""
 
-SPARE = {"p": "%p1000000", "16": "%rs1000000", "32": "%r1000000", "64": "%rd1000000"}
-"""Registers that no kernel has, a predicate and three of so many bits."""
+SPARE = {"p": "%p1000000", "16": "%rs1000000", "32": "%r1000000", "64": "%rd1000000", "f32": "%f1000000"}
+"""Registers that no kernel has, a predicate, three of so many bits, and a float32."""
+
+ADDING = ("add", "sub", "cvta", "mov", "selp", "mad")
+"""What makes an address of a register without a factor."""
 
 
 class Fault(NamedTuple):
@@ -53,7 +56,7 @@ class Known(NamedTuple):
 
     `addresses` is the set of those that are addresses, or are added to one; `guards` of the predicates that decide about loops;
     `steps` holds the constants that registers are advanced by, `constants` what is in those that never change, and `halves`
-    says which half of 64 bits is in a register.
+    says which half of 64 bits is in a register; `loaded` is the set of those that memory was loaded into.
     """
 
     addresses: set
@@ -61,6 +64,7 @@ class Known(NamedTuple):
     steps: dict
     constants: dict
     halves: dict
+    loaded: set
 
 
 class Argument(NamedTuple):
@@ -97,7 +101,9 @@ def seeded(text: str, arguments: tuple[Argument, ...]) -> list[Fault]:
 
 def _of_entry(function):
     listed = [(number, one) for number, (_, block) in enumerate(function.blocks) for one in block]
-    known = Known(_addresses(listed), _guards(function, listed), _steps(listed), _constants(listed), _halves(listed))
+    known = Known(
+        _addresses(listed), _guards(function, listed), _steps(listed), _constants(listed), _halves(listed), _loaded(listed)
+    )
     shuffles, barriers = [one for _, one in listed if one.opcode[0] == "shfl"], Counter()
     for place, (_, one) in enumerate(listed):
         for kind, what, instead in _of_instruction(one, shuffles, known):
@@ -132,7 +138,7 @@ def _of_instruction(one, shuffles, known):
     elif parts and parts[0] in known.addresses:
         yield from _of_scale(opcode, code, parts)
     if opcode[0] == "cvt":
-        yield from _of_conversion(opcode, parts)
+        yield from _of_conversion(opcode, parts, known)
     if opcode[:2] in (("add", "s32"), ("add", "u32")) and parts[-1] == "32767":
         yield "conversion", "ties away from even", (f"{code} {parts[0]}, {parts[1]}, 32768",)
         yield "conversion", "towards zero", (f"{code} {parts[0]}, {parts[1]}, 0",)
@@ -142,7 +148,7 @@ def _of_shuffle(one, shuffles, known):
     """A shuffle of 32 bits, of which two move a float64."""
     code = ".".join(one.opcode)
     target, value, lane, clamp, mask = one.operands
-    register, _, flag = target.partition("|")
+    register, _, _ = target.partition("|")
     way, distance, half = one.opcode[2], known.constants.get(lane, lane), known.halves.get(value, "")
     distance = distance if distance.isdigit() else ""
     other = shuffles[(shuffles.index(one) + 1) % len(shuffles)].operands[1]
@@ -159,7 +165,9 @@ def _of_shuffle(one, shuffles, known):
         yield instead(f" -> {int(distance) * 2}", lane=int(distance) * 2)
     elsewhere = {"bfly": "down", "up": "down", "down": "up", "idx": "bfly"}[way]
     yield instead(f" -> {elsewhere}", code=code.replace(way, elsewhere), clamp=0 if elsewhere == "up" else 31)
-    yield instead(" within 16 lanes", clamp=(0 if way == "up" else 31) | 16 << 8)
+    if way != "bfly" or distance == "16":
+        # Lanes that are fewer apart lie in one half of the warp.
+        yield instead(" within 16 lanes", clamp=(0 if way == "up" else 31) | 16 << 8)
     yield instead(" of half the lanes", mask=65535)
     if other != value:
         yield instead(" of another value", value=other)
@@ -176,18 +184,18 @@ def _of_scale(opcode, code, parts):
         yield "scale", f"{opcode[0]} {number}", (f"{code} {parts[0]}, {parts[1]}, {number // 2}{rest}",)
 
 
-def _of_conversion(opcode, parts):
+def _of_conversion(opcode, parts, known):
     """Another sign, a smaller width, another rounding."""
     *modes, to, by = opcode[1:]
     target, source = parts
-    wider = {"s64": "u64.u32", "u64": "s64.s32"}
-    if to in wider and by[1:] == "32":
-        yield "conversion", f"{to}.{by} -> {wider[to]}", (f"cvt.{wider[to]} {target}, {source}",)
+    if (to, by) == ("s64", "s32") and source in known.loaded:
+        # Other numbers of 32 bits are places of threads, which are not negative, and halves, of which nothing else is used.
+        yield "conversion", "s64.s32 -> u64.u32", (f"cvt.u64.u32 {target}, {source}",)
     elif (to, by) in (("f32", "f64"), ("f64", "f32"), ("f16", "f32"), ("f32", "f16")):
-        narrow = "f16" if "f16" not in (to, by) else None
-        if narrow:
-            yield "conversion", f"{to}.{by} by f16", (
-                f"cvt.rn.f16.{by} {SPARE['16']}, {source}", f"cvt.{to}.f16 {target}, {SPARE['16']}")  # fmt: skip
+        if "f16" not in (to, by):
+            single = (f"cvt.rn.f32.f64 {SPARE['f32']}, {source}",) if by == "f64" else ()
+            half = f"cvt.rn.f16.f32 {SPARE['16']}, {SPARE['f32'] if single else source}"
+            yield "conversion", f"{to}.{by} by f16", (*single, half, f"cvt.{to}.f16 {target}, {SPARE['16']}")
         if to == "f16":
             # The last bit of what is rounded away decides: towards zero.
             yield "conversion", "f16.f32 towards zero", (
@@ -202,7 +210,7 @@ def _addresses(listed):
              for part in one.operands if part.startswith("[")}  # fmt: skip
     while True:
         more = {
-            part for _, one in listed if one.opcode[0] in ("add", "sub", "cvta", "mov", "selp", "mad") and one.operands[0] in found
+            part for _, one in listed if one.opcode[0] in ADDING and one.operands[0] in found
             for part in one.operands[1:] if part.startswith("%r") and one.opcode[-1].endswith("64")
         }  # fmt: skip
         if more <= found:
@@ -243,6 +251,10 @@ def _constants(listed):
     moved = [one.operands for _, one in listed if one.opcode[0] == "mov"]
     times = Counter(target for target, _ in moved)
     return {target: source for target, source in moved if times[target] == 1 and re.fullmatch(r"-?\d+", source)}
+
+
+def _loaded(listed):
+    return {one.operands[0] for _, one in listed if one.opcode[0] == "ld" and one.opcode[1] != "param"}
 
 
 def _halves(listed):

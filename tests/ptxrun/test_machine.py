@@ -239,7 +239,7 @@ def test_narrow_integers_fill_the_register_they_are_converted_into():
     "mov.u32 %r1, %tid.y", "mov.b32 {%rs1,%rs2}, %r1", "mov.b32 %r1, {%rs1,%rs2}", "setp.lt.s32 %p1|%p2, %r1, %r2",
     "add.rn.ftz.f32 %r1, %r2, %r3", "mul.rn.ftz.f32 %r1, %r2, %r3", "div.rn.ftz.f32 %r1, %r2, %r3", "sqrt.rn.ftz.f32 %r1, %r2",
     "rcp.rn.ftz.f32 %r1, %r2", "neg.ftz.f32 %r1, %r2", "abs.ftz.f32 %r1, %r2", "mad.lo.cc.s32 %r1, %r2, %r3, %r4",
-    "mad.hi.s32 %r1, %r2, %r3, %r4",
+    "mad.hi.s32 %r1, %r2, %r3, %r4", "cvt.rn.f16.f64 %rs1, %fd1",
 ])  # fmt: skip
 def test_what_is_not_known_is_refused(unknown):
     with pytest.raises(NotImplementedError):
