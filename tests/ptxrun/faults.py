@@ -24,7 +24,8 @@ from unittest import mock
 
 from numba import cuda
 
-from lattice.kernels import ptx
+from lattice.kernels import ptx, ptx_store
+from lattice.kernels.ptx_types import signature, type_names
 from tests import kernel_cases, kernel_compare
 from tests.few_threads import FEW
 
@@ -55,7 +56,7 @@ class Kernel:
 
     def __init__(self, kernel, arguments, text):
         self.text, self.kernel = text, kernel.py_func.__name__
-        types = ptx.signature(arguments)
+        types = signature(arguments)
         shown = [str(getattr(of, "dtype", of)) for of in types]
         short = {"float": "f", "int": "i", "uint": "u"}
         self.name = (
@@ -109,12 +110,12 @@ class Kernel:
 
 def _make(kernel, arguments, cc):
     """`ptx._make`, with the lines of the source in the PTX, which is kept apart."""
-    path = ptx._kept(kernel, ptx.signature(arguments), cc).with_suffix(".lines")
+    path = ptx_store.cached(kernel, type_names(arguments), cc).with_suffix(".lines")
     if path.exists():
         text = path.read_text()
     else:
         with mock.patch.object(cuda, "compile_ptx", partial(cuda.compile_ptx, lineinfo=True)):
-            text = driver.compile_kernel(kernel, arguments, cc)
+            text = ptx.compile_kernel(kernel, arguments, cc)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     if text not in _kernels:

@@ -112,7 +112,4 @@ def write_tellers(path, record, known, runs):
 
 def write_open(path, record, known, runs):
     """Write the table of what is left."""
-    head = '# ruff: noqa: E501\n"""What no case tells and nobody has gone through, written by `faults.py --open`."""\n\n'
-    lines = (f"    {entry!r},\n" for entry in sorted(untold(record, known, runs)))
-    tail = '}\n"""(kernel, kind, what, line of the source)."""\n'
-    path.write_text(head + "OPEN = {\n" + "".join(lines) + tail)
+    path.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in sorted(untold(record, known, runs))) + "\n]\n")
