@@ -8,6 +8,14 @@ import numpy as np
 from .fake_cupy_bytes import capsule, compiled, moved_by_bytes
 from .fake_cupy_cuda import Device, Memory, copy_later, get_current_stream
 
+GAP = 64
+"""Bytes behind an array that belong to none: an access beyond the end must not meet another array by chance."""
+
+
+def apart(size):
+    """Bytes of poison for one array."""
+    return np.full(size + GAP, 0xFF, np.uint8)[:size]
+
 
 class ndarray:
     """CuPy's array. `_array` is the NumPy array with its memory: for the launches of kernels, and for tests to look into."""
@@ -18,7 +26,7 @@ class ndarray:
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self._memory = Memory(size)
-        self._array = np.full(size, 0xFF, np.uint8).view(dtype).reshape(shape)
+        self._array = apart(size).view(dtype).reshape(shape)
 
     shape = property(lambda self: self._array.shape)
     dtype = property(lambda self: self._array.dtype)
@@ -179,8 +187,13 @@ def wrap(array, viewed=None):
     if array.dtype.kind in "OSUMm":
         raise ValueError(f"Unsupported dtype {array.dtype}")
     result = ndarray.__new__(ndarray)
-    result._memory = viewed._memory if viewed is not None and np.may_share_memory(array, viewed._array) else Memory(array.nbytes)
-    result._array = array
+    if viewed is not None and np.may_share_memory(array, viewed._array):
+        result._memory, result._array = viewed._memory, array
+        return result
+    result._memory = Memory(array.nbytes)
+    by_columns = array.flags.f_contiguous and not array.flags.c_contiguous
+    result._array = apart(array.nbytes).view(array.dtype).reshape(array.shape, order="F" if by_columns else "C")
+    result._array[...] = array
     return result
 
 
