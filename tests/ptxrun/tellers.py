@@ -3,11 +3,10 @@
 TELLERS = {
     "add_up_cuda": (
         "compact-wide-430-float32/production",
-        "list--0.5-float64/few",
-        "select-wide-False-False-2.0-float64/production",
         "compact-monotonic-float32/few",
         "compact-rnnt-bounded-float32/production",
         "select-False-False-0.3-6e-08-False-float64/few",
+        "list--0.5-float32/few",
     ),
     "best_cuda": (
         "best-1-bias0-1-float64/production",
@@ -22,13 +21,16 @@ TELLERS = {
         "best-250-bias250-4-float64/production",
     ),
     "bound_cuda": (
-        "bound-identity-37-bias0-float64/production",
-        "bound-identity-120-bias0-float64/few",
-        "bound-tanh-37-bias0-float64/production",
-        "bound-relu-120-bias9-float64/few",
-        "bound-relu-120-bias0-float64/few",
-        "bound-relu-37-bias0-float64/production",
-        "bound-tanh-37-bias0-float64/few",
+        "bound-identity-37-bias9-float16/production",
+        "bound-tanh-120-bias9-float16/few",
+        "bound-relu-120-bias9-float16/few",
+        "bound-identity-120-bias9-float16/few",
+        "bound-tanh-37-bias0-float16/few",
+        "bound-relu-120-bias0-float16/few",
+        "bound-relu-37-bias0-float16/production",
+        "bound-tanh-120-bias0-float16/few",
+        "bound-identity-120-bias0-float16/production",
+        "bound-identity-37-bias0-float16/production",
     ),
     "ceiling_cuda": (
         "measure-9-True-bias9-float64/few",
@@ -47,11 +49,12 @@ TELLERS = {
         "clear-float32/production",
     ),
     "count_cuda": (
-        "list--1.0-float32/few",
         "compact-wide-430-float32/production",
         "list--0.5-float32/few",
         "narrow-False-True-6.0-1-float32/few",
         "compact-monotonic-float32/few",
+        "list--1.0-float32/few",
+        "select-wide-False-False-2.0-float32/production",
         "compact-wide-40-float32/few",
     ),
     "ctc_emit_cuda": (
@@ -60,19 +63,19 @@ TELLERS = {
         "ctc-emit-150-19-float64/production",
     ),
     "ctc_gradient_cuda": (
-        "ctc-gradient-150-120-float64/production",
-        "ctc-gradient-4-19-float64/production",
-        "ctc-gradient-in-place-150-120-float64/production",
-        "ctc-gradient-in-place-250-19-float64/production",
+        "ctc-gradient-in-place-4-19-float16/few",
+        "ctc-gradient-150-120-float16/production",
+        "ctc-gradient-250-19-float16/production",
+        "ctc-gradient-in-place-150-120-float16/production",
     ),
     "ctc_path_cuda": (
         "ctc-path-last-19-float32/few",
-        "ctc-path-last-nan-120-float32/production",
         "ctc-path-first-nan-120-float32/production",
+        "ctc-path-last-nan-120-float32/production",
     ),
     "ctc_posteriors_cuda": (
-        "ctc-posteriors-float32/production",
         "ctc-both_sweeps-120-float32/production",
+        "ctc-posteriors-float32/production",
     ),
     "ctc_sums_cuda": (
         "ctc-loss-float32/production",
@@ -107,7 +110,9 @@ TELLERS = {
         "gradient-in-place-1500-bias0-False-float64/production",
     ),
     "hidden_cuda": (
-        "hidden-identity-37-holesTrue-float16/few",
+        "hidden-tanh-250-holesTrue-float16/production",
+        "hidden-relu-250-holesTrue-float16/production",
+        "hidden-identity-250-holesTrue-float16/production",
         "hidden-tanh-37-holesFalse-float16/few",
         "hidden-relu-120-holesFalse-float16/production",
         "hidden-tanh-120-holesFalse-float16/production",
@@ -128,12 +133,13 @@ TELLERS = {
         "compact-rnnt-float32/few",
     ),
     "list_cuda": (
-        "list--1.0-float32/few",
         "compact-wide-430-float32/production",
         "list--0.5-float32/few",
+        "select-wide-False-False-2.0-float32/production",
         "compact-all-monotonic-float32/few",
         "select-False-False-0.3-6e-08-False-float32/few",
         "select-True-False-6.0-9e-01-False-float32/production",
+        "list--1.0-float32/few",
     ),
     "locate_cuda": (
         "locate-False-False-0-int64/production",
@@ -169,8 +175,8 @@ TELLERS = {
         "path-rows-150-bias150-0.2-0.5-in-place-float64/few",
     ),
     "pool_cuda": (
-        "pool-4-float32/production",
-        "pool-3-float32/few",
+        "pool-3-float16/production",
+        "pool-4-float16/few",
     ),
     "posteriors_cuda": (
         "posteriors-monotonic-bounded-float64/few",
@@ -188,6 +194,7 @@ TELLERS = {
     ),
     "share_cuda": (
         "share-3-float16/production",
+        "share-9-float16/production",
         "share-4-float16/few",
     ),
     "sum_rows_cuda": (
@@ -201,17 +208,17 @@ TELLERS = {
     ),
     "to_frames_cuda": (
         "transpose-tanh-37-holesFalse-float32/few",
-        "transpose-identity-37-holesTrue-float16/few",
-        "transpose-tanh-250-holesFalse-float32/production",
         "transpose-tanh-250-holesTrue-float32/production",
+        "transpose-relu-250-holesTrue-float32/production",
+        "transpose-tanh-250-holesFalse-float32/production",
         "transpose-relu-250-holesFalse-float32/production",
     ),
     "to_slots_cuda": (
-        "transpose-identity-37-holesTrue-float16/few",
+        "transpose-tanh-250-holesTrue-float32/production",
         "transpose-tanh-37-holesFalse-float32/few",
         "transpose-tanh-250-holesFalse-float32/production",
+        "transpose-relu-250-holesTrue-float32/production",
         "transpose-relu-250-holesFalse-float32/production",
-        "transpose-tanh-250-holesTrue-float32/production",
     ),
     "trace_cuda": (
         "path-monotonic-1-float32/few",
@@ -220,7 +227,7 @@ TELLERS = {
         "path-wide-rnnt-float32/few",
     ),
     "unpack_cuda": (
-        "round-float16/few",
         "unpack-120-float16/few",
+        "round-float16/few",
     ),
 }

@@ -15,7 +15,7 @@ from tests.ptxrun.tellers import TELLERS
 
 OPEN = {tuple(entry) for entry in json.loads(Path(__file__).with_name("open_faults.json").read_text())}
 """What no case tells and nobody has gone through, written by `faults.py --open`: kernel, kind, what, line of the source."""
-STEPS = {"barrier": 1, "warp barrier": 1, "shared array": 1, "vote": 2, "shuffle": 9, "parameter": 8, "argument": 8, "loop": 5,
+STEPS = {"barrier": 1, "warp barrier": 1, "shared array": 1, "vote": 2, "shuffle": 15, "parameter": 8, "argument": 8, "loop": 8,
          "conversion": 9}  # fmt: skip
 """Of these kinds every so manieth fault is made."""
 SLOW = {"choose_cuda": {"barrier": 4}}
