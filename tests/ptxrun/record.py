@@ -70,6 +70,7 @@ def summary(record, known, runs):
             silent[kernel.kernel, fault.kind, "" if reason is None else kernel.source(fault), why] += 1
     names = ("kernel", "kind", "line", "why", "count")
     return {
+        "benchmark": "ptxrun faults",
         "command": "python -m tests.ptxrun.faults --record FILE --summary FILE",
         "versions": {name: importlib.metadata.version(name) for name in ("numba", "numba-cuda", "llvmlite", "numpy")},
         "kernels": len({kernel.kernel for kernel, _ in known}),
