@@ -15,7 +15,10 @@ WHEEL_TESTS ?= tests
 
 .PHONY: demo test test-quick test-gpu test-oldest test-wheel docs lint coverage bench clean
 
-# Modules are compiled when they are first imported: of what the larger packages bring, little ever is.
+# Modules are compiled when they are first imported: of what the larger packages bring, little ever is. Where nothing may keep
+# them, each of the hundreds of processes that tests start would compile all of numba and NumPy anew, in twice its time.
+unexport PYTHONDONTWRITEBYTECODE
+
 define environment
 $(1)/bin/pip:
 	$(PYTHON) -m venv $(1)
@@ -37,7 +40,7 @@ test:
 	TIERS="dlpack ptx ptxrun cuda mpi" NUMBA_ENABLE_CUDASIM=1 $(CUDA)/bin/$(PYTEST) tests/cudasim
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptx
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptxrun
-	TIERS="cudasim ptx ptxrun cuda" $(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/mpi
+	TIERS="cudasim ptx ptxrun cuda" OMP_NUM_THREADS=1 $(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/mpi
 
 # For the inner loop: the CPU tier without programs that run for long, hypothesis with few examples.
 test-quick: $(VENV)/.dev

@@ -47,6 +47,11 @@ def why_no_mpi() -> str | None:
     return None if mpirun() else "there is no mpirun"
 
 
+def pytest_collection_modifyitems(items):
+    """Long tests come first, so that no worker is at one while the others have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_terminal_summary(terminalreporter):
     """One line for each tier of the tests that this run left out, and why; `TIERS` names those that are run elsewhere."""
     elsewhere = os.environ.get("TIERS", "").split()

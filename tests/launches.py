@@ -8,6 +8,7 @@ from lattice.kernels import ptx
 from lattice.kernels.ptx_types import type_names
 from tests import door_calls, kernel_cases, kernel_compare
 from tests.cudasim import fake_cupy
+from tests.problems import DTYPES
 
 
 @contextlib.contextmanager
@@ -46,9 +47,9 @@ def of_cases() -> dict:
     return found
 
 
-def of_doors(cupy) -> dict:
+def of_doors(cupy, dtypes=DTYPES) -> dict:
     """What the doors launch on small problems of every kind, {(kernel, type names): arguments}; `cupy` has kernels that run."""
     with recorded(ptx.run) as found:
-        for call in door_calls.every_call(cupy):
+        for call in door_calls.every_call(cupy, dtypes):
             call()
     return found

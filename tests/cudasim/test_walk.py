@@ -147,6 +147,7 @@ def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, vocab
     )
 
 
+@pytest.mark.slow
 def test_the_smallest_workspace_of_a_lattice_that_fills_it(there):
     problem = joint_problem(13, batch=1, frames=60, labels=25, vocab=3, width=2, blank=0)
     host = lattice.joint_transducer_loss_and_grad(*problem.args)

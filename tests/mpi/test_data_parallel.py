@@ -12,6 +12,7 @@ from tests.conftest import mpirun, why_no_mpi
 
 if why_no_mpi():
     pytest.skip(why_no_mpi(), allow_module_level=True)
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "08_data_parallel_mpi.py"

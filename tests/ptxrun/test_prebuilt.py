@@ -1,6 +1,7 @@
 """The command that writes a folder of compiled kernels, and doors that run from it, by the machine of `tests/ptxrun`."""
 
 import json
+import shutil
 from unittest import mock
 
 import numpy as np
@@ -12,7 +13,7 @@ from lattice.kernels import hidden, ptx, ptx_store
 from tests import launches
 from tests.cudasim import fake_cupy
 from tests.few_threads import take_few
-from tests.problems import BFLOAT16, joint_problem
+from tests.problems import BFLOAT16, DTYPES, joint_problem
 from tests.ptxrun import driver
 
 
@@ -24,16 +25,24 @@ def loss(device, dtype):
     return device.asnumpy(ours), truth
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
     """The kernels of a loss in float32, for two architectures."""
-    for name in (ptx_store.FOLDER, ptx_store.ONLY):
-        monkeypatch.delenv(name, raising=False)
-    with driver.device() as device, launches.recorded(ptx.run) as found:
-        loss(device, np.float32)
-    for cc in prebuild.CAPABILITIES:
-        assert not prebuild.check(prebuild.write(tmp_path, cc, found))
-    return tmp_path
+    folder = tmp_path_factory.mktemp("ptx")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (ptx_store.FOLDER, ptx_store.ONLY):
+            patch.delenv(name, raising=False)
+        with driver.device() as device, launches.recorded(ptx.run) as found:
+            loss(device, np.float32)
+        for cc in prebuild.CAPABILITIES:
+            assert not prebuild.check(prebuild.write(folder, cc, found))
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    """A copy, for tests that change it."""
+    return shutil.copytree(written, tmp_path / "ptx")
 
 
 def test_a_door_runs_from_the_folder_alone(folder, monkeypatch):
@@ -82,8 +91,15 @@ def test_kernels_that_tests_change_are_kept_apart(monkeypatch):
     assert len(set(places)) == 3 and len(others) == 1 and len({*tables, id(ptx._functions)}) == 3
 
 
-def test_every_launch_of_the_doors_has_a_case():
+@pytest.fixture(scope="module")
+def cases():
+    return set(launches.of_cases())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_launch_of_the_doors_has_a_case(cases, dtype):
     with driver.device() as device:
-        found = launches.of_doors(device)
-    lacking = found.keys() - launches.of_cases().keys()
+        found = launches.of_doors(device, [dtype])
+    lacking = found.keys() - cases
     assert not lacking, [(kernel.py_func.__name__, types) for kernel, types in lacking]
