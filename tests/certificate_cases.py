@@ -38,9 +38,10 @@ def wide_cases() -> list[Case]:
     return found
 
 
-def _layer(rng, stored, size=9, width=37):
-    """Eighths, so that the products come out the same in any order."""
-    return (rng.integers(-4, 5, (size, width)) / 8).astype(stored)
+def _layer(rng, stored, size=9, width=37, parts=None):
+    """Fractions whose products come out the same in any order; those of float64 fill lower halves too."""
+    parts = parts or (2**20 if stored == F8 else 8)
+    return (rng.integers(-parts // 2, parts // 2 + 1, (size, width)) / parts).astype(stored)
 
 
 def _bounds(dtype, stored):
@@ -49,8 +50,8 @@ def _bounds(dtype, stored):
     for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 120)):
         weight = _layer(rng, stored if stored != F2 else F4, width=width)
         # tanh of these, and of their sums, is -1, 0 or 1.
-        scale = 640 if activation == "tanh" else 1
-        encoder, predictor = (_layer(rng, stored, rows, width) * stored.type(scale) for rows in (6, 5))
+        scale, parts = (640, 8) if activation == "tanh" else (1, None)
+        encoder, predictor = (_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (6, 5))
         encoder[3, 5], encoder[4, 0] = np.nan, np.inf
         encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
         # No multiple of the rows that a block takes.
@@ -72,6 +73,7 @@ def _measures(dtype, stored):
         with_nan[4, 4] = np.nan
         for layer in (weight, with_nan):
             for bias in (np.zeros(0, dtype), np.resize([-np.inf, -3, 2, 0, 0, 0, 1, 2, 3], size).astype(dtype)):
+                bias *= dtype.type(1 + 2.0**-40)
                 name = f"measure-{size}-{np.isnan(layer.astype(F4)).any()}-bias{len(bias)}"
                 yield Case(name, stored, measure, (layer, bias, np.zeros(size, dtype), np.zeros(3, dtype)), {})
 

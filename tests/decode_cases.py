@@ -13,7 +13,8 @@ def every_case() -> list[Case]:
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
-    return [case for dtype in (np.float32, np.float64) for case in _best(np.dtype(dtype), (128, 129, 250))]
+    dtypes = np.dtype(np.float32), np.dtype(np.float64)
+    return [case for dtype in dtypes for case in (*_best(dtype, (128, 129, 250)), _best_of_few(dtype))]
 
 
 def _best(dtype, sizes=(1, 2, 70, 150)):
@@ -36,6 +37,23 @@ def _best(dtype, sizes=(1, 2, 70, 150)):
                 outputs = np.zeros((11, k + 1), dtype), np.zeros((11, k), np.int32)
                 arguments = (logits, bias, row, owner, blank, *outputs)
                 yield Case(f"best-{size}-bias{bias.shape[1]}-{k}", dtype, best_only, arguments, {})
+
+
+def _best_of_few(dtype):
+    """Rows of one entry, or of two that are equal or not: most lanes have none, and all have to know what is listed."""
+    twos = ((2, 17), (2, 25), (2, 29), (4, 31))
+    entries = [{place: 1 / 3} for place in (1, 2, 4, 8, 16, 31)]
+    entries += [{one: 1 / 3, other: value} for one, other in twos for value in (1 / 3, 1 / 7)]
+    # The last lane lists the second, which is the first but for its last bits and stands before it.
+    entries.append({36: 1 / 3, 31: np.nextafter(dtype.type(1 / 3), dtype.type(0))})
+    logits = np.full((len(entries), 40), -np.inf, dtype)
+    logits[:, 0] = 0.3  # the blank
+    for row, own in zip(logits, entries):
+        row[list(own)] = list(own.values())
+    outputs = np.zeros((len(logits), 4), dtype), np.zeros((len(logits), 3), np.int32)
+    every = np.arange(len(logits))
+    arguments = (logits, np.zeros((1, 0), dtype), every, np.zeros_like(every), np.zeros(1, np.int64), *outputs)
+    return Case("best-of-few-40", dtype, best_only, arguments, {})
 
 
 def best_only(logits, bias, *rest):

@@ -35,6 +35,8 @@ def every_case() -> list[Case]:
     return [
         *found,
         *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
+        # A thread of few notes four or five of the edges.
+        _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2), WANTED),
         *_places(),
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
@@ -57,7 +59,9 @@ def wide_cases() -> list[Case]:
         found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes), *_hidden(dtype, stored, (250,))]
     for dtype in (F4, F8):
         found += _wide_lattices((np.array([40, 3, 30]), np.array([430, 2, 119])), dtype)
-    others = certificate_cases, ctc_cases, decode_cases, path_cases, sampler_cases
+    # More frames than the one block that adds up has threads.
+    found.append(_list("list-frames", F4, (np.array([1100, 2]), np.array([1, 0])), WANTED))
+    others = certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, sampler_cases
     return [*found, *(case for module in others for case in module.wide_cases())]
 
 
@@ -69,6 +73,7 @@ def _logits(rng, count, size, dtype):
     logits[4, 1] = np.inf
     logits[5] = -np.inf
     logits[5, 0] = np.nan
+    logits[6, -1] = 12  # so much that half precision tells when it is left out
     return logits
 
 
@@ -160,10 +165,14 @@ def compacted_rounded(*given):
 
 def _lists(dtype):
     """Cells of each kind, in frames of more cells than four warps have lanes: a loop over them is unrolled."""
-    frames = frames_for(False, False, (np.array([2, 1, 3, 1]), np.array([169, 0, 31, 119])))
-    kinds = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
     for kind in (WANTED, BOUND, COMPUTED):
-        yield Case(f"list-{kind}", dtype, listed, (frames, kinds, kind), {})
+        yield _list(f"list-{kind}", dtype, (np.array([2, 1, 3, 1]), np.array([169, 0, 31, 119])), kind)
+
+
+def _list(name, dtype, lengths, kind):
+    frames = frames_for(False, False, lengths)
+    kinds = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
+    return Case(name, dtype, listed, (frames, kinds, kind), {})
 
 
 def listed(frames, kinds, kind):

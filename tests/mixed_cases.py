@@ -3,13 +3,15 @@
 Half precision meets float32 weights and float32 predictions, and what is computed in one dtype is given out in another.
 """
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 
 from lattice.kernels import rows
 from lattice.kernels.bounds import bound
 from lattice.kernels.gradient import gradient
-from lattice.kernels.hidden import compute_hidden
+from lattice.kernels.hidden import ACTIVATIONS, compute_hidden
 from samplers.inclusion import fill_inclusion
 from tests.kernel_compare import Case
 
@@ -21,7 +23,21 @@ HALFWAY = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]
 
 
 def every_case() -> list[Case]:
-    return [*_casts(), *_whole_rows(), *_hidden(), _bound(), *_gradients(), _inclusion()]
+    return [
+        *_casts(),
+        *_unpacked((35,)),
+        *_shared(),
+        *_hidden((37,), [0]),
+        *_bounds((37,), [1]),
+        *_gradients((2, 150)),
+        _inclusion(),
+    ]
+
+
+def wide_cases() -> list[Case]:
+    """Rows as in `kernel_cases.wide_cases`: some lanes take four entries, each takes four, one takes a fifth, or eight."""
+    widths, activations = (120, 128, 129, 250), ACTIVATIONS.values()
+    return [*_unpacked(widths), *_hidden(widths, activations), *_bounds(widths, activations), *_gradients(widths)]
 
 
 def _casts():
@@ -35,51 +51,68 @@ def _casts():
         yield Case(f"cast-{source.name}-to-{target.name}", dtype, rows.cast, arguments, {}, exact=True, stored=True)
 
 
-def _whole_rows():
+def _unpacked(widths):
     """Packed rows that are not rounded on their way into padded arrays."""
+    rng = np.random.default_rng(20)
+    for width, dtype in itertools.product(widths, (F4, F8)):
+        source, starts, target = rng.standard_normal((9, width)).astype(dtype), np.array([0, 4, 4, 9]), np.full((4, 6, width), 7)
+        yield Case(f"unpack-{width}", dtype, rows.unpack, (source, starts, np.array([3, 0, 2]), target.astype(dtype)), {})
+
+
+def _shared():
+    """The same rows, of predictors that examples share."""
     rng = np.random.default_rng(20)
     for dtype in (F4, F8):
         source, starts = rng.standard_normal((9, 35)).astype(dtype), np.array([0, 4, 4, 9])
         target, total = np.full((4, 6, 35), 7, dtype), rng.standard_normal((6, 35)).astype(dtype)
-        yield Case("unpack", dtype, rows.unpack, (source, starts, np.array([3, 0, 2]), target), {})
         opens = np.array([0, 1, 0], np.uint8)
-        yield Case("share", dtype, rows.share, (source, starts, np.array([1, 2, 2]), opens, total, target.copy()), {})
+        yield Case("share", dtype, rows.share, (source, starts, np.array([1, 2, 2]), opens, total, target), {})
 
 
-def _hidden():
+def _hidden(widths, activations):
     """The hidden vectors of a search: the predictor is widened where it arrives, the encoder never is."""
     rng = np.random.default_rng(21)
     encoder_row, slot, every = rng.permutation(6), rng.permutation(6), np.arange(6)
-    for encoder, predictor, hidden in ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4)):
-        given = (rng.standard_normal((6, 37)).astype(dtype) for dtype in (encoder, predictor))
-        arguments = (0, *given, encoder_row, slot, every, every, np.zeros((6, 37), hidden))
-        yield Case(f"hidden-{predictor.name}-to-{hidden.name}", encoder, compute_hidden, arguments, {})
+    dtypes = ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4))
+    for width, activation, (encoder, predictor, hidden) in itertools.product(widths, activations, dtypes):
+        given = (rng.standard_normal((6, width)).astype(dtype) for dtype in (encoder, predictor))
+        arguments = (activation, *given, encoder_row, slot, every, every, np.zeros((6, width), hidden))
+        name = f"hidden-{activation}-{width}-{predictor.name}-to-{hidden.name}"
+        yield Case(name, encoder, compute_hidden, arguments, {})
 
 
-def _bound():
-    """bfloat16 encoder and predictor, float32 weight. Eighths, so that the products come out the same in any order."""
-    rng = np.random.default_rng(22)
-    encoder, predictor, weight = (rng.integers(-4, 5, (n, 37)) / 8 for n in (6, 5, 9))
-    encoder_row, predictor_row, label = rng.permutation(6), rng.permutation(5), rng.integers(-1, 9, 40).astype(np.int32)
-    frame, slot, outputs = rng.integers(0, 6, 40), rng.integers(0, 5, 40), (np.zeros(40, F4) for _ in range(4))
-    arguments = (1, encoder.astype(BF), predictor.astype(BF) * BF.type(0), encoder_row, predictor_row, frame, slot, label, 8,
-                 weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4), 2.0**-10, *outputs)  # fmt: skip
-    return Case("bound-mixed", BF, bound, arguments, {})
+def _bounds(widths, activations):
+    """bfloat16 encoder and predictor, float32 weight. Eighths, so that the products come out the same in any order.
+
+    There is a warp more than cells, and tanh of what is not 0 is 1 or -1.
+    """
+    for width, activation in itertools.product(widths, activations):
+        rng, scale = np.random.default_rng(22), 640 if activation == ACTIVATIONS["tanh"] else 1
+        encoder, predictor, weight = (rng.integers(-4, 5, (n, width)) / 8 for n in (6, 5, 9))
+        encoder_row, predictor_row, label = rng.permutation(6), rng.permutation(5), rng.integers(-1, 9, 41).astype(np.int32)
+        frame, slot, outputs = rng.integers(0, 6, 41), rng.integers(0, 5, 41), (np.zeros(41, F4) for _ in range(4))
+        arguments = (activation, (scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), encoder_row, predictor_row,
+                     frame, slot, label, 8, weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4),
+                     2.0**-10, *outputs)  # fmt: skip
+        yield Case(f"bound-mixed-{activation}-{width}", BF, bound, arguments, {})
 
 
-def _gradients():
+def _gradients(sizes):
     """The gradient of float32 logits, rounded for the products that follow."""
-    rng = np.random.default_rng(23)
-    for size in (2, 150):
+    for size in sizes:
+        rng = np.random.default_rng(23)
         logits, row = (3 * rng.standard_normal((12, size))).astype(F4), rng.permutation(12)[:11].astype(np.int64)
         label, owner = rng.integers(-1, size, 11).astype(np.int32), rng.integers(0, 3, 11).astype(np.int32)
         label[label == 1] = 0
         posteriors = (rng.random((2, 11)) * 0.5).astype(F4)
+        posteriors[:, 4] = 0
+        logits[row[5], -1] = 12
         maximum = logits[row].max(axis=1)
         total = np.exp(logits[row] - maximum[:, None]).sum(axis=1)
-        arguments = (logits, np.full(logits.shape, 7, BF), row, np.zeros(0, F4), label, owner, 1, *posteriors, maximum, total,
-                     0.5, np.array([1.0, -0.3, 1e-3], F4))  # fmt: skip
-        yield Case(f"gradient-mixed-{size}", BF, gradient, arguments, {"anew": True})
+        for bias in (np.zeros(0, F4), np.full(size, 0.25, F4)):
+            arguments = (logits, np.full(logits.shape, 7, BF), row, bias, label, owner, 1, *posteriors, maximum, total, 0.5,
+                         np.array([1.0, -0.3, 1e-3], F4))  # fmt: skip
+            yield Case(f"gradient-mixed-{size}-bias{len(bias)}", BF, gradient, arguments, {"anew": True})
 
 
 def _inclusion():

@@ -86,6 +86,7 @@ def _rows(dtype, stored, sizes=(1, 2, 70, 150)):
         if size > 1:
             logits[2, :-1], logits[3, size // 2], logits[4, 1] = -np.inf, np.nan, np.inf
             logits[5, 1:], logits[5, 0], logits[6, -1] = -np.inf, np.nan, -np.inf
+            logits[13, :-1], logits[13, -1] = -np.inf, np.nan
             logits[7, -1] = logits[7].max() - 89  # its share is subnormal in float32
             logits[8, 0], logits[9, -1], logits[10, 0] = 200, 200, 20  # certain, wrong, and nearly certain
         label = rng.integers(-1, size, 14).astype(np.int32)

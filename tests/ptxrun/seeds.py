@@ -160,7 +160,7 @@ def _of_shuffle(one, shuffles, known):
             (f"{code} {target}, {value}, {lane}, {clamp}, {mask}",),
         )
 
-    if distance:
+    if distance not in ("", "0"):
         yield instead(f" -> {int(distance) // 2}", lane=int(distance) // 2)
         yield instead(f" -> {int(distance) * 2}", lane=int(distance) * 2)
     elsewhere = {"bfly": "down", "up": "down", "down": "up", "idx": "bfly"}[way]
