@@ -213,10 +213,14 @@ def in_place(logits, *rest, anew):
 def _hidden(dtype, stored, widths=(37, 120)):
     rng = np.random.default_rng(3)
     operand = stored if stored == BF else dtype
-    for holes in (False, True):
-        frames = frames_for(False, True)
+    # Two examples, of 3, 6 and 9 cells in a frame: one round, two and three of a loop over four cells of a frame.
+    two = np.array([2, 1]), np.array([5, 10])
+    for name, frames in (
+        *((f"holes{holes}", frames_for(False, True)) for holes in (False, True)),
+        ("two", frames_for(False, False, two)),
+    ):
         cells = np.arange(3, frames.cells - 2)
-        if holes:
+        if name == "holesTrue":
             cells = cells[rng.random(len(cells)) < 0.5]
             # Of the last two frames a cell each: the search for the end of a frame's cells has two to look at.
             owner = np.searchsorted(frames.offset, cells, side="right")
@@ -224,36 +228,39 @@ def _hidden(dtype, stored, widths=(37, 120)):
             cells = cells[~alone | np.append(True, np.diff(owner) > 0)]
         label_base = np.append(0, np.cumsum(frames.labels.astype(np.int64) + 1))
         outputs = np.empty((2, len(cells)), np.int64), np.empty((2, len(cells)), np.int32)
-        positions = np.zeros((4, 6), np.int32)
+        positions = np.zeros((4, 10), np.int32)
         locate(0, cells, frames, positions, np.arange(len(frames.example)), label_base, *outputs[0], *outputs[1])
         frame, slot = outputs[0]
         # A lane has more than four entries of the wider rows: its loop over them is unrolled.
-        for (activation, number), width in itertools.product(ACTIVATIONS.items(), widths):
+        for (activation, number), width in itertools.product(ACTIVATIONS.items(), widths[:1] if name == "two" else widths):
             encoder = rng.standard_normal((20, width)).astype(stored)
             predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
             hidden = np.zeros((len(cells), width), operand)
             arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
-            yield Case(f"hidden-{activation}-{width}-holes{holes}", stored, compute_hidden, arguments, {})
+            if name != "two":
+                yield Case(f"hidden-{activation}-{width}-{name}", stored, compute_hidden, arguments, {})
             # The transpose reads what the activation gives; both targets are handed the same rounded numbers.
             given = np.tanh(rng.standard_normal((len(cells), width))).astype(operand)
             grad_hidden = rng.standard_normal((len(cells), width)).astype(dtype)
             sums = np.ones((len(frames.example), width), dtype), np.ones((label_base[-1], width), dtype)
             arguments = (number, given, grad_hidden, frame, slot, cells, frames, label_base, *sums)
-            yield Case(f"transpose-{activation}-{width}-holes{holes}", stored, hidden_transpose, arguments, {})
+            yield Case(f"transpose-{activation}-{width}-{name}", stored, hidden_transpose, arguments, {})
 
 
 def _places():
     rng = np.random.default_rng(4)
-    for monotonic, bounded in ((False, False), (True, False), (False, True)):
-        frames = frames_for(monotonic, bounded)
+    two = frames_for(False, False, (np.array([1, 1]), np.array([2, 1])))
+    several = {f"{m}-{b}": frames_for(m, b) for m, b in ((False, False), (True, False), (False, True))}
+    for kind, frames in (several | {"two": two}).items():
         targets = rng.integers(1, 9, (4, 5)).astype(np.int32)
         some = np.flatnonzero(rng.random(frames.cells) < 0.5)
         for cells, count in ((rows.NO_IDS, frames.cells - 2), (some, len(some))):
             outputs = (np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int32), np.zeros(count, np.int32))
             bases = np.arange(len(frames.example)) * 3, np.arange(4) * 10
-            name = f"locate-{monotonic}-{bounded}-{len(cells)}"
-            yield Case(name, np.dtype(np.int64), locate, (2, cells, frames, targets, *bases, *outputs), {})
+            yield Case(
+                f"locate-{kind}-{len(cells)}", np.dtype(np.int64), locate, (2, cells, frames, targets, *bases, *outputs), {}
+            )
 
 
 def _rows(dtype):

@@ -20,8 +20,8 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Rows of more ids than a block of `THREADS` takes at once four times."""
-    return list(_choices((1100,), 2))
+    """Rows of about as many ids as a block of `THREADS` takes at once four times, and of more."""
+    return [*_choices((1100,), 2), _many_taken()]
 
 
 def _probabilities(stored):
@@ -55,7 +55,23 @@ def _choices(sizes=(70, 5), rows=5):
         scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
         counts = np.zeros(5, np.int64), np.zeros(5, np.int64), np.zeros(5)
         given = (part[:rows].copy() for part in (keys, start, ids, *scratch, *counts))
-        yield Case(f"choose-{size}", np.dtype(np.int64), chosen, tuple(given), {})
+        yield Case(f"choose-{size}", np.dtype(np.int64), chosen, tuple(given), {}, exact=True)
+
+
+def _many_taken():
+    """Most threads have exactly four ids to look at, and the first ones four to take out; more than four are wanted.
+
+    Id 0, which a loop that goes too far comes back to, is chosen or refused.
+    """
+    rng = np.random.default_rng(13)
+    keys = rng.integers(1, LAST, (2, 1000))
+    keys[:, 0] = 0
+    keys[1, ::3] = REFUSED
+    start = np.array([800, 801])
+    ids = np.stack([1 + rng.permutation(999)[:810] for _ in start]).astype(np.int32)
+    scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
+    arguments = (keys, start, ids, *scratch, np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(2))
+    return Case("choose-1000", np.dtype(np.int64), chosen, arguments, {}, exact=True)
 
 
 def chosen(keys, start, ids, listed, order, *counts):
