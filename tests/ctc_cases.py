@@ -12,8 +12,13 @@ from tests.kernel_compare import Case, in_float32, like
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
 BLANK = 2
-LONGEST, WIDE = (40, 19), (160, 120)
-"""Frames and labels of the longest list."""
+SHORT = np.array([7, 3, 40, 2, 5]), np.array([3, 0, 19, 3, 4])
+WIDE = np.array([4, 1, 60, 148, 2]), np.array([2, 1, 50, 128, 120])
+"""Frames and labels of each list. One of them has too few frames for its labels.
+
+Of `WIDE`, the first two have four frames, which a loop goes on by at once, and one. In the third some lanes take four
+states and the others three; in the fourth all take four labels, and in the last some do.
+"""
 
 
 def every_case() -> list[Case]:
@@ -26,7 +31,7 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """So many labels that some lanes take four, and the others three; rows as in `kernel_cases.wide_cases`."""
+    """So many labels that lanes take four; rows as in `kernel_cases.wide_cases`."""
     found = []
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_emissions(dtype, stored, (150,), WIDE), *_gradients(dtype, stored, (150,), WIDE)]
@@ -36,10 +41,10 @@ def wide_cases() -> list[Case]:
     return found
 
 
-def _batch(rng, vocab, longest):
-    """Three lists of targets with what belongs to them: repeated labels, none at all, more states than a warp has lanes."""
-    T, U = np.array([7, 3, longest[0], 2, 5]), np.array([3, 0, longest[1], 3, 4])  # the last but one has too few frames
-    targets = rng.integers(0, vocab - 1, (5, longest[1]))
+def _batch(rng, vocab, sizes):
+    """Lists of targets with what belongs to them: repeated labels, none at all, more states than a warp has lanes."""
+    T, U = sizes
+    targets = rng.integers(0, vocab - 1, (5, U.max()))
     targets = (targets + (targets >= BLANK)).astype(np.int32)
     targets[0, :3] = targets[0, 0]
     targets[2, 4:6] = targets[2, 4]
@@ -60,17 +65,17 @@ def _logits(rng, count, vocab, stored):
     return logits
 
 
-def _emissions(dtype, stored, vocabs=(4, 150), longest=LONGEST):
+def _emissions(dtype, stored, vocabs=(4, 150), sizes=SHORT):
     rng = np.random.default_rng(20)
     for vocab in vocabs:
-        _, example, offset, targets, *_ = _batch(rng, vocab, longest)
+        _, example, offset, targets, *_ = _batch(rng, vocab, sizes)
         row = rng.permutation(len(example))[5:]
         scores = np.zeros(len(example), dtype), np.zeros(offset[-1], dtype)
         norms = np.zeros(len(example), dtype), np.ones(len(example), dtype)
         arguments = (5, _logits(rng, len(example), vocab, stored), np.zeros(0, dtype), row, example, offset, targets, BLANK,
                      *scores, *norms)  # fmt: skip
         # Where a row holds no finite logit or one that is not a number, no one reads its total.
-        yield Case(f"ctc-emit-{vocab}-{longest[1]}", stored, ctc_emit, arguments, {}, 10, (10, 11))
+        yield Case(f"ctc-emit-{vocab}-{targets.shape[1]}", stored, ctc_emit, arguments, {}, 10, (10, 11))
 
 
 def _scores(rng, offset, dtype):
@@ -79,28 +84,28 @@ def _scores(rng, offset, dtype):
     return blank, label
 
 
-def _alignments(dtype, longest=LONGEST):
+def _alignments(dtype, sizes=SHORT):
     rng = np.random.default_rng(21)
-    starts, example, offset, targets, distinct, following = _batch(rng, 9, longest)
+    starts, example, offset, targets, distinct, following = _batch(rng, 9, sizes)
+    widest = targets.shape[1]
     blank, label = _scores(rng, offset, dtype)
     poisoned = blank.copy(), label.copy()
     poisoned[0][8], poisoned[1][offset[8] : offset[9]] = np.nan, np.nan
-    rolling, whole = np.zeros(2 * 5 * (2 * longest[1] + 1)), np.zeros(2 * offset[-1] + len(example))
+    rolling, whole = np.zeros(2 * 5 * (2 * widest + 1)), np.zeros(2 * offset[-1] + len(example))
     for name, scores in (("", (blank, label)), ("-nan", poisoned)):
-        given = (starts, example, offset, targets, distinct, following, longest[1], *scores)
-        if longest == LONGEST:
+        given = (starts, example, offset, targets, distinct, following, widest, *scores)
+        if sizes is SHORT:
             yield Case(f"ctc-loss{name}", dtype, loss_only, (*given, rolling, np.zeros(5)), {})
             yield Case(f"ctc-posteriors{name}", dtype, both_sweeps, (*given, whole, np.zeros(5)), {})
         else:
             for sweeps, alpha in ((loss_only, rolling), (both_sweeps, whole)):
                 options = {"sweeps": sweeps}
-                yield Case(f"ctc-{sweeps.__name__}{name}-{longest[1]}", dtype, rounded, (*given, alpha, np.zeros(5)), options)
+                yield Case(f"ctc-{sweeps.__name__}{name}-{widest}", dtype, rounded, (*given, alpha, np.zeros(5)), options)
         for last in (False, True):
-            path = (starts, offset, targets, longest[1], *scores, rolling, np.zeros(len(whole), np.uint8), last, np.zeros(5))
+            path = (starts, offset, targets, widest, *scores, rolling, np.zeros(len(whole), np.uint8), last, np.zeros(5))
             of_run = "last" if last else "first"
-            yield Case(
-                f"ctc-path-{of_run}{name}-{longest[1]}", dtype, ctc_path, (*path, np.full((5, longest[1] + 2), -1, np.int32)), {}
-            )
+            arguments = (*path, np.full((5, widest + 2), -1, np.int32))
+            yield Case(f"ctc-path-{of_run}{name}-{widest}", dtype, ctc_path, arguments, {})
 
 
 def loss_only(*given):
@@ -120,12 +125,13 @@ def rounded(*given, sweeps):
     return in_float32(own[0], own[1], own[3])
 
 
-def _gradients(dtype, stored, vocabs=(4, 150), longest=LONGEST):
+def _gradients(dtype, stored, vocabs=(4, 150), sizes=SHORT):
     rng = np.random.default_rng(22)
     for vocab in vocabs:
-        starts, example, offset, targets, distinct, following = _batch(rng, vocab, longest)
+        starts, example, offset, targets, distinct, following = _batch(rng, vocab, sizes)
+        widest = targets.shape[1]
         scores, log_z = _scores(rng, offset, dtype), np.zeros(5)
-        given = (starts, example, offset, targets, distinct, following, longest[1], *scores)
+        given = (starts, example, offset, targets, distinct, following, widest, *scores)
         ctc_sums(*given, np.zeros(2 * offset[-1] + len(example)), log_z, posteriors=True)
         logits = (3 * rng.standard_normal((len(example), vocab))).astype(stored)
         logits[11, -1] = logits[11].astype(F8).max() - 89  # its share is subnormal in float32
@@ -136,8 +142,8 @@ def _gradients(dtype, stored, vocabs=(4, 150), longest=LONGEST):
         norms[1, 3:] = np.exp(logits[row].astype(dtype) - norms[0, 3:, None]).sum(axis=1)
         upstream = np.array([1.0, -0.3, 1e-3, 1.0, 0.0]).astype(dtype)
         known = (np.zeros(0, dtype), row, example, offset, distinct, BLANK, *scores, *norms, upstream)
-        yield Case(f"ctc-gradient-{vocab}-{longest[1]}", stored, apart, (logits, np.full(logits.shape, 7, stored), *known), {})
-        yield Case(f"ctc-gradient-in-place-{vocab}-{longest[1]}", stored, in_place, (logits, *known), {})
+        yield Case(f"ctc-gradient-{vocab}-{widest}", stored, apart, (logits, np.full(logits.shape, 7, stored), *known), {})
+        yield Case(f"ctc-gradient-in-place-{vocab}-{widest}", stored, in_place, (logits, *known), {})
 
 
 def apart(logits, target, *known):

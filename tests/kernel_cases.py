@@ -284,6 +284,7 @@ def _stored_rows(stored):
         yield Case(f"unpack-{width}", stored, rows.unpack, arguments, {}, stored=True)
     total = rng.standard_normal((6, 35)).astype(F4)
     for places, opens in (
+        ([2], [0]),
         ([1, 2, 2], [0, 1, 0]),
         ([1, 1, 1, 0], [0, 0, 0, 1]),
         ([3, 3, 0, 0, 0, 0, 1, 1, 2], [0, 0, 1, 0, 0, 0, 1, 0, 1]),

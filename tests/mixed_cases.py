@@ -65,8 +65,10 @@ def _shared():
     for dtype in (F4, F8):
         source, starts = rng.standard_normal((9, 35)).astype(dtype), np.array([0, 4, 4, 9])
         target, total = np.full((4, 6, 35), 7, dtype), rng.standard_normal((6, 35)).astype(dtype)
-        opens = np.array([0, 1, 0], np.uint8)
-        yield Case("share", dtype, rows.share, (source, starts, np.array([1, 2, 2]), opens, total, target), {})
+        for places, opens in (([2], [0]), ([1, 2, 2], [0, 1, 0]), ([1, 1, 1, 0], [0, 0, 0, 1])):
+            edges = np.array([0, 4, 4, 9, 9])[: len(places) + 1]
+            arguments = (source, edges, np.array(places), np.array(opens, np.uint8), total, target.copy())
+            yield Case(f"share-{len(places)}", dtype, rows.share, arguments, {})
 
 
 def _hidden(widths, activations):

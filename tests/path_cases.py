@@ -1,8 +1,11 @@
 """Cases of `tests/kernel_cases.py` for the kernels of the best path and of the loss along a path."""
 
+from unittest import mock
+
 import ml_dtypes
 import numpy as np
 
+from lattice.kernels import launch
 from lattice.kernels.path import best_path, extend, move_bytes
 from lattice.kernels.path_rows import path_rows, sum_rows
 from tests.kernel_compare import Case, frames_for
@@ -116,3 +119,11 @@ def _sums(dtype):
     loss = (5 * rng.random(650)).astype(dtype)
     loss[71], loss[74] = np.inf, np.nan
     yield Case(f"path-sum-{len(loss)}", dtype, sum_rows, (edges, loss, np.zeros(7)), {})
+    for threads in (32, 128):
+        yield Case(f"path-sum-{threads}-threads", dtype, in_blocks, (edges, loss, np.zeros(7), threads), {})
+
+
+def in_blocks(edges, loss, log_z, threads):
+    """Sums by blocks of one warp, and of four, which a loop over warps goes on by at once; a GPU's are of eight."""
+    with mock.patch.object(launch, "THREADS", threads):
+        sum_rows(edges, loss, log_z)

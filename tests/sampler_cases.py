@@ -98,6 +98,6 @@ def _means(dtype, stored):
     total = np.exp(rows - maximum[:, None]).sum(axis=1)
     arguments = (logits, row, first, frames, maximum, total, np.zeros((3, 40), dtype))
     yield Case("mean", stored, mean_softmax, arguments, {})
-    for count in (3, 4, 9):
+    for count in (1, 3, 4, 9):
         pooled = np.resize(_probabilities(stored), (count, 70))
         yield Case(f"pool-{count}", stored, pool_rows, (pooled, np.zeros(70)), {})
