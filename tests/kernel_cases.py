@@ -164,9 +164,9 @@ def compacted_rounded(*given):
 
 
 def _lists(dtype):
-    """Cells of each kind, in frames of more cells than four warps have lanes: a loop over them is unrolled."""
+    """Cells of each kind, in frames of 10, 1 and 4 rounds of a warp: a loop over them takes four at a time."""
     for kind in (WANTED, BOUND, COMPUTED):
-        yield _list(f"list-{kind}", dtype, (np.array([2, 1, 3, 1]), np.array([169, 0, 31, 119])), kind)
+        yield _list(f"list-298-{kind}", dtype, (np.array([2, 1, 3, 1]), np.array([298, 0, 31, 119])), kind)
 
 
 def _list(name, dtype, lengths, kind):

@@ -63,8 +63,8 @@ def _shared():
     """The same rows, of predictors that examples share."""
     rng = np.random.default_rng(20)
     for dtype in (F4, F8):
-        source, starts = rng.standard_normal((9, 35)).astype(dtype), np.array([0, 4, 4, 9])
-        target, total = np.full((4, 6, 35), 7, dtype), rng.standard_normal((6, 35)).astype(dtype)
+        source, total = rng.standard_normal((9, 35)).astype(dtype), rng.standard_normal((6, 35)).astype(dtype)
+        target = np.full((4, 6, 35), 7, dtype)
         for places, opens in (([2], [0]), ([1, 2, 2], [0, 1, 0]), ([1, 1, 1, 0], [0, 0, 0, 1])):
             edges = np.array([0, 4, 4, 9, 9])[: len(places) + 1]
             arguments = (source, edges, np.array(places), np.array(opens, np.uint8), total, target.copy())

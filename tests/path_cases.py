@@ -14,10 +14,12 @@ F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 BF = np.dtype(ml_dtypes.bfloat16)
 WIDE = {False: (np.array([50, 3, 40]), np.array([72, 2, 0])), True: (np.array([130, 3, 40]), np.array([66, 2, 0]))}
 """By topology: frames of more cells than two warps have threads."""
+WARPS = {False: (np.array([33, 2]), np.array([32, 1])), True: (np.array([64, 2]), np.array([32, 1]))}
+"""By topology: an anti-diagonal or a frame of one cell more than a warp has threads."""
 
 
 def every_case() -> list[Case]:
-    found = [*_sums(F4), *_sums(F8), *_long_paths()]
+    found = [*_sums(F4), *_sums(F8), *_long_paths(F4, WIDE, (37, 38, 51)), *_long_paths(F8, WARPS)]
     for dtype in (F4, F8):
         found += _paths(dtype)
     for dtype, stored in ((F4, F4), (F8, F8), (F4, BF)):
@@ -59,15 +61,15 @@ def _paths(dtype):
                     yield Case(name, dtype, in_runs, (frames, monotonic, *given, *_outputs(frames, 4), cuts), {})
 
 
-def _long_paths():
-    """Frames wider than a block, in runs that part an example in the middle."""
+def _long_paths(dtype, lengths, inner=()):
+    """Frames wider than a block, in runs that part an example at the frames `inner`."""
     rng = np.random.default_rng(41)
     for monotonic in (False, True):
-        frames = frames_for(monotonic, False, WIDE[monotonic])
-        assert np.diff(frames.offset).max() > 64
-        cuts = (0, 37, 38, 51, len(frames.example))
-        arguments = (frames, monotonic, *_scores(rng, frames, F4), *_outputs(frames, 3), cuts)
-        yield Case(f"path-wide-{'monotonic' if monotonic else 'rnnt'}", F4, in_runs, arguments, {})
+        frames = frames_for(monotonic, False, lengths[monotonic])
+        assert np.diff(frames.offset).max() > 32
+        cuts = (0, *inner, len(frames.example))
+        arguments = (frames, monotonic, *_scores(rng, frames, dtype), *_outputs(frames, len(frames.labels)), cuts)
+        yield Case(f"path-wide-{'monotonic' if monotonic else 'rnnt'}", dtype, in_runs, arguments, {})
 
 
 def in_runs(frames, monotonic, blank, label, left, moves, examples, score, best, cuts):

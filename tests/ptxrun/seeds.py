@@ -126,7 +126,10 @@ def _of_instruction(one, shuffles, known):
         target, predicate, mask = parts
         yield "vote", "the other predicate", (f"not.pred {SPARE['p']}, {predicate}", f"{code} {target}, {SPARE['p']}, {mask}")
         yield "vote", "all lanes", (f"setp.eq.s32 {SPARE['p']}, 0, 0", f"{code} {target}, {SPARE['p']}, {mask}")
-        yield "vote", "one lane fewer", (f"{code} {target}, {predicate}, {mask}", f"and.b32 {target}, {target}, 2147483647")
+        # Of a vote that no lane casts, none is lost.
+        if known.constants.get(predicate) != "0":
+            fewer = f"and.b32 {target}, {target}, 2147483647"
+            yield "vote", "one lane fewer", (f"{code} {target}, {predicate}, {mask}", fewer)
     elif opcode[0] == "setp" and parts[0] in known.guards and opcode[2][0] in "su":
         if opcode[1] in BEYOND:
             other = ".".join((opcode[0], BEYOND[opcode[1]], opcode[2]))
@@ -249,7 +252,7 @@ def _steps(listed):
 
 def _constants(listed):
     moved = [one.operands for _, one in listed if one.opcode[0] == "mov"]
-    times = Counter(target for target, _ in moved)
+    times = Counter(one.operands[0] for _, one in listed if one.operands)
     return {target: source for target, source in moved if times[target] == 1 and re.fullmatch(r"-?\d+", source)}
 
 
