@@ -31,7 +31,7 @@ EQUIVALENT = (
     ("best_cuda", "loop", "lt -> le s64", "", "It asks whether k is below 1, and k is at least 1."),
     ("hidden_cuda|clear_rows_cuda|gradient_cuda|ctc_emit_cuda", "loop", "once more .*",
      r"activate_lane\(.*|for h in range\(cuda.*|for v in range\(lane, .*|for u in range\(lane, U, WARP\):",
-     "A range that is spent gives 0 for ever: the lane writes its first entry once more, with the same value."),
+     "A range that is spent gives 0 for ever: the lane writes entry 0 once more, with the value that it has."),
     ("path_rows_cuda", "loop", "lt -> le s64", "others, rest = sums_of_others.*",
      "It takes a bias of one entry for none: the row has one id, the arc's, which either loop leaves out."),
     ("ctc_emit_cuda", "loop|scale", ".*", "highest, others = normaliser.*",
