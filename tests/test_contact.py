@@ -260,26 +260,28 @@ def wait(seconds: float) -> dict:
     return {}
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, sign):
+@pytest.mark.parametrize("signs", [(signal.SIGTERM,), (signal.SIGTERM, signal.SIGHUP), (signal.SIGKILL,)])
+def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, signs):
     program = (
-        "import sys\nfrom tests.test_contact import contact, process, script\nfrom pathlib import Path\nimport signal\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "from tests.test_contact import contact, process, script\nfrom pathlib import Path\ncontact.end_with_signals()\n"
         f"call = contact.Contact(1, Path({str(tmp_path / 'out')!r}), Path({str(tmp_path / 'scratch')!r}), process.Budget(60))\n"
-        "sleeps = \"import os, time; print(os.getpid()); print('half of it'); time.sleep(20)\"\n"
+        "sleeps = 'import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid())'\n"
+        "sleeps += \"; print('half of it'); time.sleep(20)\"\n"
         "call.go((script('first', 'print(1)'), script('second', sleeps)))\n"
     )
     child = subprocess.Popen([sys.executable, "-c", program], cwd=record.ROOT, stdout=subprocess.DEVNULL)
     log = tmp_path / "out" / "log.txt"
     wait_for(lambda: log.exists() and "half of it" in log.read_text())
-    child.send_signal(sign)
+    for sign in signs:
+        child.send_signal(sign)
+        time.sleep(0.3)
     child.wait(20)
     assert "second| half of it" in log.read_text()
     known = json.loads((tmp_path / "out" / "record.json").read_text())
     assert list(known["steps"]) == ["first"] and "first" in (tmp_path / "out" / "summary.txt").read_text()
     pid = int(next(line for line in log.read_text().splitlines() if "second| " in line).split("| ")[1])
-    if sign == signal.SIGTERM:
-        assert ended(pid)
+    if signal.SIGTERM in signs:
+        assert child.returncode == 128 + signal.SIGTERM and ended(pid)
     elif not ended(pid):
         os.killpg(pid, signal.SIGKILL)
 

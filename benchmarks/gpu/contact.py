@@ -242,6 +242,19 @@ def text_of(error: BaseException) -> str:
     return process.without_folders(f"{type(error).__name__}: {error}")
 
 
+def end_with_signals() -> None:
+    """Ended from outside, or left by its terminal, the commands are ended with it; who asks again does not keep it from that."""
+    signs = (signal.SIGTERM, signal.SIGHUP)
+
+    def end(number, _):
+        for sign in signs:
+            signal.signal(sign, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for sign in signs:
+        signal.signal(sign, end)
+
+
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.contact", description=__doc__.splitlines()[0])
     parser.add_argument("call", type=int, choices=TOTAL, help="1 meets the machine, 2 measures what the first call left open")
@@ -260,9 +273,7 @@ def main(arguments=None) -> int:
             # It may hold anything; the steps that need none of it are run.
             before = None
             show(f"--before cannot be read: {text_of(error)}")
-    # Ended from outside, or left by its terminal, the commands are ended with it.
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda number, _: sys.exit(128 + number))
+    end_with_signals()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         budget = Budget(options.seconds or TOTAL[options.call])
         contact = Contact(options.call, Path(options.out).resolve(), Path(scratch), budget, before)
