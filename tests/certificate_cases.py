@@ -28,13 +28,26 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Lattices of so many cells that some threads of the one block that looks at them take four, and the others three."""
-    sizes, found = (np.array([60, 1, 9, 6]), np.array([62, 0, 4, 3])), []
+    """Lattices of so many cells that threads of the one block that looks at them take several.
+
+    Of the first each thread takes four, and its frames are of 128 cells: a lane takes four of them, too. After the probe
+    its certificate is above `tolerance`, but so little that no cell reaches the floor however often that is lowered. That
+    of the second is below it; there the first of two cells that one thread takes, the other being the last of all, is left
+    alone, and counts. The third has no alignment.
+    """
+    found, rnnt = [], ((False, False),)
     for dtype in (F4, F8):
-        for name, frames, monotonic, exact, bounds in lattices(dtype, sizes, ((False, False),), (2.0,)):
-            arguments = (frames, monotonic, exact, bounds)
-            found.append(Case(f"select-wide-{name}", dtype, selected, (*arguments, np.log(1e-3), False), {}))
-            found.append(Case(f"narrow-wide-{name}", dtype, narrowed, arguments, {"rounds": 4}))
+        sizes = np.array([32, 14, 25]), np.array([127, 79, 127])
+        for name, frames, monotonic, exact, bounds in lattices(dtype, sizes, rnnt, (2.0,)):
+            bounds[0, -1] = -np.inf
+            arguments = (frames, monotonic, exact, bounds, np.log(10), True)
+            options = {"rounds": 2, "tolerance": 6e-5}
+            found.append(Case(f"select-wide-128-{name}", dtype, selected, arguments, options))
+        sizes = np.array([32, 9]), np.array([127, 4])
+        for name, *arguments in lattices(dtype, sizes, rnnt, (2.0,)):
+            for last in (None, 0):
+                options = {"last": last, "rounds": 1}
+                found.append(Case(f"narrow-wide-128-{name}-{last}", dtype, narrowed, tuple(arguments), options))
     return found
 
 
@@ -93,7 +106,7 @@ def lattices(dtype, sizes=LENGTHS, topologies=TOPOLOGIES, sharpnesses=(0.3, 2.0,
             first = np.arange(24) * U[:, None] // T[:, None] - 2
             bounds = first, first + 5
             bounds[1][3, 2] = -1  # a frame without cells: no alignment
-        frames = layout.frames_of(np.arange(4), T, U, monotonic, bounds)
+        frames = layout.frames_of(np.arange(len(T)), T, U, monotonic, bounds)
         n = frames.example
         lengths = np.diff(frames.starts)[n]
         width = np.diff(frames.offset)
@@ -163,7 +176,7 @@ def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
     return (*marked, fetched(computed), *state)
 
 
-def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
+def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE):
     """Some rounds: what is marked each time, the brackets, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
     state = unknown(exact, bounds)
@@ -176,15 +189,15 @@ def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4):
     marked = []
     for number in range(rounds):
         select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=last and number == 1,
-               tolerance=TOLERANCE)  # fmt: skip
+               tolerance=tolerance)  # fmt: skip
         found = list_cells(frames, state[3], WANTED, cells, edges, counts)
         marked.append(fetched(cells[: found[-1]]).copy())
         compute(state, exact, marked[-1])
     known = {name: fetched(array) for name, array in brackets._asdict().items()}
-    # A floor is lowered by the logarithm of a gap between two sums of T + U scores, and the gap is above TOLERANCE then:
-    # TOLERANCE times the floor is known as well as such a sum is.
+    # A floor is lowered by the logarithm of a gap between two sums of T + U scores, and the gap is above `tolerance` then:
+    # `tolerance` times the floor is known as well as such a sum is.
     scores = np.diff(fetched(frames.starts)) + fetched(frames.labels)
-    known["log_floor"] = TOLERANCE * known["log_floor"] / scores
+    known["log_floor"] = tolerance * known["log_floor"] / scores
     # What a settled example's bounds were is told by its certificate; a GPU sums them once more.
     for name in ("lower", "upper"):
         known[name] = np.where(known["certificate"] >= 0, 0, known[name])

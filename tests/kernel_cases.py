@@ -59,6 +59,7 @@ def wide_cases() -> list[Case]:
         found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes), *_hidden(dtype, stored, (250,))]
     for dtype in (F4, F8):
         found += _wide_lattices((np.array([40, 3, 30]), np.array([430, 2, 119])), dtype)
+        found.append(_no_alignment(dtype))
     # More frames than the one block that adds up has threads.
     found.append(_list("list-frames", F4, (np.array([1100, 2]), np.array([1, 0])), WANTED))
     others = certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, sampler_cases
@@ -125,6 +126,14 @@ def _wide_lattices(lengths, dtype=F4):
     yield Case(f"posteriors-{name}", dtype, sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
     compaction = compacted if dtype == F4 else compacted_rounded
     yield Case(f"compact-{name}", dtype, compaction, (frames, False, blank, label, FLOOR), {})
+
+
+def _no_alignment(dtype):
+    """None in an example of which each thread of a block takes four cells."""
+    frames = frames_for(False, False, (np.array([32, 3]), np.array([127, 2])))
+    blank, label = _scores(frames, dtype)
+    blank[32 * 128 - 1] = -np.inf
+    return Case("compact-no-alignment", dtype, compacted, (frames, False, blank, label, FLOOR), {})
 
 
 def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
