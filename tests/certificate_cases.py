@@ -11,7 +11,7 @@ from lattice.kernels.certify import Brackets, select
 from lattice.kernels.hidden import ACTIVATIONS
 from lattice.kernels.narrow import narrow, open_all
 from lattice.kernels.occupied import list_cells
-from tests.kernel_compare import Case, like
+from tests.kernel_compare import Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -23,7 +23,7 @@ def every_case() -> list[Case]:
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_bounds(dtype, stored), *_measures(dtype, stored)]
     for dtype in (F4, F8):
-        found += [*_selections(dtype), *_narrowings(dtype)]
+        found += [*_selections(dtype), *_narrowings(dtype), _decided_by_one(dtype)]
     return found
 
 
@@ -132,6 +132,22 @@ def _narrowings(dtype):
     for name, frames, monotonic, exact, bounds in lattices(dtype):
         for last in (None, 1):
             yield Case(f"narrow-{name}-{last}", dtype, narrowed, (frames, monotonic, exact, bounds), {"last": last})
+
+
+def _decided_by_one(dtype):
+    """All cells are known but one, which lane 31 looks at: a sum over the lanes loses it if any on its way is passed by."""
+    frames = frames_for(False, False, (np.array([1, 2]), np.array([40, 1])))
+    rng = np.random.default_rng(12)
+    blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
+    rest = np.ones(frames.cells, dtype)
+    rest[31] = BOUND - 2.5
+    return Case("narrow-one", dtype, narrowed_once, (frames, blank, label, rest, np.zeros(2, np.int64)), {})
+
+
+def narrowed_once(frames, blank, label, rest, computed):
+    """One round."""
+    scratch = (like(blank, count, np.float64) for count in (frames.cells, frames.cells, len(computed)))
+    narrow(frames, False, blank, label, rest, *scratch, computed, last=False)
 
 
 def unknown(exact, bounds):
