@@ -83,6 +83,13 @@ def test_without_a_gpu_each_step_says_why_it_was_not_run(tmp_path, number):
 
 
 @needs_bash
+@pytest.mark.parametrize("arguments", [(), ("1",), ("3", "out"), ("1", "out", "--no-such")])
+def test_a_command_that_is_wrong_has_a_code_of_its_own(tmp_path, arguments):
+    done = run_with(NO_GPU, tmp_path, *arguments)
+    assert done.returncode == 64 and done.stderr.startswith("usage: ") and not done.stdout
+
+
+@needs_bash
 def test_records_hold_no_folders(tmp_path):
     run_with(NO_GPU, tmp_path, "1", "out")
     text = (tmp_path / "out" / "record.json").read_text()

@@ -39,6 +39,6 @@ def test_too_little_time_for_anything_is_not_that_nothing_launches(call):
 
 @pytest.mark.parametrize("seconds", ["nan", "-5", "inf", "0"])
 def test_a_time_that_is_none_is_refused(tmp_path, seconds, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="64"):
         contact.main(["1", "--out", str(tmp_path / "out"), f"--seconds={seconds}"])
     assert "--seconds is " in capsys.readouterr().err and not (tmp_path / "out").exists()

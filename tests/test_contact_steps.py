@@ -17,15 +17,16 @@ def test_the_seconds_of_a_call_are_planned():
     assert contact_steps.planned(contact_steps.second(None)) <= TOTAL[2]
 
 
-def test_the_second_call_asks_again_what_failed():
+def test_the_second_call_asks_again_what_failed_or_was_not_run():
     failures = [{"id": f"{contact_steps.KERNELS}::test_kernel[{n}]", "when": "call", "message": "off"} for n in range(2)]
     states = {"device": {"state": "cut"}, "joint": {"state": "failed"}, "ncu": {"state": "not run"}}
     kernels = {"state": "failed", "failures": failures}
-    ids, device = contact_steps.failed_before({"steps": {"kernels": kernels, **states}})
+    ids, device, ncu = contact_steps.failed_before({"steps": {"kernels": kernels, **states}})
     assert ids.commands["tests"].line(9)[-2:] == [failure["id"] for failure in failures] and ids.again
     assert device.name == "again device" and device.commands == {"device": FIRST[4].commands["device"]}
+    assert ncu.name == "again ncu" and ncu.again
     (nothing,) = contact_steps.failed_before({"steps": {"kernels": {"state": "ok"}}})
-    assert nothing.reason == "nothing failed in the first call"
+    assert nothing.reason == "the first call left nothing open"
 
 
 def test_tests_run_side_by_side_where_the_plugins_are_there(monkeypatch):

@@ -5,7 +5,8 @@ What a step prints goes to `log.txt` as it does, `record.json` and `summary.txt`
 any moment, the folder holds all that was known by then. Only where nothing launches does the call end early. Nothing is
 installed.
 
-The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where nothing launches.
+The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where nothing launches, 64
+where the command itself is wrong.
 """
 
 import argparse
@@ -42,6 +43,7 @@ OUT_OF_TIME = "out of time"
 PREBUILT, CUDA_HOME = record.ROOT / ".ptx", Path("/usr/local/cuda")
 FROM_FOLDER = "prebuilt PTX"
 KEPT_FAILURES = 60
+USAGE = 64
 
 
 def attempts() -> dict[str, tuple[dict, str]]:
@@ -255,8 +257,16 @@ def end_with_signals() -> None:
         signal.signal(sign, end)
 
 
+class Parser(argparse.ArgumentParser):
+    """One whose errors have an exit code that no call has."""
+
+    def error(self, message):
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: error: {message}\n")
+
+
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.contact", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.gpu.contact", description=__doc__)
     parser.add_argument("call", type=int, choices=TOTAL, help="1 meets the machine, 2 measures what the first call left open")
     parser.add_argument("--out", required=True, help="folder for log.txt, record.json, summary.txt, failures.jsonl")
     parser.add_argument("--before", help="record.json of the first call, for the second")

@@ -67,7 +67,7 @@ def second(before: dict | None) -> tuple[Step, ...]:
 
 
 def failed_before(before: dict | None) -> list[Step]:
-    """What went wrong in the first call and has no step of its own in the second: tests by id, steps whole."""
+    """What the first call left open and has no step of its own in the second: tests that failed by id, steps whole."""
     if before is None:
         return [Step("again", 0, {}, again=True, reason="no record of the first call is given (--before FILE)")]
     known, steps = before["steps"], []
@@ -75,10 +75,10 @@ def failed_before(before: dict | None) -> list[Step]:
     if ids:
         steps.append(Step("again tests", AGAIN, {"tests": tests(8, *dict.fromkeys(ids))}, again=True))
     for step in FIRST:
-        unknown = known.get(step.name, {}).get("state") in ("failed", "cut")
+        unknown = known.get(step.name, {"state": "ok"})["state"] != "ok"
         if unknown and step.name in ("kernels", "device", "stages", "ncu") and not known[step.name].get("failures"):
             steps.append(step._replace(name=f"again {step.name}", again=True))
-    return steps or [Step("again", 0, {}, again=True, reason="nothing failed in the first call")]
+    return steps or [Step("again", 0, {}, again=True, reason="the first call left nothing open")]
 
 
 def planned(steps) -> float:

@@ -138,7 +138,7 @@ def line(name: str, step: dict) -> str:
 def table(record: dict) -> str:
     """At most 20 lines."""
     lines = [line(name, step) for name, step in record["steps"].items()]
-    return "\n".join([f"call {record['call']}: {record['said']}", *lines])
+    return "\n".join([f"call {record['call']}: {record['said']} (step, state, time, what was found)", *lines])
 
 
 def failures(record: dict) -> str:

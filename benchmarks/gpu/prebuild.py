@@ -23,6 +23,7 @@ from ..record import ROOT
 
 FOLDER = ROOT / ".ptx"
 CAPABILITIES = ((8, 0), (9, 0))
+"""Compute capabilities of an A100 and of an H100."""
 
 
 def launches() -> tuple[dict, int]:
@@ -71,16 +72,27 @@ def check(paths: Iterable[Path]) -> list[str]:
     return wrong
 
 
+def capability(text: str) -> tuple[int, int]:
+    """X.Y in two numbers."""
+    if not re.fullmatch(r"\d+\.\d", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no compute capability, expected as in 9.0")
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.prebuild", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to write, .ptx beside the sources by default")
-    top, begin = parser.parse_args(arguments).folder, time.monotonic()
+    parser.add_argument("--capability", nargs="+", type=capability, default=CAPABILITIES, metavar="X.Y",
+                        help="of which devices, 8.0 and 9.0 by default")  # fmt: skip
+    options, begin = parser.parse_args(arguments), time.monotonic()
+    top = options.folder
     top.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         wanted, apart = launches()
-    print(f"{len(wanted)} kernels and types, {apart} of them without a case in tests/kernel_cases.py")
+    print(f"{len(wanted)} kernels and types; {len(wanted) - apart} have a case in tests/kernel_cases.py")
     wrong = []
-    for cc in CAPABILITIES:
+    for cc in options.capability:
         paths = write(top, cc, wanted)
         faults = check(paths)
         wrong += faults

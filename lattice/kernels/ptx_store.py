@@ -27,7 +27,13 @@ FORM = {"architecture": str, "sources": dict, "versions": dict, "kernels": dict,
 kernel and a digest of its text."""
 NO_SOURCES = "no sources"
 """In the place of a digest, in an installation that holds compiled modules alone: no folder can be told to be of them."""
-REWRITE = "write it anew with python -m benchmarks.gpu.prebuild"
+
+
+def rewrite(folder: Path) -> str:
+    """How the folder of an architecture is written anew."""
+    return (
+        f"write it anew with python -m benchmarks.gpu.prebuild {folder.parent} --capability {folder.name[3:-1]}.{folder.name[-1]}"
+    )
 
 
 def architecture(cc: tuple[int, int]) -> str:
@@ -118,10 +124,13 @@ def _subfolder(top: Path, target: str) -> Path:
             raise RuntimeError(f"{FOLDER} is {top}, which is no folder, seen from {Path.cwd()}")
         found = folder.is_dir()
         held = ", ".join(sorted(path.name for path in top.glob("sm_*"))) or "no compiled kernels"
+        inside = (top / MANIFEST).is_file()
     except OSError as error:
         raise RuntimeError(f"{FOLDER} is {top}, which cannot be looked into ({error.strerror}), expected a folder") from error
+    if not found and inside:
+        raise RuntimeError(f"{FOLDER} is {top}, the folder of one architecture, expected the one that it lies in, {top.parent}")
     if not found:
-        raise RuntimeError(f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is")
+        raise RuntimeError(f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is: {rewrite(folder)}")
     return folder
 
 
@@ -134,14 +143,14 @@ def _manifest(folder: Path, current: dict[str, str]) -> dict:
         if damaged:
             raise ValueError(f"{', '.join(damaged)} of another type")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise RuntimeError(f"{path} is no manifest ({type(error).__name__}: {error}): {REWRITE}") from error
+        raise RuntimeError(f"{path} is no manifest ({type(error).__name__}: {error}): {rewrite(folder)}") from error
     if found["architecture"] != folder.name:
         raise RuntimeError(f"{folder} was made for {found['architecture']}, expected {folder.name}, what the device is")
     for package, wanted in current.items():
         made_of = found["sources"].get(package)
         if made_of != wanted or wanted == NO_SOURCES:
             raise RuntimeError(
-                f"{folder} was made of {package} {made_of}, expected {wanted}: the kernels have changed, {REWRITE}"
+                f"{folder} was made of {package} {made_of}, expected {wanted}: the kernels have changed, {rewrite(folder)}"
             )
     return found
 
@@ -151,7 +160,7 @@ def _read(path: Path, wanted: str, target: str, content: str | None) -> str:
     try:
         text = path.read_text()
     except (OSError, ValueError) as error:
-        raise RuntimeError(f"{path}, which {MANIFEST} lists, cannot be read ({error}): {REWRITE}") from error
+        raise RuntimeError(f"{path}, which {MANIFEST} lists, cannot be read ({error}): {rewrite(path.parent)}") from error
     first = text.partition("\n")[0].removeprefix("// ")
     if first != wanted:
         raise RuntimeError(f"{path} holds {first or 'nothing'}, expected {wanted}")
@@ -161,7 +170,9 @@ def _read(path: Path, wanted: str, target: str, content: str | None) -> str:
             f"{path} holds {'PTX for ' + compiled_for[1] if compiled_for else 'no PTX'}, expected PTX for {target}"
         )
     if _content(text) != content:
-        raise RuntimeError(f"{path} holds a text of digest {_content(text)}, expected {content} as {MANIFEST} says: {REWRITE}")
+        raise RuntimeError(
+            f"{path} holds a text of digest {_content(text)}, expected {content} as {MANIFEST} says: {rewrite(path.parent)}"
+        )
     return text
 
 

@@ -122,12 +122,15 @@ def test_a_folder_that_is_not_there(world, monkeypatch):
     refused("nowhere, which holds no compiled kernels, expected sm_90", world)
     monkeypatch.setenv("LATTICE_PTX", str(file_of(world)))
     refused("which is no folder", world)
+    monkeypatch.setenv("LATTICE_PTX", str(world.top / "sm_90"))
+    assert refused("the folder of one architecture, expected the one that it lies in", world).endswith(str(world.top))
 
 
 @pytest.mark.parametrize("cc", [(7, 5), (8, 6), (8, 9), (10, 0)])
 def test_a_folder_for_other_devices(world, cc):
     """PTX for sm_80 would run on 8.6, but who asks for the kernels of a device gets those or none."""
-    refused(rf"which holds sm_80, sm_90, expected {ptx_store.architecture(cc)}, what the device is", world, cc=cc)
+    said = refused(rf"which holds sm_80, sm_90, expected {ptx_store.architecture(cc)}, what the device is", world, cc=cc)
+    assert said.endswith(f"python -m benchmarks.gpu.prebuild {world.top} --capability {cc[0]}.{cc[1]}")
 
 
 def test_a_folder_that_was_renamed(world):

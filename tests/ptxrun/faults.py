@@ -259,7 +259,7 @@ def try_fault(found, kernel, number, names, runs, kills, patience=math.inf):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernel", help="one kernel's faults")
+    parser.add_argument("--kernel", help="one kernel's faults; a name ends with _cuda")
     parser.add_argument("--kind", choices=seeds.KINDS)
     parser.add_argument("--record", type=Path, help="JSON lines: taken up again, and added to")
     parser.add_argument("--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now")
@@ -272,6 +272,9 @@ def main():
     record, runs, kills = Record(asked.record), every_run(), defaultdict(Counter)
     with bench() as found:
         learn(found, record, runs)
+        kernels = sorted({kernel.kernel for kernel in _kernels.values()})
+        if asked.kernel not in (None, *kernels):
+            parser.error(f"--kernel is {asked.kernel}, expected one of {', '.join(kernels)}")
         known = [(kernel, number) for kernel, number in sown()
                  if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)]  # fmt: skip
         launches = launching(record, runs)

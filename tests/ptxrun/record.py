@@ -28,6 +28,7 @@ class Record:
 
     def write(self, **entry):
         if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
         self._take(entry)
