@@ -20,8 +20,8 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Rows of about as many ids as a block of `THREADS` takes at once four times, and of more."""
-    return [*_choices((1100,), 2), _many_taken()]
+    """Rows of about as many ids as a block of `THREADS` takes at once four times, of more, and of fewer than it has threads."""
+    return [*_choices((1100,), 2), _many_taken(), _few_lanes()]
 
 
 def _probabilities(stored):
@@ -72,6 +72,17 @@ def _many_taken():
     scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
     arguments = (keys, start, ids, *scratch, np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(2))
     return Case("choose-1000", np.dtype(np.int64), chosen, arguments, {}, exact=True)
+
+
+def _few_lanes():
+    """Lane 31 has the one id that is refused, lanes of even number have all that may be chosen: none stands for its neighbour."""
+    keys = np.full((1, 64), CLOSED)
+    keys[0, ::2] = np.random.default_rng(14).integers(1, LAST, 32)
+    keys[0, 31] = REFUSED
+    ids = np.zeros((1, 12), np.int32)
+    scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
+    arguments = (keys, np.ones(1, np.int64), ids, *scratch, np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1))
+    return Case("choose-64", np.dtype(np.int64), chosen, arguments, {}, exact=True)
 
 
 def chosen(keys, start, ids, listed, order, *counts):

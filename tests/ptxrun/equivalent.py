@@ -72,6 +72,8 @@ EQUIVALENT = (
      "It differs for blocks of one thread, or four; they have policy.THREADS = 256."),
     ("choose_cuda", "loop", "once more ne s32", r"for other in range\(threads\):",
      "It is the loop over what rounds of four leave over: nothing of 256 threads (the loop over four tells)."),
+    ("choose_cuda", "shuffle", r"upper bfly \d+ of another value", "bound = smallest_cuda.*",
+     "The other one is the lower half of a count, 0: counts that are too low raise the bound, which changes nothing."),
     ("choose_cuda", "loop", "lt -> le [su]64", "bound = smallest_cuda.*",
      "Keys that are not counted raise the bound: more ids are listed, place_id takes the same (the search tells)."),
     ("to_slots_cuda", "loop", "ge -> gt s64", r"found\[k\] = place_of.*",
