@@ -13,7 +13,7 @@ BENCH ?= joint
 WHEEL := build/wheel
 WHEEL_TESTS ?= tests
 
-.PHONY: demo test test-quick test-gpu test-oldest test-wheel docs lint coverage bench clean
+.PHONY: demo test test-quick test-kernels test-gpu test-oldest test-wheel docs lint coverage bench clean
 
 # Modules are compiled when they are first imported: of what the larger packages bring, little ever is. Where nothing may keep
 # them, each of the hundreds of processes that tests start would compile all of numba and NumPy anew, in twice its time.
@@ -45,6 +45,11 @@ test:
 # Before a commit to the CPU half: its tier without programs that run for long, hypothesis with few examples.
 test-quick: $(VENV)/.dev
 	TIERS="dlpack cudasim ptx ptxrun mpi cuda" HYPOTHESIS_PROFILE=quick $(BIN)/$(PYTEST) -m "not slow"
+
+# Before a commit to a kernel: its cases as compiled. CASE is a part of their names in tests/*_cases.py: `emit`, not `emit_cuda`.
+CASE ?=
+test-kernels: $(CUDA)/.test-cuda
+	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptxrun/test_kernels.py -k "$(CASE)"
 
 # On a machine with a GPU. An image with its own CuPy and numba-cuda runs the last line without installing anything.
 test-gpu: $(CUDA)/.cuda13 $(CUDA)/.test
