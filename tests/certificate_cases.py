@@ -11,7 +11,7 @@ from lattice.kernels.certify import Brackets, select
 from lattice.kernels.hidden import ACTIVATIONS
 from lattice.kernels.narrow import narrow, open_all
 from lattice.kernels.occupied import list_cells
-from tests.kernel_compare import Case, frames_for, like
+from tests.kernel_compare import UNROLLED, Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -75,7 +75,7 @@ def _bounds(dtype, stored):
             outputs = tuple(np.zeros(41, dtype) for _ in range(4))
             arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, label, 8, weight, bias, norm,
                          ceiling, 2.0**-10, *outputs)  # fmt: skip
-            yield Case(f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {})
+            yield Case(f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def _measures(dtype, stored):
@@ -88,7 +88,8 @@ def _measures(dtype, stored):
             for bias in (np.zeros(0, dtype), np.resize([-np.inf, -3, 2, 0, 0, 0, 1, 2, 3], size).astype(dtype)):
                 bias *= dtype.type(1 + 2.0**-40)
                 name = f"measure-{size}-{np.isnan(layer.astype(F4)).any()}-bias{len(bias)}"
-                yield Case(name, stored, measure, (layer, bias, np.zeros(size, dtype), np.zeros(3, dtype)), {})
+                arguments = (layer, bias, np.zeros(size, dtype), np.zeros(3, dtype))
+                yield Case(name, stored, measure, arguments, {}, unrolled=width >= UNROLLED)
 
 
 LENGTHS = np.array([24, 1, 9, 6]), np.array([7, 0, 4, 3])

@@ -18,7 +18,7 @@ from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import COMPUTED, compact, list_cells
 from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
-from tests.kernel_compare import Case, frames_for, in_float32, like
+from tests.kernel_compare import UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -248,13 +248,17 @@ def _hidden(dtype, stored, widths=(37, 120)):
             hidden = np.zeros((len(cells), width), operand)
             arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
             if name != "two":
-                yield Case(f"hidden-{activation}-{width}-{name}", stored, compute_hidden, arguments, {})
+                yield Case(
+                    f"hidden-{activation}-{width}-{name}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED
+                )
             # The transpose reads what the activation gives; both targets are handed the same rounded numbers.
             given = np.tanh(rng.standard_normal((len(cells), width))).astype(operand)
             grad_hidden = rng.standard_normal((len(cells), width)).astype(dtype)
             sums = np.ones((len(frames.example), width), dtype), np.ones((label_base[-1], width), dtype)
             arguments = (number, given, grad_hidden, frame, slot, cells, frames, label_base, *sums)
-            yield Case(f"transpose-{activation}-{width}-{name}", stored, hidden_transpose, arguments, {})
+            yield Case(
+                f"transpose-{activation}-{width}-{name}", stored, hidden_transpose, arguments, {}, unrolled=width >= UNROLLED
+            )
 
 
 def _places():

@@ -12,6 +12,8 @@ import numpy as np
 from lattice import layout
 
 LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
+UNROLLED = 97
+"""Entries of a row from which on some lane of a warp has four."""
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
@@ -20,7 +22,8 @@ class Case:
     """A call `function(*arguments, **options)`.
 
     `dtype` is what it stores. Where argument `judge` is not finite afterwards, what stands in the arguments `lax` is left open.
-    `exact` asks for the very same numbers; `stored` says that the CPU takes half precision too.
+    `exact` asks for the very same numbers; `stored` says that the CPU takes half precision too. `unrolled` says that rows are so
+    long that compiled code takes four entries a round where the source takes one: the simulator has only the source.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Case:
     lax: tuple = ()
     exact: bool = False
     stored: bool = False
+    unrolled: bool = False
 
     @property
     def id(self):

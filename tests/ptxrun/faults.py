@@ -24,6 +24,8 @@ from unittest import mock
 
 from numba import cuda
 
+import lattice
+import samplers
 from lattice.kernels import ptx, ptx_store
 from lattice.kernels.ptx_types import signature, type_names
 from tests import kernel_cases, kernel_compare
@@ -126,6 +128,12 @@ def _make(kernel, arguments, cc):
 def compiled(texts):
     """The specialisations with these texts."""
     return [_kernels[text] for text in texts]
+
+
+def library():
+    """Names of the kernels there are."""
+    sources = [path for package in (lattice, samplers) for path in Path(package.__file__).parent.rglob("*.py")]
+    return sorted(name for path in sources for name in re.findall(r"@cuda_kernel\ndef (\w+)\(", path.read_text()))
 
 
 class Bench:
@@ -257,9 +265,9 @@ def try_fault(found, kernel, number, names, runs, kills, patience=math.inf):
     return "", "", tried
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernel", help="one kernel's faults; a name ends with _cuda")
+    parser.add_argument("--kernel", choices=library(), metavar="NAME_cuda", help="one kernel's faults")
     parser.add_argument("--kind", choices=seeds.KINDS)
     parser.add_argument("--record", type=Path, help="JSON lines: taken up again, and added to")
     parser.add_argument("--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now")
@@ -268,13 +276,10 @@ def main():
     parser.add_argument("--open", type=Path, help="write the table of those that no case tells and nobody has gone through")
     parser.add_argument("--no-run", action="store_true", help="make no fault, go by the record alone")
     parser.add_argument("--left", action="store_true", help="print what no case told and no entry of the table explains")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     record, runs, kills = Record(asked.record), every_run(), defaultdict(Counter)
     with bench() as found:
         learn(found, record, runs)
-        kernels = sorted({kernel.kernel for kernel in _kernels.values()})
-        if asked.kernel not in (None, *kernels):
-            parser.error(f"--kernel is {asked.kernel}, expected one of {', '.join(kernels)}")
         known = [(kernel, number) for kernel, number in sown()
                  if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)]  # fmt: skip
         launches = launching(record, runs)

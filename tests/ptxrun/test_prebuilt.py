@@ -1,5 +1,6 @@
 """The command that writes a folder of compiled kernels, and doors that run from it, by the machine of `tests/ptxrun`."""
 
+import argparse
 import json
 import shutil
 from unittest import mock
@@ -89,6 +90,13 @@ def test_kernels_that_tests_change_are_kept_apart(monkeypatch):
             tables.append(id(ptx._functions))
     places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
     assert len(set(places)) == 3 and len(others) == 1 and len({*tables, id(ptx._functions)}) == 3
+
+
+def test_devices_are_named_by_their_compute_capability():
+    assert [prebuild.capability(text) for text in ("9.0", "12.1")] == [(9, 0), (12, 1)]
+    for text in ("9", "sm_90", "9.0a", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no compute capability, expected as in 9"):
+            prebuild.capability(text)
 
 
 @pytest.fixture(scope="module")
