@@ -62,11 +62,11 @@ def _paths(dtype):
 
 
 def _long_paths(dtype, lengths, inner=()):
-    """Frames wider than a block, in runs that part an example at the frames `inner`."""
+    """Frames wider than two warps, in runs that part an example at the frames `inner`; without these, wider than one."""
     rng = np.random.default_rng(41)
     for monotonic in (False, True):
         frames = frames_for(monotonic, False, lengths[monotonic])
-        assert np.diff(frames.offset).max() > 32
+        assert np.diff(frames.offset).max() > (64 if inner else 32)
         cuts = (0, *inner, len(frames.example))
         arguments = (frames, monotonic, *_scores(rng, frames, dtype), *_outputs(frames, len(frames.labels)), cuts)
         yield Case(f"path-wide-{'monotonic' if monotonic else 'rnnt'}", dtype, in_runs, arguments, {})
