@@ -19,13 +19,15 @@ def test_the_seconds_of_a_call_are_planned():
 
 def test_the_second_call_asks_again_what_failed_or_was_not_run():
     failures = [{"id": f"{contact_steps.KERNELS}::test_kernel[{n}]", "when": "call", "message": "off"} for n in range(2)]
-    states = {"device": {"state": "cut"}, "joint": {"state": "failed"}, "ncu": {"state": "not run"}}
+    states = {"device": {"state": "cut"}, "joint": {"state": "failed"}, "ncu": {"state": "not run"}, "stages": {"state": "ok"}}
     kernels = {"state": "failed", "failures": failures}
     ids, device, ncu = contact_steps.failed_before({"steps": {"kernels": kernels, **states}})
     assert ids.commands["tests"].line(9)[-2:] == [failure["id"] for failure in failures] and ids.again
     assert device.name == "again device" and device.commands == {"device": FIRST[4].commands["device"]}
     assert ncu.name == "again ncu" and ncu.again
-    (nothing,) = contact_steps.failed_before({"steps": {"kernels": {"state": "ok"}}})
+    missing = contact_steps.failed_before({"steps": {"kernels": {"state": "ok"}, "device": {}}})
+    assert [step.name for step in missing] == ["again device", "again stages", "again ncu"]
+    (nothing,) = contact_steps.failed_before({"steps": {step.name: {"state": "ok"} for step in FIRST}})
     assert nothing.reason == "the first call left nothing open"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numba
+from numba import cuda
 
 from lattice.kernels import ptx_store
 from lattice.kernels.ptx_compile import compile_kernel
@@ -74,25 +75,41 @@ def check(paths: Iterable[Path]) -> list[str]:
 
 def capability(text: str) -> tuple[int, int]:
     """X.Y in two numbers."""
-    if not re.fullmatch(r"\d+\.\d", text):
+    if not re.fullmatch(r"[1-9][0-9]*\.[0-9]", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no compute capability, expected as in 9.0")
     major, minor = text.split(".")
     return int(major), int(minor)
 
 
+def offered(cc: tuple[int, int]) -> bool:
+    """Whether the compiler has an architecture. Of one that it does not have it may write an older one, or nothing."""
+
+    def nothing():
+        pass
+
+    try:
+        text, _ = cuda.compile_ptx(nothing, (), cc=cc)
+    except Exception:
+        return False
+    return re.search(r"^\.target\s+(\w+)", text, re.MULTILINE)[1] == ptx_store.architecture(cc)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.prebuild", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to write, .ptx beside the sources by default")
-    parser.add_argument("--capability", nargs="+", type=capability, default=CAPABILITIES, metavar="X.Y",
-                        help="of which devices, 8.0 and 9.0 by default")  # fmt: skip
+    parser.add_argument("--capability", action="append", type=capability, metavar="X.Y",
+                        help="of a device, may be repeated; 8.0 and 9.0 by default")  # fmt: skip
     options, begin = parser.parse_args(arguments), time.monotonic()
-    top = options.folder
+    top, capabilities = options.folder, dict.fromkeys(options.capability or CAPABILITIES)
+    for cc in capabilities:
+        if not offered(cc):
+            parser.error(f"--capability is {cc[0]}.{cc[1]}, for which the compiler does not write {ptx_store.architecture(cc)}")
     top.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         wanted, apart = launches()
     print(f"{len(wanted)} kernels and types; {len(wanted) - apart} have a case in tests/kernel_cases.py")
     wrong = []
-    for cc in options.capability:
+    for cc in capabilities:
         paths = write(top, cc, wanted)
         faults = check(paths)
         wrong += faults

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,9 +32,8 @@ NO_SOURCES = "no sources"
 
 def rewrite(folder: Path) -> str:
     """How the folder of an architecture is written anew."""
-    return (
-        f"write it anew with python -m benchmarks.gpu.prebuild {folder.parent} --capability {folder.name[3:-1]}.{folder.name[-1]}"
-    )
+    top, capability = shlex.quote(str(folder.parent.resolve())), f"{folder.name[3:-1]}.{folder.name[-1]}"
+    return f"write it anew with python -m benchmarks.gpu.prebuild {top} --capability {capability}"
 
 
 def architecture(cc: tuple[int, int]) -> str:
@@ -128,7 +128,9 @@ def _subfolder(top: Path, target: str) -> Path:
     except OSError as error:
         raise RuntimeError(f"{FOLDER} is {top}, which cannot be looked into ({error.strerror}), expected a folder") from error
     if not found and inside:
-        raise RuntimeError(f"{FOLDER} is {top}, the folder of one architecture, expected the one that it lies in, {top.parent}")
+        raise RuntimeError(
+            f"{FOLDER} is {top}, the folder of one architecture, expected the one that it lies in, {top.resolve().parent}"
+        )
     if not found:
         raise RuntimeError(f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is: {rewrite(folder)}")
     return folder

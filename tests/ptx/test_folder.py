@@ -124,6 +124,14 @@ def test_a_folder_that_is_not_there(world, monkeypatch):
     refused("which is no folder", world)
     monkeypatch.setenv("LATTICE_PTX", str(world.top / "sm_90"))
     assert refused("the folder of one architecture, expected the one that it lies in", world).endswith(str(world.top))
+    monkeypatch.chdir(world.top / "sm_90")
+    monkeypatch.setenv("LATTICE_PTX", ".")
+    assert refused("the folder of one architecture", world).endswith(str(world.top.resolve()))
+
+
+def test_a_command_names_a_folder_whatever_it_is_called(tmp_path):
+    said = ptx_store.rewrite(tmp_path / "of mine" / "sm_100")
+    assert said.endswith(f"prebuild '{tmp_path / 'of mine'}' --capability 10.0")
 
 
 @pytest.mark.parametrize("cc", [(7, 5), (8, 6), (8, 9), (10, 0)])

@@ -94,9 +94,19 @@ def test_kernels_that_tests_change_are_kept_apart(monkeypatch):
 
 def test_devices_are_named_by_their_compute_capability():
     assert [prebuild.capability(text) for text in ("9.0", "12.1")] == [(9, 0), (12, 1)]
-    for text in ("9", "sm_90", "9.0a", ""):
+    for text in ("9", "sm_90", "9.0a", "", "09.0", "\u0669.0"):
         with pytest.raises(argparse.ArgumentTypeError, match="is no compute capability, expected as in 9"):
             prebuild.capability(text)
+
+
+def test_an_architecture_that_the_compiler_replaces_is_refused(tmp_path, capsys):
+    """NVVM takes sm_80 for 8.5, and the newest that it knows for 99.0."""
+    assert prebuild.offered((8, 0)) and prebuild.offered((9, 0))
+    for text in ("8.5", "99.0", "3.0"):
+        with pytest.raises(SystemExit):
+            prebuild.main([str(tmp_path / "ptx"), "--capability", text])
+        assert f"--capability is {text}, for which the compiler does not write sm_" in capsys.readouterr().err
+    assert not (tmp_path / "ptx").exists()
 
 
 @pytest.fixture(scope="module")
