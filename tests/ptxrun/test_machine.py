@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.ptxrun import machine, races
+from tests.ptxrun import machine, parse, races
 
 HEAD = ".version 9.0\n.target sm_90\n.address_size 64\n"
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 1.5, 2.5, -2.5, 3e-39, -3e-39, 1e-30, 3.4e38, -3.4e38, 1 / 3, 127.0, -126.5]
@@ -254,3 +254,12 @@ def test_races_between_blocks(monkeypatch):
         ("global", "st.global.u32 [%rd1], %r1", "st.global.u32 [%rd1], %r1", "differing values")
     ]
     assert races.find(np.zeros((0, 6), np.int64), ()) == []
+
+
+def test_parameters_that_are_known_to_be_pointers():
+    """As the compiler declares them for the newest architectures; one of another form is an error, not left out."""
+    entry = ".visible .entry k(\n.param .u64 .ptr .align 1 k_param_0,\n.param .u32 k_param_1\n)\n{\nret;\n}\n"
+    (function,) = parse.program(HEAD + entry).functions
+    assert function.parameters == (("k_param_0", 8), ("k_param_1", 4))
+    with pytest.raises(NotImplementedError, match="parameters of k"):
+        parse.program(HEAD + entry.replace(".param .u32 k_param_1", ".param .align 4 .b8 k_param_1[12]"))
