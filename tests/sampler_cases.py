@@ -52,10 +52,14 @@ def _choices(sizes=(70, 5), rows=5):
         start = np.array([1, 2, 1, 4, 3])
         ids = np.zeros((5, 4), np.int32)
         ids[:] = rng.permutation(5)[:4]
-        scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
-        counts = np.zeros(5, np.int64), np.zeros(5, np.int64), np.zeros(5)
-        given = (part[:rows].copy() for part in (keys, start, ids, *scratch, *counts))
-        yield Case(f"choose-{size}", np.dtype(np.int64), chosen, tuple(given), {}, exact=True)
+        yield _choice(keys[:rows], start[:rows], ids[:rows])
+
+
+def _choice(keys, start, ids):
+    rows, size = keys.shape
+    scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
+    counts = np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(rows)
+    return Case(f"choose-{size}", np.dtype(np.int64), chosen, (keys, start, ids, *scratch, *counts), {}, exact=True)
 
 
 def _many_taken():
@@ -69,9 +73,7 @@ def _many_taken():
     keys[1, ::3] = REFUSED
     start = np.array([800, 801])
     ids = np.stack([1 + rng.permutation(999)[:810] for _ in start]).astype(np.int32)
-    scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
-    arguments = (keys, start, ids, *scratch, np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(2))
-    return Case("choose-1000", np.dtype(np.int64), chosen, arguments, {}, exact=True)
+    return _choice(keys, start, ids)
 
 
 def _few_lanes():
@@ -79,10 +81,7 @@ def _few_lanes():
     keys = np.full((1, 64), CLOSED)
     keys[0, ::2] = np.random.default_rng(14).integers(1, LAST, 32)
     keys[0, 31] = REFUSED
-    ids = np.zeros((1, 12), np.int32)
-    scratch = np.zeros(keys.shape, np.int32), np.zeros(keys.shape, np.int64)
-    arguments = (keys, np.ones(1, np.int64), ids, *scratch, np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1))
-    return Case("choose-64", np.dtype(np.int64), chosen, arguments, {}, exact=True)
+    return _choice(keys, np.ones(1, np.int64), np.zeros((1, 12), np.int32))
 
 
 def chosen(keys, start, ids, listed, order, *counts):

@@ -75,8 +75,9 @@ def failed_before(before: dict | None) -> list[Step]:
     if ids:
         steps.append(Step("again tests", AGAIN, {"tests": tests(8, *dict.fromkeys(ids))}, again=True))
     for step in FIRST:
-        unknown = known.get(step.name, {}).get("state") != "ok"
-        if unknown and step.name in ("kernels", "device", "stages", "ncu") and not known.get(step.name, {}).get("failures"):
+        found = known.get(step.name, {})
+        unknown = found.get("state") != "ok" and not found.get("failures")
+        if unknown and step.name in ("kernels", "device", "stages", "ncu"):
             steps.append(step._replace(name=f"again {step.name}", again=True))
     return steps or [Step("again", 0, {}, again=True, reason="the first call left nothing open")]
 

@@ -91,7 +91,7 @@ def offered(cc: tuple[int, int]) -> bool:
         text, _ = cuda.compile_ptx(nothing, (), cc=cc)
     except Exception:
         return False
-    return re.search(r"^\.target\s+(\w+)", text, re.MULTILINE)[1] == ptx_store.architecture(cc)
+    return ptx_store.target_of(text) == ptx_store.architecture(cc)
 
 
 def main(arguments: list[str] | None = None) -> int:

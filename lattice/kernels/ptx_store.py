@@ -41,6 +41,12 @@ def architecture(cc: tuple[int, int]) -> str:
     return f"sm_{cc[0]}{cc[1]}"
 
 
+def target_of(text: str) -> str:
+    """The architecture that PTX was compiled for, or "" where a text is none."""
+    found = re.search(r"^\.target\s+(\w+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
 def sources(kernel) -> dict[str, str]:
     """The packages a kernel may be made of, those here and its own, with a digest of the text of their modules."""
     own = kernel.py_func.__module__.rpartition(".")[0]
@@ -166,11 +172,9 @@ def _read(path: Path, wanted: str, target: str, content: str | None) -> str:
     first = text.partition("\n")[0].removeprefix("// ")
     if first != wanted:
         raise RuntimeError(f"{path} holds {first or 'nothing'}, expected {wanted}")
-    compiled_for = re.search(r"^\.target\s+(\w+)", text, re.MULTILINE)
-    if compiled_for is None or compiled_for[1] != target:
-        raise RuntimeError(
-            f"{path} holds {'PTX for ' + compiled_for[1] if compiled_for else 'no PTX'}, expected PTX for {target}"
-        )
+    found = target_of(text)
+    if found != target:
+        raise RuntimeError(f"{path} holds {'PTX for ' + found if found else 'no PTX'}, expected PTX for {target}")
     if _content(text) != content:
         raise RuntimeError(
             f"{path} holds a text of digest {_content(text)}, expected {content} as {MANIFEST} says: {rewrite(path.parent)}"

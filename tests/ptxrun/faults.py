@@ -215,9 +215,7 @@ def every_run():
 def learn(found, record, runs):
     """Run every case without a fault; kernels that were compiled are known then."""
     for name, (case, blocks) in runs.items():
-        if name in record.runs and all(
-            kernel in {one.name for one in _kernels.values()} for kernel in record.runs[name]["kernels"]
-        ):
+        if name in record.runs and {one.name for one in _kernels.values()}.issuperset(record.runs[name]["kernels"]):
             continue
         found.launched, begin = set(), time.perf_counter()
         told = found.told(case, blocks)
@@ -240,9 +238,10 @@ def sown():
     for one in sorted(_kernels.values(), key=lambda one: one.name):
         by_kernel[one.kernel].append(one)
     for several in by_kernel.values():
+        telling = {kind: _telling(several, kind) for kind in ONCE}
         for one in several:
             for number, fault in enumerate(one.faults, 1):
-                if fault.kind not in ONCE or one is _telling(several, fault.kind):
+                if telling.get(fault.kind, one) is one:
                     yield one, number
 
 
