@@ -6,9 +6,9 @@ In float64 NumPy, with exact scores where the walk would compute them; the libra
 import numpy as np
 
 from lattice import layout
-from lattice.certificate import opening, rounds, tolerance_of
 from lattice.joint import DEFAULT_POSTERIOR_FLOOR
-from lattice.kernels.bounds import BOUND
+from lattice.kernels.upper_bounds import BOUND
+from lattice.tiles.certificate import opening, rounds, tolerance_of
 
 from . import record, shapes
 

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 
 import lattice
-from lattice import arrays
-from lattice.devices import device_of
+from lattice.device import arrays
+from lattice.device.memory import device_of
 
 from . import record, shapes
 

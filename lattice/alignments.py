@@ -4,9 +4,11 @@ from typing import Literal
 
 import numpy as np
 
-from . import arrays, checks, inputs_alignments
 from .annotations import A, Array, Keep, Topology
-from .devices import HOST
+from .device import arrays
+from .device.memory import HOST
+from .inputs import alignments as inputs_alignments
+from .inputs import checks
 
 
 def alignment_bounds(

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, checks, inputs
 from .annotations import A, Array, Keep
-from .inputs_ctc import KEEPS, CtcProblem, read_ctc
-from .kernels.ctc import ctc_sums
+from .device import arrays
+from .inputs import checks
+from .inputs.ctc import KEEPS, CtcProblem, read_ctc
+from .inputs.logits import read_out
 from .kernels.ctc_path import ctc_path
 from .kernels.ctc_rows import ctc_emit, ctc_gradient
+from .kernels.ctc_sums import ctc_sums
 from .staging import clear_others, staged
 
 
@@ -97,7 +99,7 @@ def ctc_loss_and_grad(
     problem = read_ctc(logits, targets, logit_lengths, target_lengths, blank)
     device = problem.device
     grad_loss = checks.read_grad_loss(grad_loss, problem.shape[0], arrays.computing_dtype(problem.logits.dtype), device)
-    target: Any = None if out is None else inputs.read_out(out, problem)
+    target: Any = None if out is None else read_out(out, problem)
     with device.active():
         if out is None:
             target = device.empty(problem.logits.shape, problem.logits.dtype)

@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, inputs_decode
 from .annotations import A, Activation, Array, Predict, Topology
-from .beam import BeamSearch
-from .inputs_decode import DecodeProblem
-from .predictions import Predictor
-from .scorer import Scorer
+from .device import arrays
+from .inputs import decode as inputs_decode
+from .inputs.decode import DecodeProblem
+from .search.beam import BeamSearch
+from .search.predictions import Predictor
+from .search.scorer import Scorer
 
 
 def greedy_decode(

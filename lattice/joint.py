@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, inputs
 from .annotations import A, Activation, Array, Bounds, Topology
-from .pullback import JointGradients, Pullback, per_target
-from .tiles import JointTiles, Visited
+from .inputs import checks
+from .inputs.joint import read_joint
+from .tiles.pullback import JointGradients, Pullback, per_target
+from .tiles.tiler import JointTiles, Visited
 
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
 
@@ -79,7 +80,7 @@ def joint_transducer_loss(
     Graves 2012, arXiv 1211.3711. Sample-wise computation: Braun et al. 2022, arXiv 2211.16270. `vocabulary`: Lee et al. 2022,
     arXiv 2203.16868. `bounds`: Mahadeokar et al. 2021, arXiv 2011.03072. `posterior_floor`: `docs/certified.md`.
     """
-    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
     tiles = JointTiles(problem, gradients=False, limit=problem.memory_limit)
@@ -139,7 +140,7 @@ def joint_transducer_loss_and_grad(
     ----------
     As in `joint_transducer_loss`. FastEmit: Yu et al. 2021, arXiv 2010.11148.
     """
-    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
@@ -190,7 +191,7 @@ def joint_transducer_loss_vjp(
     ----------
     As in `joint_transducer_loss_and_grad`.
     """
-    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)

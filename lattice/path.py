@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, checks, inputs
 from .alignments import alignment_bounds, around, frames_to_ids, ids_to_frames, shift_frames
 from .annotations import A, Activation, Array, Bounds, Topology
-from .inputs_alignments import read_frames
-from .path_tiles import AlignmentTiles, LongAlignmentTiles, PathTiles
-from .pullback import JointGradients, Pullback, per_target
+from .device import arrays
+from .inputs import checks
+from .inputs.alignments import read_frames
+from .inputs.joint import read_joint
+from .inputs.logits import read_logits
+from .inputs.targets import Targets
+from .tiles.path import AlignmentTiles, LongAlignmentTiles, PathTiles
+from .tiles.pullback import JointGradients, Pullback, per_target
 from .transducer import Lattices
 
 __all__ = [
@@ -58,7 +62,7 @@ def transducer_alignment(
     ----------
     Graves 2012, arXiv 1211.3711, with the largest in the place of the sum (Viterbi); `docs/math.md`.
     """
-    problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
+    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     with problem.device.active():
         score, frames = Lattices(problem).path()
         problem.device.keep(logits, problem.logits)
@@ -100,7 +104,7 @@ def joint_transducer_alignment(
     ----------
     As in `transducer_alignment`. The bounds: `docs/certified.md`.
     """
-    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit, 0.0)  # fmt: skip
     try:
         tiles = AlignmentTiles(problem)
@@ -190,7 +194,7 @@ def joint_path_loss_and_grad(
         targets=targets, frames=frames, encoder_lengths=encoder_lengths, target_lengths=target_lengths, vocabulary=vocabulary,
         vocabulary_lengths=vocabulary_lengths,
     )  # fmt: skip
-    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, None, None, memory_limit, 0.0)  # fmt: skip
     options = {
         "label_smoothing": checks.read_number(label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"),
@@ -221,7 +225,7 @@ def joint_path_loss_and_grad(
         return per_target(tiles, -log_z, encoder), gradients
 
 
-def _on_path(frames, targets: inputs.Targets) -> inputs.Targets:
+def _on_path(frames, targets: Targets) -> Targets:
     """Targets with bounds that leave the cells of the given alignments alone."""
     T, U = targets.frame_lengths, targets.target_lengths
     frames = read_frames(frames, T, U, targets.monotonic, owner=f"{len(U)} examples")

@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checks, inputs
 from .annotations import Activation, Array, Bounds, Topology
-from .certificate import Cost
+from .inputs import checks
+from .inputs.joint import read_joint
 from .joint import DEFAULT_POSTERIOR_FLOOR
-from .pullback import Pullback
-from .tiles import JointTiles
+from .tiles.certificate import Cost
+from .tiles.pullback import Pullback
+from .tiles.tiler import JointTiles
 
 
 class LatticeReport(NamedTuple):
@@ -86,7 +87,7 @@ def joint_transducer_report(
     >>> report.certified.sum() / report.cells.sum()  # doctest: +SKIP
     0.043
     """
-    problem = inputs.read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
+    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
                                 topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
                                 posterior_floor)  # fmt: skip
     Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)

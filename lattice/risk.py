@@ -1,8 +1,8 @@
 """Minimum Bayes risk over N-best lists."""
 
-from . import arrays
 from .annotations import A, Array
-from .inputs_risk import read_risk
+from .device import arrays
+from .inputs.risk import read_risk
 from .kernels.risk import expected_risk
 
 

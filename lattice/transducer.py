@@ -4,14 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, checks, inputs, layout
+from . import layout
 from .annotations import A, Array, Bounds, Topology
-from .inputs import LogitsProblem
+from .device import arrays
+from .inputs import checks
+from .inputs.logits import LogitsProblem, read_logits, read_out
+from .kernels.best_path import best_path, extend, keep
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward
 from .kernels.gradient import gradient
 from .kernels.locate import locate
-from .kernels.path import best_path, extend, keep
 from .kernels.rows import NO_IDS
 from .staging import clear_others, staged
 
@@ -60,7 +62,7 @@ def transducer_loss(
     ----------
     Graves 2012, arXiv 1211.3711. "monotonic": Sak et al. 2017. `bounds`: Mahadeokar et al. 2021, arXiv 2011.03072.
     """
-    problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
+    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     with problem.device.active():
         loss = Lattices(problem).forward(posteriors=False)
         problem.device.keep(logits, problem.logits)
@@ -110,11 +112,11 @@ def transducer_loss_and_grad(
     ----------
     As in `transducer_loss`. FastEmit: Yu et al. 2021, arXiv 2010.11148.
     """
-    problem = inputs.read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
+    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
     fastemit_lambda = checks.read_factor(fastemit_lambda, "fastemit_lambda")
     device = problem.device
     grad_loss = checks.read_grad_loss(grad_loss, len(problem.base), arrays.computing_dtype(problem.logits.dtype), device)
-    target: Any = None if out is None else inputs.read_out(out, problem)
+    target: Any = None if out is None else read_out(out, problem)
     with device.active():
         if out is None:
             target = device.empty(problem.logits.shape, problem.logits.dtype)

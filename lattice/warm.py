@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import arrays
-from .checks import read_choice
 from .ctc import ctc_loss_and_grad
+from .device import arrays
+from .inputs.checks import read_choice
 from .joint import joint_transducer_loss_and_grad
 from .path import joint_path_loss_and_grad
 from .risk import minimum_bayes_risk

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from lattice import arrays
 from lattice.annotations import A, Array
-from lattice.checks import read_factor, read_integer, read_lengths, read_real
-from lattice.devices import HOST, device_of
+from lattice.device import arrays
+from lattice.device.memory import HOST, device_of
+from lattice.inputs.checks import read_factor, read_integer, read_lengths, read_real
 from lattice.kernels.emissions import emit
 from lattice.kernels.rows import NO_IDS
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from lattice import arrays
-from lattice.checks import index, read_integer, read_real, refuse
-from lattice.devices import HOST, device_of
-from lattice.inputs import read_targets
+from lattice.device import arrays
+from lattice.device.memory import HOST, device_of
+from lattice.inputs.checks import index, read_integer, read_real, refuse
+from lattice.inputs.targets import read_targets
 
 MOST_SEED = 2**64 - 1
 

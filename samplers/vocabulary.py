@@ -4,10 +4,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lattice import arrays
 from lattice.annotations import Array
-from lattice.checks import read_blank, read_choice
-from lattice.devices import device_of
+from lattice.device import arrays
+from lattice.device.memory import device_of
+from lattice.inputs.checks import read_blank, read_choice
 
 from .draw import choose, fill_keys
 from .inclusion import fill_inclusion

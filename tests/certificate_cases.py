@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 
 from lattice import layout
-from lattice.kernels.bounds import BOUND, WANTED, bound, measure
 from lattice.kernels.certify import Brackets, select
 from lattice.kernels.hidden import ACTIVATIONS
 from lattice.kernels.narrow import narrow, open_all
 from lattice.kernels.occupied import list_cells
+from lattice.kernels.upper_bounds import BOUND, WANTED, bound, measure
 from tests.kernel_compare import UNROLLED, Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)

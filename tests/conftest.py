@@ -26,7 +26,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "transducer-lattice")
 
 def why_no_gpu() -> str | None:
     """Why the tests of a GPU cannot run here, or None where they can."""
-    from lattice import arrays
+    from lattice.device import arrays
 
     try:
         arrays.cupy()

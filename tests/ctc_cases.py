@@ -4,9 +4,9 @@ import ml_dtypes
 import numpy as np
 
 from lattice.ctc import repeats
-from lattice.kernels.ctc import ctc_sums
 from lattice.kernels.ctc_path import ctc_path
 from lattice.kernels.ctc_rows import ctc_emit, ctc_gradient
+from lattice.kernels.ctc_sums import ctc_sums
 from tests.kernel_compare import Case, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)

@@ -8,15 +8,15 @@ import itertools
 import ml_dtypes
 import numpy as np
 
-from lattice.arrays import bits
+from lattice.device.arrays import bits
 from lattice.kernels import rows
-from lattice.kernels.bounds import BOUND, WANTED
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import COMPUTED, compact, list_cells
+from lattice.kernels.upper_bounds import BOUND, WANTED
 from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
 from tests.kernel_compare import UNROLLED, Case, frames_for, in_float32, like
 

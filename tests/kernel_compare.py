@@ -120,7 +120,7 @@ def like(array, count, dtype):
     """A fresh array where another one lies."""
     if isinstance(array, np.ndarray):
         return np.empty(count, dtype)
-    from lattice import arrays
+    from lattice.device import arrays
 
     return arrays.cupy().empty(count, dtype)
 

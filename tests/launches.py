@@ -3,7 +3,7 @@
 import contextlib
 from unittest import mock
 
-from lattice import arrays
+from lattice.device import arrays
 from lattice.kernels import ptx
 from lattice.kernels.ptx_types import type_names
 from tests import door_calls, kernel_cases, kernel_compare

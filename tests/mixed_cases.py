@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels import rows
-from lattice.kernels.bounds import bound
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden
+from lattice.kernels.upper_bounds import bound
 from samplers.inclusion import fill_inclusion
 from tests.kernel_compare import Case
 

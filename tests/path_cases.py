@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels import launch
-from lattice.kernels.path import best_path, extend, move_bytes
+from lattice.kernels.best_path import best_path, extend, move_bytes
 from lattice.kernels.path_rows import path_rows, sum_rows
 from tests.kernel_compare import Case, frames_for
 

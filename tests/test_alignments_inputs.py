@@ -82,7 +82,7 @@ def test_more_labels_than_columns(door):
 
 
 def test_frames_that_joint_paths_read_have_columns_for_every_label():
-    from lattice.inputs_alignments import read_frames
+    from lattice.inputs.alignments import read_frames
 
     with pytest.raises(ValueError, match=says("frames", (3, 3), "at least 4 labels")):
         read_frames(FRAMES[:, :3], LENGTHS, TARGET_LENGTHS, True, owner="encoder")

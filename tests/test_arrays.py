@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice import devices
+from lattice.device import memory as devices
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from lattice import layout
-from lattice.kernels.bounds import BOUND, WANTED, bound, measure, rounding_of
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.hidden import ACTIVATIONS, compute_hidden
 from lattice.kernels.rows import NO_IDS
+from lattice.kernels.upper_bounds import BOUND, WANTED, bound, measure, rounding_of
 from tests.certificate_cases import selected
 from tests.problems import TOPOLOGIES
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lattice
-from lattice import certificate, tiles
+from lattice.tiles import certificate
+from lattice.tiles import tiler as tiles
 from tests import compare, oracle
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 from tests.test_joint import check, gradient_scale, slack_of

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 
 import lattice
-from lattice import path, path_tiles
+from lattice import path
+from lattice.kernels.best_path import best_path, extend, keep
 from lattice.kernels.narrow import DENSE
-from lattice.kernels.path import best_path, extend, keep
+from lattice.tiles import path as path_tiles
 from tests import certificate_cases, compare, problems
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 import lattice
-from lattice import arrays
+from lattice.device import arrays
 
 from .. import shapes
 from . import problems

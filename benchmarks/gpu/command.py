@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from lattice import arrays
+from lattice.device import arrays
 
 from . import process, tables
 from .process import Budget, failed

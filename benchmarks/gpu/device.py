@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 
-from lattice import arrays, layout
+from lattice import layout
+from lattice.device import arrays
 from lattice.kernels.forward_backward import sums
 from lattice.kernels.locate import locate
 from lattice.kernels.rows import NO_IDS

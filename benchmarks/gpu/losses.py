@@ -4,7 +4,7 @@ import functools
 import os
 
 import lattice
-from lattice import arrays
+from lattice.device import arrays
 
 from .. import shapes
 from . import problems, timing

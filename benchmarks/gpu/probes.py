@@ -102,7 +102,7 @@ def launch() -> None:
 
 def one_kernel(uniform, T: int = 40, U: int = 9) -> dict:
     """Seconds to compile a kernel, to load, launch and wait for it, and to do so again; `launched` if its result is right."""
-    from lattice import arrays
+    from lattice.device import arrays
     from lattice.kernels import ptx
 
     call, deviation = uniform(2, T, U)

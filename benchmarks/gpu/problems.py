@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice import arrays
-from lattice.devices import Cuda
+from lattice.device import arrays
+from lattice.device.memory import Cuda
 
 from .. import shapes
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import lattice
-from lattice import arrays
+from lattice.device import arrays
 
 from . import checks, device, losses, problems, sampled, stages, three_stage, timing
 

@@ -6,8 +6,8 @@ import statistics
 from unittest import mock
 
 import lattice
-from lattice import arrays
-from lattice.devices import Cuda
+from lattice.device import arrays
+from lattice.device.memory import Cuda
 from lattice.kernels import ptx
 
 from . import problems, timing

@@ -5,7 +5,7 @@ import statistics
 import sys
 import time
 
-from lattice import arrays
+from lattice.device import arrays
 
 from .. import peers, record
 

@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 
-from lattice.dlpack import _look_into
+from lattice.device.dlpack import _look_into
 
 DEVICES = (None, "cpu", (1,), (1, 0, 0), ("cpu", 0), (2, 0), (2, 99), (13, 0), (999, 0), (-1, 0), (1.5, None), 2**80)
 

@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lattice import LatticeReport
-from lattice.certificate import ROUNDS
 from lattice.joint import DEFAULT_POSTERIOR_FLOOR
 from lattice.kernels.certify import PROBE
+from lattice.tiles.certificate import ROUNDS
 
 from .rounds import NEVER, Rounds
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice import inputs
-from lattice.certificate import bound_group, opening, rounds, tolerance_of
+from lattice.inputs.joint import read_joint
 from lattice.joint import DEFAULT_POSTERIOR_FLOOR
-from lattice.tiles import JointTiles
+from lattice.tiles.certificate import bound_group, opening, rounds, tolerance_of
+from lattice.tiles.tiler import JointTiles
 
 from .problem import BLANK, Joint
 
@@ -28,7 +28,7 @@ class Rounds(NamedTuple):
 
 def rounds_of(joint: Joint) -> Rounds:
     """Run the forward pass of one lattice as far as its certificate."""
-    problem = inputs.read_joint(*joint, BLANK, "tanh", "rnnt", None, None, None, None, None, DEFAULT_POSTERIOR_FLOOR)
+    problem = read_joint(*joint, BLANK, "tanh", "rnnt", None, None, None, None, None, DEFAULT_POSTERIOR_FLOOR)
     tiles = JointTiles(problem, gradients=False, limit=problem.memory_limit)
     tiles.open()
     group = tiles.group(0)

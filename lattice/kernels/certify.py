@@ -13,10 +13,10 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .bounds import BOUND, WANTED
 from .cells import CLOSED, typed
 from .forward_backward import backward, forward, sums
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .upper_bounds import BOUND, WANTED
 
 PROBE = 12.0
 """Nats below the upper bound within which cells are computed first, to have a lower bound at all."""

@@ -4,7 +4,7 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .cells import CLOSED
-from .ctc import arrivals, endings, kept_at
+from .ctc_sums import arrivals, endings, kept_at
 from .launch import cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 
 

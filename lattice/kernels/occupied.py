@@ -8,10 +8,10 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .bounds import BOUND
 from .cells import CLOSED
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .rows import gather
+from .upper_bounds import BOUND
 
 COMPUTED = 0.0
 """Stands for the rest of any computed cell where cells of one kind are asked for."""

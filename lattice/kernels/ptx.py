@@ -13,7 +13,7 @@ import struct
 import threading
 from typing import NamedTuple
 
-from .. import arrays
+from ..device import arrays
 from . import ptx_store
 from .ptx_compile import compile_kernel
 from .ptx_types import NUMBERS, flattened, kind_of, parameters, slot_code, type_names

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice import arrays
+from lattice.device import arrays
 from tests import compare
 from tests.problems import BFLOAT16, joint_problem, logits_problem
 

@@ -9,7 +9,7 @@ from numba import config
 from tests.few_threads import take_few
 
 if config.ENABLE_CUDASIM:
-    from lattice import arrays
+    from lattice.device import arrays
     from lattice.kernels import ptx
     from tests.cudasim import fake_cublas, fake_cupy, scheduler
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice import arrays, devices, inputs
+from lattice.device import arrays
+from lattice.device import memory as devices
+from lattice.inputs.joint import read_joint
 from lattice.kernels import ptx
 from tests.problems import joint_problem, logits_problem
 
@@ -118,8 +120,8 @@ def test_out_of_memory_names_what_was_asked_for_and_what_would_do(device):
 def test_a_device_has_a_limit_of_its_own_where_none_is_given(device):
     problem, rest = joint_problem(12, **SMALL), (0, "tanh", "rnnt", None, None, None, None)
     for arguments, limit in ((problem.args, 256 << 20), (placed(device, problem.args), 1 << 30)):
-        assert inputs.read_joint(*arguments, *rest, None, 0.0).memory_limit == limit
-        assert inputs.read_joint(*arguments, *rest, 12345, 0.0).memory_limit == 12345
+        assert read_joint(*arguments, *rest, None, 0.0).memory_limit == limit
+        assert read_joint(*arguments, *rest, 12345, 0.0).memory_limit == 12345
 
 
 def test_vjp_waits_for_the_stream_of_the_forward_pass(device, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 
 import lattice
 import samplers
-from lattice import arrays
+from lattice.device import arrays
 from tests import compare, decode_on_device
 from tests.ctc_problems import ctc_problem
 from tests.cudasim.test_walk import SMALL, assert_alike

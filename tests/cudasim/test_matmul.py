@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lattice.devices import Cuda
+from lattice.device.memory import Cuda
 from tests.cudasim import fake_cublas
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice import path_tiles
+from lattice.tiles import path as path_tiles
 from tests import compare
 from tests.cudasim.test_walk import SMALL, assert_alike
 from tests.on_device import OnDevice

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice import arrays, dlpack
+from lattice.device import arrays, dlpack
 from tests.problems import joint_problem, logits_problem
 
 torch = pytest.importorskip("torch")
@@ -91,7 +91,7 @@ def test_no_copy_on_the_way_in(library, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_copy_on_the_way_out(library, dtype):
-    from lattice.devices import HOST
+    from lattice.device.memory import HOST
 
     output = HOST.empty((4, 64), dtype)
     output[:] = np.arange(256).reshape(4, 64)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lattice import arrays
+from lattice.device import arrays
 from lattice.kernels import ptx
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 from unittest import mock
 
-from lattice import arrays
+from lattice.device import arrays
 from lattice.kernels import hidden, ptx, ptx_store
 from tests.cudasim import fake_cublas, fake_cupy
 

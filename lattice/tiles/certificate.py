@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels.certify import Brackets, select
+from ..kernels.occupied import list_cells
+from ..kernels.upper_bounds import WANTED, bound, measure, rounding_of
 from .groups import Group
-from .kernels.bounds import WANTED, bound, measure, rounding_of
-from .kernels.certify import Brackets, select
-from .kernels.occupied import list_cells
 
 ROUNDS = 8
 """Rounds after which what an example still lacks is computed without a proof that it must be."""

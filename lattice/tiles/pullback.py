@@ -5,11 +5,12 @@ from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
-from . import arrays, checks
-from .annotations import A
-from .inputs import JointProblem
-from .kernels.rows import gather, share, unpack
-from .tiles import JointTiles, Outputs, Visited
+from ..annotations import A
+from ..device import arrays
+from ..inputs import checks
+from ..inputs.joint import JointProblem
+from ..kernels.rows import gather, share, unpack
+from .tiler import JointTiles, Outputs, Visited
 
 
 class JointGradients(NamedTuple, Generic[A]):

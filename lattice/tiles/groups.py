@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import layout
-from .arrays import computing_dtype
-from .inputs import JointProblem
-from .kernels.rows import gather
+from .. import layout
+from ..device.arrays import computing_dtype
+from ..inputs.joint import JointProblem
+from ..kernels.rows import gather
 
 
 class Group(NamedTuple):

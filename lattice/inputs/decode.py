@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import arrays
+from ..device import arrays
+from ..device.memory import Cuda, Host, device_of
+from ..kernels.hidden import ACTIVATIONS
 from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
-from .devices import Cuda, Host, device_of
-from .inputs import TOPOLOGIES, check_dtypes
-from .inputs_restrictions import read_vocabulary
-from .kernels.hidden import ACTIVATIONS
+from .joint import check_dtypes
+from .restrictions import read_vocabulary
+from .targets import TOPOLOGIES
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import computing_dtype
+from ..device.arrays import computing_dtype
+from ..device.memory import Workspace
+from ..inputs.joint import JointProblem
+from ..kernels.emissions import emit
+from ..kernels.forward_backward import forward_backward
+from ..kernels.gradient import gradient
+from ..kernels.hidden import compute_hidden, hidden_transpose
+from ..kernels.locate import locate
+from ..kernels.occupied import compact
+from ..kernels.rows import NO_IDS, cast, gather, scatter
 from .certificate import Cost, certify, dense
-from .devices import Workspace
 from .groups import Group, Segment, number, segments
-from .inputs import JointProblem
-from .joint_plan import plan_joint
-from .kernels.emissions import emit
-from .kernels.forward_backward import forward_backward
-from .kernels.gradient import gradient
-from .kernels.hidden import compute_hidden, hidden_transpose
-from .kernels.locate import locate
-from .kernels.occupied import compact
-from .kernels.rows import NO_IDS, cast, gather, scatter
+from .plan import plan_joint
 
 
 class Visited(NamedTuple):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..kernels.rows import cast
 from . import arrays
 from .arrays import aligned
-from .kernels.rows import cast
 
 _R_32F, _R_16BF, _COMPUTE_32F, _DEFAULT_TENSOR_OP = 0, 14, 68, 99
 _ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)

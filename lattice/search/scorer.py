@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from . import arrays
-from .arrays import computing_dtype
-from .inputs_decode import DecodeProblem
-from .kernels.best import best
-from .kernels.hidden import compute_hidden
-from .kernels.rows import gather
+from ..device import arrays
+from ..device.arrays import computing_dtype
+from ..inputs.decode import DecodeProblem
+from ..kernels.best import best
+from ..kernels.hidden import compute_hidden
+from ..kernels.rows import gather
 
 
 class Scorer:

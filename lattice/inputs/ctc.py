@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import arrays
+from ..device import arrays
+from ..device.memory import Cuda, Host, device_of
 from .checks import read_blank, read_lengths, read_real
-from .devices import Cuda, Host, device_of
-from .inputs import read_targets
+from .targets import read_targets
 
 KEEPS = ("first", "last")
 """Which frame of its run stands for a label."""

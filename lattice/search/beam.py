@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .inputs_decode import DecodeProblem
+from ..inputs.decode import DecodeProblem
 from .predictions import Predictions, Predictor
+from .prefixes import Hypotheses, Trie, best_of_each, lowest_of_each
 from .scorer import Scorer
-from .search import Hypotheses, Trie, best_of_each, lowest_of_each
 
 
 class BeamSearch:

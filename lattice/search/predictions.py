@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import arrays
-from .arrays import computing_dtype
-from .checks import one_device, read_real
-from .inputs_decode import DecodeProblem
-from .kernels.rows import gather
+from ..device import arrays
+from ..device.arrays import computing_dtype
+from ..inputs.checks import one_device, read_real
+from ..inputs.decode import DecodeProblem
+from ..kernels.rows import gather
 
 
 class Predictions(NamedTuple):

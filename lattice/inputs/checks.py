@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import arrays
-from .devices import device_of
+from ..device import arrays
+from ..device.memory import device_of
 
 MOST_FACTOR = 1e30
 """Factors up to here leave room for products and sums in float32."""

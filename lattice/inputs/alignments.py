@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import arrays
+from ..device import arrays
+from ..device.memory import Cuda, Host, device_of
 from .checks import index, read_choice, read_integer, read_integers, read_lengths, refuse
-from .devices import Cuda, Host, device_of
-from .inputs import TOPOLOGIES, read_targets
-from .inputs_ctc import KEEPS
+from .ctc import KEEPS
+from .targets import TOPOLOGIES, read_targets
 
 FRAME_WISE = ("ctc", "monotonic")
 """The topologies with one id a frame."""

@@ -4,16 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import ALIGNMENT, computing_dtype
+from ..device.arrays import ALIGNMENT, computing_dtype
+from ..inputs.joint import JointProblem
+from ..kernels.best_path import best_path, extend, keep, move_bytes
+from ..kernels.narrow import narrow, open_all
+from ..kernels.occupied import list_cells
+from ..kernels.path_rows import path_rows, sum_rows
+from ..kernels.upper_bounds import WANTED
 from .certificate import bound_group
 from .groups import Group, Segment
-from .inputs import JointProblem
-from .kernels.bounds import WANTED
-from .kernels.narrow import narrow, open_all
-from .kernels.occupied import list_cells
-from .kernels.path import best_path, extend, keep, move_bytes
-from .kernels.path_rows import path_rows, sum_rows
-from .tiles import JointTiles, Outputs
+from .tiler import JointTiles, Outputs
 
 ROUNDS = 6
 """Rounds after which what an example still lacks is computed without a proof that it must be."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import arrays
+from ..device import arrays
+from ..device.memory import Cuda, Host, device_of
 from .checks import MOST_FACTOR, index, read_lengths, read_number, read_real, refuse
-from .devices import Cuda, Host, device_of
 
 MOST_RISK = 1e300
 """Sums over lists of risks up to here are finite."""

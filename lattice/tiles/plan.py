@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from . import layout
-from .arrays import ALIGNMENT, computing_dtype
+from .. import layout
+from ..device.arrays import ALIGNMENT, computing_dtype
+from ..inputs.joint import JointProblem
 from .groups import widens
-from .inputs import JointProblem
 
 ARRAYS = 64
 """More pieces than the workspace is ever cut into: each may lose up to `ALIGNMENT` bytes."""

@@ -1,0 +1,67 @@
+"""What the doors of a loss from given logits are given -> a frozen Problem that the stages can trust."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..device import arrays
+from ..device.memory import Cuda, Host, device_of
+from .checks import one_device, read_blank, read_choice, read_lengths, read_real, read_writable
+from .restrictions import read_bounds
+from .targets import TOPOLOGIES, Targets, read_targets
+
+
+@dataclass(frozen=True)
+class LogitsProblem:
+    """A loss from given logits: `logits` is (rows, V), cell (t, u) of example b lies in row `base[b] + t * step[b] + u`."""
+
+    device: Host | Cuda
+    logits: np.ndarray
+    base: np.ndarray
+    step: np.ndarray
+    targets: Targets
+    shape: tuple[int, ...]
+
+
+def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds) -> LogitsProblem:
+    """Check the arguments of `transducer_loss`."""
+    array = read_real(logits, "logits", (2, 4))
+    targets, logit_lengths, target_lengths, bounds = arrays.to_host(
+        targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths, bounds=bounds
+    )
+    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    V = array.shape[-1]
+    blank = read_blank(blank, V)
+    packed = array.ndim == 2
+    count = arrays.read(logit_lengths, "logit_lengths").size if packed else array.shape[0]
+    owner = "logit_lengths" if packed else f"logits {array.shape}"
+    label_axis = array.shape[0] if packed else array.shape[2] - 1
+    positions, blanks, U = read_targets(targets, target_lengths, blank, None, count=count, size=V, label_axis=label_axis,
+                                        label_source=f"axis 2 of logits {array.shape} less one", owner=owner)  # fmt: skip
+    T_max, source = (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
+    T = read_lengths(logit_lengths, "logit_lengths", count, 1, T_max, source, owner)
+    if packed:
+        step = U + 1
+        base = np.append(0, np.cumsum(T * step))
+        if base[-1] != array.shape[0]:
+            raise ValueError(f"logits has {array.shape[0]} rows, but logit_lengths and target_lengths make {base[-1]} cells")
+        base = base[:-1]
+    else:
+        step = np.full(count, array.shape[2], np.int64)
+        base = np.arange(count) * (array.shape[1] * array.shape[2])
+    bounds = read_bounds(bounds, count, int(T.max(initial=0)), owner)
+    return LogitsProblem(
+        device_of(array), array.reshape(-1, V), base, step,
+        Targets(positions, blanks, T, U, monotonic, bounds, arrays.read(targets, "targets").shape[1]), array.shape,
+    )  # fmt: skip
+
+
+def read_out(out, problem):
+    """Check `out` against the logits of a problem; the array it is, as (rows, V)."""
+    array = read_writable(out, "out")
+    if array.shape != problem.shape or array.dtype != problem.logits.dtype:
+        raise ValueError(f"out is {array.dtype}{array.shape}, expected {problem.logits.dtype}{problem.shape} as logits")
+    one_device(problem.device, out=array)
+    if arrays.address(array) != arrays.address(problem.logits) and arrays.overlap(array, problem.logits):
+        raise ValueError("out overlaps logits in part, expected the logits themselves or memory apart from them")
+    return array.reshape(problem.logits.shape)
