@@ -7,11 +7,13 @@ from . import (
     behaviour,
     bounds,
     decode,
+    house,
     joint,
     logits,
     memory,
     peer_memory,
     pictures,
+    record,
     samplers,
     sharpness,
     startup,
@@ -46,7 +48,9 @@ def main() -> None:
     command.set_defaults(run=memory.main)
     command = commands.add_parser("peer_memory", help=peer_memory.__doc__.splitlines()[0])
     command.add_argument("--shape", choices=peer_memory.SHAPES, default="default")
-    command.add_argument("--only", required=True, metavar="NAME", help="a peer, or one of " + "; ".join(peer_memory.OURS))
+    command.add_argument(
+        "--only", required=True, metavar="NAME", help="a peer, or one of " + "; ".join(peer_memory.OURS)
+    )
     command.set_defaults(run=peer_memory.main)
     command = commands.add_parser("all", help=everything.__doc__.splitlines()[0])
     everything.add_arguments(command)
@@ -64,6 +68,9 @@ def main() -> None:
     command.set_defaults(run=behaviour.main)
     command = commands.add_parser("startup", help=startup.__doc__.splitlines()[0])
     command.set_defaults(run=startup.main)
+    command = commands.add_parser("house", help=house.__doc__.splitlines()[0])
+    command.add_argument("--tree", default=record.ROOT, help="root of the source tree to measure, by default this one")
+    command.set_defaults(run=house.main)
     command = commands.add_parser("gpu", help=gpu.__doc__.splitlines()[0])
     gpu.add_arguments(command)
     command.set_defaults(run=gpu.main)

@@ -1,17 +1,18 @@
-"""One of the stress tests: `fuzz`, `large`, `growth`, `threads`, `fork`, `determinism`, `interrupt` or `cache`."""
+"""One stress test: `fuzz`, `bits`, `large`, `growth`, `threads`, `fork`, `determinism`, `interrupt` or `cache`."""
 
 import importlib
 
 from .. import record, stress
 
-NAMES = ("fuzz", "large", "growth", "threads", "fork", "determinism", "interrupt", "cache")
+NAMES = ("fuzz", "bits", "large", "growth", "threads", "fork", "determinism", "interrupt", "cache")
 
 
 def add_arguments(command) -> None:
-    from . import fuzz
+    from . import bits, fuzz
 
     command.add_argument("name", choices=NAMES)
     fuzz.add_arguments(command)
+    bits.add_arguments(command)
 
 
 def main(options) -> None:
