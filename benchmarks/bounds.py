@@ -1,14 +1,15 @@
-"""What bounds over more ids than the pair would save: cells certified, and the cost of a forward pass, by the set of ids.
+"""What bounds over more ids than the pair would save: certified cells and cost of a forward pass, by the set of ids.
 
-In float64 NumPy, with exact scores where the walk would compute them; the library bounds by the pair alone (docs/certified.md).
+The rounds run in float64 NumPy and take exact scores where the walk would compute them. The library itself bounds by
+the pair only (docs/certified.md).
 """
 
 import numpy as np
 
 from lattice import layout
-from lattice.joint import DEFAULT_POSTERIOR_FLOOR
-from lattice.kernels.upper_bounds import BOUND
-from lattice.tiles.certificate import opening, rounds, tolerance_of
+from lattice.inputs.joint import DEFAULT_POSTERIOR_FLOOR
+from lattice.kernels.state import BOUND, CellState
+from lattice.tiles.certificate import first_brackets, rounds, tolerance_of
 
 from . import record, shapes
 
@@ -23,14 +24,14 @@ def certified(blank, label, norm, bound_norm) -> float:
     frames = layout.frames_of(np.arange(1), np.array([T]), np.array([rows - 1]), False, None)
     exact, bounds = (np.stack([blank - by, label - by]).reshape(2, -1) for by in (norm, bound_norm))
     count = frames.cells
-    state = np.full(count, -np.inf), np.full(count, -np.inf), bounds[0].copy(), bounds[1] + BOUND
-    alpha, cells, edges = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
-    brackets = opening(1, DEFAULT_POSTERIOR_FLOOR)
+    state = CellState(np.full(count, -np.inf), np.full(count, -np.inf), bounds[0].copy(), bounds[1] + BOUND)
+    alpha, cells, first_cell = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
+    brackets = first_brackets(1, DEFAULT_POSTERIOR_FLOOR)
     # The tolerance of float32, whose counts these stand for.
     tolerance = tolerance_of(np.dtype(np.float32), DEFAULT_POSTERIOR_FLOOR)
-    for found_edges in rounds(frames, False, state, alpha, None, cells, edges, None, brackets, tolerance):
-        found = cells[: found_edges[-1]]
-        state[0][found], state[1][found], state[3][found] = exact[0][found], exact[1][found], 1
+    for listed in rounds(frames, False, state, alpha, None, cells, first_cell, None, brackets, tolerance):
+        found = cells[: listed[-1]]
+        state.blank_score[found], state.label_score[found], state.rest[found] = exact[0][found], exact[1][found], 1
     return float(brackets.exact[0] / count)
 
 

@@ -1,8 +1,8 @@
 """Every implementation through its own public functions, with the arguments just as a `Question` holds them.
 
-Each function takes a question and returns its loss, (B,) or the sum (), and a tuple of gradients: of the logits, or of encoder,
-predictor, weight and bias. Real arrays keep their dtype and their strides; ids and lengths take the integer type that the
-implementation asks for, unless the question fixes one.
+Each function takes a question and returns its loss, (B,) or the sum (), and a tuple of gradients: of the logits, or of
+encoder, predictor, weight and bias. Real arrays keep their dtype and their strides. Ids and lengths take the integer
+type that the implementation asks for, unless the question fixes one.
 """
 
 import functools
@@ -10,6 +10,7 @@ import functools
 import numpy as np
 
 import lattice
+from lattice.device import arrays
 
 from . import peers
 from .edge_cases import NotExpressible
@@ -139,8 +140,14 @@ fast_rnnt = functools.partial(k2_losses, "fast_rnnt")
 k2 = functools.partial(k2_losses, "k2")
 
 OURS = {"lattice": "from_logits", "lattice, fused joint": "fused_joint", "lattice on a GPU": "on_a_gpu"}
-PEERS = {"torch, naive": "naive", "torchaudio": "torchaudio", "optimized_transducer": "optimized_transducer",
-         "fast_rnnt": "fast_rnnt", "k2": "k2", "warprnnt_numba": "warprnnt_numba"}  # fmt: skip
+PEERS = {
+    "torch, naive": "naive",
+    "torchaudio": "torchaudio",
+    "optimized_transducer": "optimized_transducer",
+    "fast_rnnt": "fast_rnnt",
+    "k2": "k2",
+    "warprnnt_numba": "warprnnt_numba",
+}
 FUNCTIONS = {name: f"{__name__}:{function}" for name, function in (OURS | PEERS).items()}
 """Name -> module:function. The pruned losses are no answer to these questions: they compute something else."""
 
@@ -149,7 +156,7 @@ def importable() -> tuple[list[str], dict[str, str]]:
     """Names of those that can be run here, and why the others cannot."""
     reasons = {name: reason for name, reason in peers.missing().items() if name in PEERS}
     try:
-        lattice.arrays.cupy()
+        arrays.cupy()
     except RuntimeError as error:
         reasons["lattice on a GPU"] = peers.FOLDERS.sub("", str(error).splitlines()[0])
     return [name for name in FUNCTIONS if name not in reasons], reasons

@@ -13,9 +13,10 @@ class Array(Protocol):
 
 
 A = TypeVar("A", bound=Array)
-"""The kind of the first argument, which is that of real results. Integer results are of it too, but of another dtype: Any."""
+"""The kind of the first argument, and of real results. Integer results are of it too, but of another dtype: Any."""
 
 Bounds = tuple[Array, Array] | list[Array]
+"""(first, last) label position that exist at each frame, (B, T) each."""
 Topology = Literal["rnnt", "monotonic"]
 Activation = Literal["tanh", "relu", "identity"]
 Keep = Literal["first", "last"]

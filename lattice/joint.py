@@ -1,18 +1,17 @@
 """Transducer loss and gradients from encoder, predictor and output layer, in a workspace of a given size."""
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from .annotations import A, Activation, Array, Bounds, Topology
 from .inputs import checks
-from .inputs.joint import read_joint
-from .tiles.pullback import JointGradients, Pullback, per_target
-from .tiles.tiler import JointTiles, Visited
-
-DEFAULT_POSTERIOR_FLOOR = 2.0**-24
+from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
+from .layout import WorkspaceTooSmall
+from .tiles import full_sum
+from .tiles.plan import per_target
+from .tiles.pullback import JointGradients, Pullback
+from .tiles.tiler import Tiler
 
 
 def joint_transducer_loss(
@@ -22,7 +21,9 @@ def joint_transducer_loss(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR,
 ) -> A:  # fmt: skip
-    """Transducer loss of `logits[b, t, u] = activation(encoder[b, t] + predictor[b, u]) @ weight.T + bias`, without the logits.
+    """Transducer loss from encoder, predictor and output layer, without the logits.
+
+    It is the `transducer_loss` of `logits[b, t, u] = activation(encoder[b, t] + predictor[b, u]) @ weight.T + bias`.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ def joint_transducer_loss(
     predictor : (B, U+1, H)
     weight : (V, H)
     bias : (V,) or None
-        One dtype for all four; half-precision encoder and predictor may also meet float32 weight and bias. Half precision is
-        computed in float32. Layouts that are not C-contiguous are copied, outside `memory_limit`.
+        One dtype for all four. Half-precision encoder and predictor may also meet float32 weight and bias. Half
+        precision is computed in float32. Layouts that are not C-contiguous are copied, outside `memory_limit`.
     targets : (B, U) int32 or int64
         Label ids, never `blank`.
     encoder_lengths, target_lengths : (B,) int32 or int64
@@ -40,56 +41,72 @@ def joint_transducer_loss(
         -V <= blank < V; negative ids count from the end.
     activation : {"tanh", "relu", "identity"}
     topology : {"rnnt", "monotonic"}
-        A label arc stays on its frame, or consumes it (then U_b <= T_b is needed).
+        With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b.
     vocabulary : (B, S) int32 or int64, optional
-        The ids each example's softmax runs over, in any order, blank and targets among them (Lee et al. 2022).
-    vocabulary_lengths : (B,), optional
-        How many of them are real; without it, -1 ends a row.
+        The ids that each example's softmax runs over, in any order, blank and targets among them (Lee et al. 2022).
+    vocabulary_lengths : (B,) int32 or int64, optional
+        How many ids of each row are real. Without it, -1 ends a row.
     bounds : pair of (B, T) integer arrays, optional
-        First and last label position that exist at each frame.
+        First and last label position, inclusive, that exist at each frame.
     encoder_index : (N,) int32 or int64, optional
-        Several targets share encoder rows: all arguments but `encoder` have N rows, row n belongs to encoder[encoder_index[n]].
+        Lets several targets share an encoder row. All arguments but `encoder` then have N rows, and row n belongs to
+        encoder[encoder_index[n]].
     memory_limit : int, optional
-        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are; without it 256 MiB, on a GPU 1 GiB.
+        Bytes of scratch memory beyond inputs and outputs, whatever B, T, U and V are. By default 256 MiB, on a GPU 1
+        GiB.
     posterior_floor : float
-        Cells with a smaller posterior are left out of the backward pass; cells that are proven to be so before their logits are
-        known, of the forward pass too, as far as the loss is off by no more than 1e-6 (float64: 1e-12, or rounding). The l1 error
-        of the logits' gradient is about twice the posterior left out (`docs/certified.md`; `joint_transducer_report` tells). 0
-        visits every cell; 2**-24 by default.
+        Cells with a smaller posterior are skipped in the backward pass. Cells that are proven to be below it before
+        their logits are computed are skipped in the forward pass as well. This moves the loss by at most 1e-6 nats. In
+        float64 it moves the loss by at most 1e-12 nats, or by rounding where that is more. The l1 error of the logits'
+        gradient is about twice the posterior that is skipped (`docs/certified.md`), which `joint_transducer_report`
+        tells. 0 visits every cell; the default is 2**-24.
 
     Returns
     -------
     loss : (B,) float64 for float64 inputs, else float32
-        In nats, unreduced; inf where no alignment exists.
+        In nats, one for each target. It is inf where no alignment exists.
 
     Raises
     ------
     ValueError, TypeError
-        Naming the argument, the index, the value and the bound; a `memory_limit` too small names the bytes needed.
+        Naming the argument, the index, the value and the bound. For a `memory_limit` that is too small, the bound is
+        the number of bytes needed.
     MemoryError
-        A GPU has no room for the workspace or an output, and what would do.
+        A GPU has no room for the workspace or an output. The text says what would do.
 
     Notes
     -----
-    Allocates at most `memory_limit` bytes beyond the result, and copies as above. The least that works holds the lattice of one
-    example, 24 bytes a cell (40 in float64; on a GPU 32 and 48), and the hidden vectors and logits of 16 cells
-    (`docs/memory.md`).
+    Allocates at most `memory_limit` bytes beyond the result, and copies as above. The smallest limit that works holds
+    the lattice of one example, and the hidden vectors and logits of 16 cells. A lattice takes 24 bytes a cell (40 in
+    float64), on a GPU 32 (48 in float64); see `docs/memory.md`.
 
     References
     ----------
-    Graves 2012, arXiv 1211.3711. Sample-wise computation: Braun et al. 2022, arXiv 2211.16270. `vocabulary`: Lee et al. 2022,
-    arXiv 2203.16868. `bounds`: Mahadeokar et al. 2021, arXiv 2011.03072. `posterior_floor`: `docs/certified.md`.
+    Graves 2012, arXiv 1211.3711. Sample-wise computation: Braun et al. 2022, arXiv 2211.16270. `vocabulary`: Lee et al.
+    2022, arXiv 2203.16868. `bounds`: Mahadeokar et al. 2021, arXiv 2011.03072. `posterior_floor`: `docs/certified.md`.
     """
-    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
-                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
-                                posterior_floor)  # fmt: skip
-    tiles = JointTiles(problem, gradients=False, limit=problem.memory_limit)
+    given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+    problem = read_joint(
+        *given,
+        blank=blank,
+        activation=activation,
+        topology=topology,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        bounds=bounds,
+        encoder_index=encoder_index,
+        memory_limit=memory_limit,
+        posterior_floor=posterior_floor,
+    )
+    # A plan is made of integers, so a limit that is too small is refused before anything is allocated.
+    work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
     with problem.device.active():
-        log_z = problem.device.empty(len(tiles.order), np.float64)
-        tiles.open()
-        for index in range(len(tiles.plan.groups)):
-            tiles.forward(tiles.group(index), log_z, posteriors=False)
-        return per_target(tiles, -log_z, encoder)
+        log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
+        # Groups follow one another in one workspace, so no more than one group's lattices are held.
+        for index in range(len(work.plan.groups)):
+            with tiler.group(index) as group:
+                full_sum.loss(tiler, group, log_z)
+        return per_target(work, -log_z, encoder)
 
 
 def joint_transducer_loss_and_grad(
@@ -107,23 +124,27 @@ def joint_transducer_loss_and_grad(
     encoder, ..., posterior_floor
         As in `joint_transducer_loss`.
     fastemit_lambda : float
-        At least 0: label arcs count 1 + fastemit_lambda times in the gradient (FastEmit, Yu et al. 2021).
+        At least 0. Label arcs count 1 + fastemit_lambda times in the gradient (FastEmit, Yu et al. 2021).
     grad_loss : (B,) real, optional
         Upstream gradient of any sign; ones by default. (N,) with `encoder_index`.
     overwrite : bool
-        The gradients of encoder and predictor are written where those lie. Refused for read-only arrays and `encoder_index`.
+        Write the gradients of encoder and predictor into these two arguments. Refused for read-only arrays and with
+        `encoder_index`. Not for arrays that an autograd host keeps for its own backward pass, because the host does not
+        see the write.
 
     Returns
     -------
     loss : (B,)
-        In nats, as in `joint_transducer_loss`; not multiplied by `grad_loss`.
+        In nats, as in `joint_transducer_loss`. It is not multiplied by `grad_loss`.
     gradients : JointGradients
-        Sums are accumulated in float32 (float64 for float64) and rounded once; 0 on padding and in examples without an alignment.
+        Sums are accumulated in float32 (float64 for float64) and rounded once. 0 on padding and in examples without an
+        alignment.
 
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As in `joint_transducer_loss`; `overwrite` of arrays that may not be written to or share memory, or with `encoder_index`.
+        As in `joint_transducer_loss`. `overwrite` is given with `encoder_index`, or with arrays that share memory or
+        may not be written to.
 
     See Also
     --------
@@ -132,25 +153,35 @@ def joint_transducer_loss_and_grad(
 
     Notes
     -----
-    Allocates at most `memory_limit` bytes beyond the loss and the gradients; `overwrite` leaves those of weight and bias.
-    The workspace holds what `joint_transducer_loss` needs, and H numbers for each frame and label position of the examples that
-    are worked on at once (`docs/memory.md`).
+    Allocates at most `memory_limit` bytes beyond the loss and the gradients. With `overwrite` only the gradients of
+    weight and bias are new arrays. The workspace holds what `joint_transducer_loss` needs, and H numbers for each frame
+    and label position of the examples that are worked on at once (`docs/memory.md`).
 
     References
     ----------
     As in `joint_transducer_loss`. FastEmit: Yu et al. 2021, arXiv 2010.11148.
     """
-    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
-                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
-                                posterior_floor)  # fmt: skip
-    pullback = Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
-    tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
-    grad_loss = checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
+    given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+    problem = read_joint(
+        *given,
+        blank=blank,
+        activation=activation,
+        topology=topology,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        bounds=bounds,
+        encoder_index=encoder_index,
+        memory_limit=memory_limit,
+        posterior_floor=posterior_floor,
+    )
+    # What can be refused is refused here, before `overwrite` writes anything.
+    pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
+    work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
+    grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)  # (N,)
     with problem.device.active():
-        log_z = problem.device.empty(len(tiles.order), np.float64)
-        tiles.open()
-        gradients = pullback.run(tiles, grad_loss, log_z)
-        return per_target(tiles, -log_z, encoder), gradients
+        log_z = problem.device.empty(len(work.order), np.float64)  # (N,) in the order of work
+        gradients = pullback.run(work, full_sum.both_ways(log_z, grad_loss, pullback.fastemit_lambda, {}))
+        return per_target(work, -log_z, encoder), gradients
 
 
 def joint_transducer_loss_vjp(
@@ -172,8 +203,8 @@ def joint_transducer_loss_vjp(
     loss : (B,)
         In nats, as in `joint_transducer_loss`.
     vjp : callable
-        `vjp(grad_loss) -> JointGradients`, as often as wanted while the inputs are unchanged; once with `overwrite`. `grad_loss`
-        is (B,) real, ones by default.
+        `vjp(grad_loss) -> JointGradients`. It may be called as often as wanted while the inputs are unchanged, and once
+        with `overwrite`. `grad_loss` is (B,) real, ones by default.
 
     Raises
     ------
@@ -184,47 +215,53 @@ def joint_transducer_loss_vjp(
 
     Notes
     -----
-    Allocates as `joint_transducer_loss_and_grad` does, the gradients in `vjp`. Between the calls the posteriors of the occupied
-    cells are held, all within `memory_limit`; what did not fit is computed again.
+    Allocates as `joint_transducer_loss_and_grad` does; the gradients are allocated in `vjp`. Between the calls it holds
+    the posteriors of the occupied cells. All of that stays within `memory_limit`, and what does not fit is computed
+    again.
 
     References
     ----------
     As in `joint_transducer_loss_and_grad`.
     """
-    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
-                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
-                                posterior_floor)  # fmt: skip
-    pullback = Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
+    given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+    problem = read_joint(
+        *given,
+        blank=blank,
+        activation=activation,
+        topology=topology,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        bounds=bounds,
+        encoder_index=encoder_index,
+        memory_limit=memory_limit,
+        posterior_floor=posterior_floor,
+    )
+    pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     try:
-        tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit // 2)
-    except ValueError:
-        tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
-    left = problem.memory_limit - tiles.plan.size
-    held: dict[int, Visited] = {}
-    # Copies are opened, so that no workspace outlives its pass and calls from several threads do not meet in one.
-    forward_pass = copy.copy(tiles)
+        # Half of the limit is for the pass, the other half for what is held between the passes.
+        work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit // 2)
+    except WorkspaceTooSmall:
+        work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
+    room = problem.memory_limit - work.plan.size
     with problem.device.active():
-        log_z = problem.device.empty(len(tiles.order), np.float64)
-        forward_pass.open()
-        for index in range(len(tiles.plan.groups)):
-            visited: Any = forward_pass.forward(forward_pass.group(index), log_z, posteriors=True)
-            cost = sum(array.nbytes for array in visited)
-            if cost <= left:
-                held[index] = Visited(*(array.copy() for array in visited))
-                left -= cost
-        loss = per_target(tiles, -log_z, encoder)
+        log_z = problem.device.empty(len(work.order), np.float64)
+        held = full_sum.hold(work, log_z, room)
+        loss = per_target(work, -log_z, encoder)
+        # An autograd host may call `vjp` on another stream, which has to wait for what is held.
         forward_done = problem.device.mark()
-    del forward_pass
 
     def vjp(grad_loss=None):
-        upstream = checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
+        upstream = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
+        # This comes after all checks, so a call that is refused is not the one that `overwrite` allows.
         pullback.check_unused()
-        backward_pass = copy.copy(tiles)
         with problem.device.active():
             problem.device.follow(forward_done)
-            backward_pass.open()
-            gradients = pullback.run(backward_pass, upstream, problem.device.empty(len(tiles.order), np.float64), held)
-            problem.device.keep(encoder, upstream)
+            # Filled for groups that are computed again, which need it meanwhile. The loss has been returned before.
+            log_z = problem.device.empty(len(work.order), np.float64)
+            gradients = pullback.run(work, full_sum.both_ways(log_z, upstream, pullback.fastemit_lambda, held))
+            # The caller may let go of this function, and with it of the arguments, as soon as it returns.
+            used = problem.encoder, problem.predictor, problem.weight, problem.bias
+            problem.device.hold_until_read(encoder, upstream, *used)
             return gradients
 
     return loss, vjp

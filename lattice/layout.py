@@ -8,6 +8,8 @@ import numpy as np
 class Frames(NamedTuple):
     """The frames of a run of examples; cells are numbered frame by frame, example by example.
 
+    Cell c of frame f is at label position u = first[f] + c - offset[f].
+
     Attributes
     ----------
     starts : (examples + 1,) int64
@@ -41,7 +43,7 @@ class Frames(NamedTuple):
 
     def on(self, device, space, *others):
         """The same frames where a device's kernels want them, and a list of other arrays, all in one upload."""
-        own = self[:-1]
+        own = self[:-1]  # all but `widest`, which stays a number of the host
         placed = device.upload(space, *own, *others)
         return Frames(*placed[: len(own)], self.widest), placed[len(own) :]
 
@@ -51,7 +53,7 @@ class Frames(NamedTuple):
 
 
 FRAME_BYTES = 112
-"""What a frame or label position costs in index arrays, those that exist only while `frames_of` runs included."""
+"""What a frame or label position costs in index arrays, with the arrays that exist only while `frames_of` runs."""
 
 
 def existing_cells(example, t, T, U, monotonic, bounds):
@@ -66,7 +68,7 @@ def existing_cells(example, t, T, U, monotonic, bounds):
     monotonic : bool
         Every arc consumes a frame, so a cell with u > t, or with more labels left than frames, is on no alignment.
     bounds : pair of (B, T) integer arrays, or None
-        A further restriction; what reaches beyond the lattice is cut off.
+        The first and last label position that are allowed. What reaches beyond the lattice is cut off.
 
     Returns
     -------
@@ -90,25 +92,33 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
         Rows of the batch, in the order of the run.
     frame_lengths, target_lengths : (N,) int64
         T_b and U_b of the whole batch.
+    monotonic, bounds
+        As in `existing_cells`.
     """
     T, U = frame_lengths[examples], target_lengths[examples]
     starts = np.zeros(len(examples) + 1, np.int64)
     np.cumsum(T, out=starts[1:])
+    # (frames,) each from here on. `example` is a place in the run, `examples[example]` a place in the batch.
     example = np.repeat(np.arange(len(examples), dtype=np.int32), T)
     t = np.arange(starts[-1]) - starts[example]
     first, last = existing_cells(examples[example], t, T[example], U[example], monotonic, bounds)
     offset = np.zeros(len(t) + 1, np.int64)
+    # A frame without cells has last < first, by any amount.
     np.cumsum(np.maximum(0, last - first + 1), out=offset[1:])
     return Frames(starts, U.astype(np.int32), example, first.astype(np.int32), offset, int(U.max(initial=0)))
 
 
 def count_cells(examples, frame_lengths, target_lengths, monotonic, bounds) -> np.ndarray:
-    """Cells of each example of a run."""
+    """(n,) int64: cells of each example of a run."""
     if bounds is None:
         T, U = frame_lengths[examples], target_lengths[examples]
+        # Monotonic: u and t - u run over U + 1 and T - U + 1 values, but (T, U) is the end and no cell.
         return np.maximum(0, (U + 1) * (T - U + 1) - 1) if monotonic else (U + 1) * T
+    # One after the other, so that index arrays exist for one example at a time.
     one_by_one = (examples[n : n + 1] for n in range(len(examples)))
-    return np.array([frames_of(n, frame_lengths, target_lengths, monotonic, bounds).cells for n in one_by_one], np.int64)
+    return np.array(
+        [frames_of(n, frame_lengths, target_lengths, monotonic, bounds).cells for n in one_by_one], np.int64
+    )
 
 
 class Plan(NamedTuple):
@@ -125,7 +135,7 @@ class Plan(NamedTuple):
     size : int
         Bytes of the workspace.
     space : int
-        Those of them that are handed out as one block.
+        Bytes of the workspace that are handed out as one block.
     least : int
         Bytes of the smallest workspace that would do.
     """
@@ -141,17 +151,23 @@ class Plan(NamedTuple):
 MIN_TILE = 16
 
 
+class WorkspaceTooSmall(ValueError):
+    """A limit in which no plan fits; the text names the bytes that the smallest workspace needs."""
+
+
 def plan(
-    cells, state_bytes, outside_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, min_block, fixed_bytes, tile_bytes,
-    reserve, limit,
+    cells, state_bytes, outside_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, min_block, fixed_bytes,
+    tile_bytes, reserve, limit,
 ) -> Plan:  # fmt: skip
     """Share out the workspace between lattices of examples, a tile, and a block of the weight gradient.
 
     Parameters
     ----------
     cells, state_bytes, outside_bytes : (n,) int64
-        Cells of each example, the bytes its lattice takes, and those of them that are allocated by themselves.
+        Cells of each example, the bytes that its lattice takes, and how many of these bytes are allocated by
+        themselves.
     tile_cell_bytes, block_row_bytes : int
+        Bytes of a cell of a tile, and of a row of a block of the weight gradient.
     block_rows, min_block : int
         Rows of the weight gradient, 0 without gradients, and the fewest that are worked on at once.
     fixed_bytes : int
@@ -163,17 +179,21 @@ def plan(
 
     Raises
     ------
-    ValueError
+    WorkspaceTooSmall
         Naming the bytes that the smallest workspace needs.
     """
     most_cells, largest = int(cells.max(initial=0)), int(state_bytes.max(initial=0))
+    # The smallest workspace: one example, a short tile, a small block. What is left is shared out from there.
     tile, block = min(MIN_TILE, max(1, most_cells)), min(min_block, block_rows)
     needed = fixed_bytes + largest + tile * tile_cell_bytes + block * block_row_bytes
     spare = limit - needed
     if spare < 0:
-        raise ValueError(f"memory_limit is {limit} bytes, expected at least {needed}: {largest} for the lattice of the largest "
-                         f"example, the rest for a tile of {tile} cells and the output layer")  # fmt: skip
+        raise WorkspaceTooSmall(
+            f"memory_limit is {limit} bytes, expected at least {needed}: {largest} for the lattice of the largest "
+            f"example, the rest for a tile of {tile} cells and the output layer"
+        )
     spare -= min(spare, reserve, limit // 8)
+    # At most a quarter of the rest goes to the block, then three quarters to the tile, and what remains to lattices.
     more = min(block_rows - block, spare // 4 // max(1, block_row_bytes))
     block, spare = block + more, spare - more * block_row_bytes
     wanted = min(int(cells.sum()), max(1024, tile_bytes // tile_cell_bytes))
@@ -183,8 +203,10 @@ def plan(
     groups, size, space, begin = [], 0, 0, 0
     while begin < len(cells):
         costs = np.cumsum(state_bytes[begin:])
+        # As many examples as fit; the largest one always does.
         count = max(1, int(np.searchsorted(costs, capacity, side="right")))
         groups.append((begin, begin + count))
+        # Groups use the same workspace one after the other.
         size = max(size, int(costs[count - 1]))
         space = max(space, int(costs[count - 1]) - int(outside_bytes[begin : begin + count].sum()))
         begin += count

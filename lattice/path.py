@@ -1,12 +1,15 @@
-"""Alignments of transducers: the best one, and the loss along a given one. Tools for their integers are in alignments.py."""
+"""Alignments of transducers: the best one, and the loss along a given one.
 
-import copy
+Tools for alignments as whole numbers are in alignments.py.
+"""
+
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .alignments import alignment_bounds, around, frames_to_ids, ids_to_frames, shift_frames
+from .aligned_frames import around
+from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_frames
 from .annotations import A, Activation, Array, Bounds, Topology
 from .device import arrays
 from .inputs import checks
@@ -14,9 +17,11 @@ from .inputs.alignments import read_frames
 from .inputs.joint import read_joint
 from .inputs.logits import read_logits
 from .inputs.targets import Targets
-from .tiles.path import AlignmentTiles, LongAlignmentTiles, PathTiles
-from .tiles.pullback import JointGradients, Pullback, per_target
-from .transducer import Lattices
+from .lattices import Lattices
+from .tiles import path as paths
+from .tiles.plan import per_target
+from .tiles.pullback import JointGradients, Pullback
+from .tiles.tiler import Tiler
 
 __all__ = [
     "alignment_bounds",
@@ -30,8 +35,8 @@ __all__ = [
 
 
 def transducer_alignment(
-    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *, blank: int = 0, topology: Topology = "rnnt",
-    bounds: Bounds | None = None,
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
+    blank: int = 0, topology: Topology = "rnnt", bounds: Bounds | None = None,
 ) -> tuple[Any, A]:  # fmt: skip
     """The most probable alignment of targets.
 
@@ -43,8 +48,9 @@ def transducer_alignment(
     Returns
     -------
     frames : (B, U) int32
-        The frame in which each label is emitted; -1 beyond a target's length, and in examples whose score is not finite. Of
-        alignments that score the same it is the one that, seen from the last frame back, takes the blank where they differ.
+        The frame in which each label is emitted. -1 beyond a target's length, and in examples whose score is not
+        finite. Of two alignments with equal scores, the one wins that takes the blank at the last arc where they
+        differ.
     score : (B,) float64 for float64 logits, else float32
         Log-probability of that alignment in nats; -inf where there is none, NaN where the loss is NaN.
 
@@ -55,17 +61,17 @@ def transducer_alignment(
 
     Notes
     -----
-    Allocates about 40 bytes a cell beside the logits (56 in float64), and up to 6 MiB for half precision; scores are added up in
-    float64.
+    Allocates about 40 bytes a cell beside the logits (56 in float64), and up to 6 MiB more for half precision. Scores
+    are added up in float64.
 
     References
     ----------
-    Graves 2012, arXiv 1211.3711, with the largest in the place of the sum (Viterbi); `docs/math.md`.
+    Graves 2012, arXiv 1211.3711, with the largest in the place of the sum (Viterbi). The recursion: `docs/math.md`.
     """
-    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds)
+    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds)
     with problem.device.active():
-        score, frames = Lattices(problem).path()
-        problem.device.keep(logits, problem.logits)
+        score, frames = Lattices(problem).path()  # (B,), (B, U)
+        problem.device.hold_until_read(logits, problem.logits)
         return arrays.give_back(frames, logits), arrays.give_back(score, logits)
 
 
@@ -80,13 +86,14 @@ def joint_transducer_alignment(
     Parameters
     ----------
     encoder, ..., memory_limit
-        As in `joint_transducer_loss`; with `encoder_index` there are N alignments.
+        As in `joint_transducer_loss`. With `encoder_index` there are N alignments.
 
     Returns
     -------
     frames : (B, U) int32
-    score : (B,)
-        Nats; as in `transducer_alignment`.
+        As in `transducer_alignment`.
+    score : (B,) float64 for float64 inputs, else float32
+        In nats, as in `transducer_alignment`.
 
     Raises
     ------
@@ -95,65 +102,80 @@ def joint_transducer_alignment(
 
     Notes
     -----
-    Allocates at most `memory_limit` bytes beyond the results. Of a trained model few cells are computed: bounds prove that the
-    best alignment visits none of the others (`docs/certified.md`). That takes 32 bytes a cell (48 in float64) of the workspace.
-    Where there is no room for them every cell is computed, scores exist for some frames at a time, and one bit is kept of every
-    cell: 90,000 frames (an hour) by 15,000 labels take 170 MB; with `bounds` round a first guess far fewer.
+    Allocates at most `memory_limit` bytes beyond the results. With a trained model it computes few cells, because upper
+    bounds prove that the best alignment visits none of the others (`docs/certified.md`). This takes 32 bytes a cell (48
+    in float64) of the workspace. A smaller workspace holds the scores of some frames at a time. Then every cell is
+    computed, and one bit is kept of every cell. So 90,000 frames (an hour) by 15,000 labels take 170 MB, and far fewer
+    bytes with `bounds` round a first guess.
 
     References
     ----------
-    As in `transducer_alignment`. The bounds: `docs/certified.md`.
+    As in `transducer_alignment`. The upper bounds: `docs/certified.md`.
     """
-    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
-                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit, 0.0)  # fmt: skip
-    try:
-        tiles = AlignmentTiles(problem)
-    except ValueError:
-        tiles = LongAlignmentTiles(problem)
-    device, count = problem.device, len(tiles.order)
+    given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+    problem = read_joint(
+        *given,
+        blank=blank,
+        activation=activation,
+        topology=topology,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        bounds=bounds,
+        encoder_index=encoder_index,
+        memory_limit=memory_limit,
+    )
+    work, run = paths.plan_best(problem)
+    device, count = problem.device, len(work.order)
     with device.active():
+        # (N,) in the order of work, and (N, U) in the order of the targets.
         score, frames = device.empty(count, np.float64), device.empty((count, problem.targets.label_axis), np.int32)
+        # A search sets only the frames of labels, and only where there is an alignment.
         frames.fill(-1)
-        tiles.open()
-        for index in range(len(tiles.plan.groups)):
-            tiles.align(tiles.group(index), score, frames)
-        score = per_target(tiles, score, encoder)
+        tiler = Tiler(work)
+        for index in range(len(work.plan.groups)):
+            with tiler.group(index) as group:
+                paths.best(tiler, group, run, score, frames)
+        score = per_target(work, score, encoder)
         return arrays.give_back(frames, encoder), score
 
 
 def joint_path_loss_and_grad(
-    encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, frames: Array, encoder_lengths: Array,
-    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "monotonic",
-    label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0, vocabulary: Array | None = None,
-    vocabulary_lengths: Array | None = None, grad_loss: Array | None = None, memory_limit: int | None = None,
+    encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, frames: Array,
+    encoder_lengths: Array, target_lengths: Array, *,
+    blank: int = 0, activation: Activation = "tanh", topology: Topology = "monotonic",
+    label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0,
+    vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, grad_loss: Array | None = None,
+    memory_limit: int | None = None,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
-    """Frame-wise loss along given alignments, and its gradients: Viterbi training (Zhou et al. 2022).
+    """Frame-wise loss along given alignments, and its gradients, for Viterbi training (Zhou et al. 2022).
 
-    Each cell that the alignment visits is a row of logits, T_b in all ("monotonic") or T_b + U_b ("rnnt"), and no other row is
-    computed. With p the softmax of a row, y the label or the blank that the alignment takes there and q equal to
-    `1 - label_smoothing` at y and `label_smoothing / (V - 1)` at all other ids, the row adds to the loss ::
+    Each cell that the alignment visits is a row of logits, T_b in all ("monotonic") or T_b + U_b ("rnnt"). No other row
+    is computed. Let p be the softmax of a row, and y the label or the blank that the alignment takes there. Let q be
+    `1 - label_smoothing` at y, and `label_smoothing / (V - 1)` at all other ids. Then the row adds to the loss ::
 
         (1 + label_scale [y is a label]) * (1 - p[y])**focal * sum_v -q[v] log p[v].
 
-    With the defaults that is the negative log-probability of the alignment: `joint_transducer_loss` with `bounds` of width 0.
+    With the defaults the sum is the negative log-probability of the alignment. It equals `joint_transducer_loss` with
+    `bounds` of width 0.
 
     Parameters
     ----------
     encoder, predictor, weight, bias, targets
         As in `joint_transducer_loss`.
     frames : (B, U) int32 or int64
-        The frame in which each label is emitted, 0 to T_b - 1: increasing ("monotonic"), never decreasing ("rnnt"). Entries
-        beyond a target's length may hold anything. From `joint_transducer_alignment`, `ctc_alignment`, `ids_to_frames`, ...
+        The frame in which each label is emitted, 0 to T_b - 1. Frames increase ("monotonic") or never decrease
+        ("rnnt"). Entries beyond a target's length may hold anything. From `joint_transducer_alignment`,
+        `ctc_alignment`, `ids_to_frames`, ...
     encoder_lengths, target_lengths, blank, activation
         As in `joint_transducer_loss`.
     topology : {"monotonic", "rnnt"}
-        A label arc consumes its frame, or stays on it.
+        A label arc consumes its frame ("monotonic"), or stays on it ("rnnt").
     label_smoothing : float
-        0 to less than 1: what the other ids of the vocabulary in use share of the target.
+        0 to less than 1. The share of the target that all other ids of the vocabulary in use get together.
     label_scale : float
-        At least 0: so many times the cross-entropy of the rows that take a label is added once more.
+        At least 0. Rows that take a label count 1 + label_scale times.
     focal : float
-        At least 0: the power of 1 - p[y] (Lin et al. 2017), which is differentiated as well.
+        At least 0. The power of 1 - p[y] (Lin et al. 2017), which is differentiated as well.
     vocabulary, vocabulary_lengths
         As in `joint_transducer_loss`.
     grad_loss : (B,) real, optional
@@ -164,69 +186,84 @@ def joint_path_loss_and_grad(
     Returns
     -------
     loss : (B,) float64 for float64 inputs, else float32
-        In nats, summed over the rows; inf, with a gradient of 0, where an arc of the alignment has no probability or, with
-        `label_smoothing`, another id of its row.
+        In nats, summed over the rows. It is inf, with a gradient of 0, where an arc of the alignment has no
+        probability. With `label_smoothing` the same holds where another id of its row has no probability.
     gradients : JointGradients
         As in `joint_transducer_loss_and_grad`.
 
     Raises
     ------
     ValueError, TypeError
-        Naming the argument, the index, the value and the bound. Frames of -1 (no alignment) are refused: leave such examples out.
+        Naming the argument, the index, the value and the bound. Frames of -1 (no alignment) are refused, so leave such
+        examples out.
 
     See Also
     --------
-    alignment_bounds : A band round the alignment in place of the alignment alone.
+    alignment_bounds : A band round the alignment in place of one alignment.
 
     Notes
     -----
-    Allocates at most `memory_limit` bytes beyond the results, and 8 for each frame and label of the alignments, padding included.
+    Allocates at most `memory_limit` bytes beyond the results, and 8 for each frame and label of the alignments, padding
+    included.
 
-    On a GPU this waits for the device once more, at its end, to look for losses that are not finite; where there are any, the
-    gradients are computed again without them.
+    On a GPU this waits for the device once more, at its end, to look for losses that are not finite. Where there are
+    any, the gradients are computed again without them.
 
     References
     ----------
     Zhou et al. 2022, arXiv 2204.10586. `focal`: Lin et al. 2017, arXiv 1708.02002. `vocabulary`: Lee et al. 2022,
     arXiv 2203.16868.
     """
+    # Frames are fetched here with all other integers, in one wait for a GPU. `read_joint` then has nothing to wait for.
     targets, frames, encoder_lengths, target_lengths, vocabulary, vocabulary_lengths = arrays.to_host(
-        targets=targets, frames=frames, encoder_lengths=encoder_lengths, target_lengths=target_lengths, vocabulary=vocabulary,
+        targets=targets,
+        frames=frames,
+        encoder_lengths=encoder_lengths,
+        target_lengths=target_lengths,
+        vocabulary=vocabulary,
         vocabulary_lengths=vocabulary_lengths,
-    )  # fmt: skip
-    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
-                                topology, vocabulary, vocabulary_lengths, None, None, memory_limit, 0.0)  # fmt: skip
+    )
+    given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+    problem = read_joint(
+        *given,
+        blank=blank,
+        activation=activation,
+        topology=topology,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        memory_limit=memory_limit,
+    )
     options = {
-        "label_smoothing": checks.read_number(label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"),
+        "label_smoothing": checks.read_number(
+            label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"
+        ),
         "label_scale": checks.read_factor(label_scale, "label_scale"),
         "focal": checks.read_factor(focal, "focal"),
     }
+    # At 1 nothing of the target would be left to the arc that is taken.
     if options["label_smoothing"] >= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}, expected a number from 0 to below 1")
+    # From here on the cells that exist are those of the path.
     problem = replace(problem, targets=_on_path(frames, problem.targets))
-    pullback, device = Pullback(problem, encoder, predictor, 0.0, False), problem.device
-    tiles = PathTiles(problem, **options)
-    grad_loss = checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, device)
-
-    def run(upstream):
-        own = copy.copy(tiles)
-        own.open()
-        return pullback.run(own, upstream, log_z)
-
+    pullback, device = Pullback(problem, encoder, predictor), problem.device
+    work = paths.plan_along(problem)
+    grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, device)  # (B,)
     with device.active():
-        log_z = device.empty(len(tiles.order), np.float64)
-        gradients = run(grad_loss)
+        log_z = device.empty(len(work.order), np.float64)  # (B,)
+        gradients = pullback.run(work, paths.along(log_z, grad_loss, **options))
         (found,) = arrays.to_host(log_z=log_z)
         if not np.isfinite(found).all():
-            # A row tells nothing of the others of its example: these get a factor of 0, or NaN, before they are written.
-            factor = np.where(np.isfinite(found), 1, np.where(np.isnan(found), np.nan, 0)).astype(tiles.dtype)
-            del gradients
-            gradients = run(grad_loss * device.upload(None, factor)[0])
-        return per_target(tiles, -log_z, encoder), gradients
+            # A row knows nothing of the others of its example, so their gradients are already written. In a second pass
+            # all rows of an example without probability count 0 times, and those of an example with NaN become NaN.
+            factor = np.where(np.isfinite(found), 1, np.where(np.isnan(found), np.nan, 0)).astype(work.dtype)  # (B,)
+            del gradients  # their memory is free for the second pass
+            grad_loss = grad_loss * device.upload(None, factor)[0]
+            gradients = pullback.run(work, paths.along(log_z, grad_loss, **options))
+        return per_target(work, -log_z, encoder), gradients
 
 
 def _on_path(frames, targets: Targets) -> Targets:
-    """Targets with bounds that leave the cells of the given alignments alone."""
+    """Targets with bounds that leave only the cells of the given alignments (B, U)."""
     T, U = targets.frame_lengths, targets.target_lengths
-    frames = read_frames(frames, T, U, targets.monotonic, owner=f"{len(U)} examples")
+    frames = read_frames(frames, T, U, monotonic=targets.monotonic, owner=f"{len(U)} examples")
     return replace(targets, bounds=around(frames, T, 0, 0, targets.monotonic))

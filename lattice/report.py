@@ -1,4 +1,4 @@
-"""What a call of the fused joint costs: the cells it computes, the cells it visits again, and what is known of the rest."""
+"""What a call of the fused joint costs: the cells it computes, the cells it visits again, and what it skips."""
 
 from typing import Any, NamedTuple
 
@@ -6,31 +6,34 @@ import numpy as np
 
 from .annotations import Activation, Array, Bounds, Topology
 from .inputs import checks
-from .inputs.joint import read_joint
-from .joint import DEFAULT_POSTERIOR_FLOOR
+from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
+from .tiles import full_sum
 from .tiles.certificate import Cost
 from .tiles.pullback import Pullback
-from .tiles.tiler import JointTiles
+from .tiles.tiler import Tiler
 
 
 class LatticeReport(NamedTuple):
-    """What `joint_transducer_loss_and_grad` does with the same arguments. NumPy arrays of (B,), or (N,) with `encoder_index`.
+    """What `joint_transducer_loss_and_grad` does with the same arguments.
+
+    The fields are NumPy arrays of (B,), or (N,) with `encoder_index`.
 
     Attributes
     ----------
     cells : int64
         Cells of each lattice that an alignment may visit.
     certified : int64
-        Cells whose logits the forward pass computes, because they could not be shown to be negligible; all in a dense lattice.
+        Cells whose logits the forward pass computes, because they could not be shown to be negligible. All cells in a
+        dense lattice.
     occupied : int64
-        Cells whose posterior reaches `posterior_floor`: the backward pass computes their logits once more.
+        Cells whose posterior reaches `posterior_floor`. The backward pass computes their logits once more.
     rounds : int64
-        How often cells were added to those that are computed: the probe, and what followed; 0 with `posterior_floor=0`.
+        How often cells were added to the computed ones, the probe included. 0 with `posterior_floor=0`.
     certificate : float64
-        The loss is above the loss over all cells by so many nats at most, rounding apart; 0 in a dense lattice.
+        The loss is at most this many nats above the loss over all cells, rounding apart. 0 in a dense lattice.
     skipped_posterior : float64
-        The posterior of all cells that are not visited, at most, summed over cells. That alignments which leave the computed
-        cells may pass through any of them is allowed for.
+        Upper bound on the posterior of all cells that are not visited, summed over cells. It allows for alignments that
+        leave the computed cells and pass through any of the cells that are not visited.
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.
     """
@@ -52,16 +55,16 @@ def joint_transducer_report(
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False,
 ) -> LatticeReport:  # fmt: skip
-    """What `joint_transducer_loss_and_grad` would do with the same arguments, cell by cell counted.
+    """Count the cells that `joint_transducer_loss_and_grad` would compute and visit with the same arguments.
 
-    Runs the forward pass and allocates what that needs; nothing is overwritten.
+    Runs the forward pass, and allocates what this pass needs. Nothing is overwritten.
 
     Parameters
     ----------
     encoder, ..., posterior_floor
         As in `joint_transducer_loss`.
     fastemit_lambda, grad_loss, overwrite
-        Taken so that the call can be swapped for the other; they change nothing that is reported.
+        Taken so that one call can be swapped for the other. They change nothing that is reported.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def joint_transducer_report(
 
     References
     ----------
-    The bounds and what follows from them are the library's own: `docs/certified.md`.
+    The upper bounds and what follows from them are the library's own. The proof: `docs/certified.md`.
 
     Examples
     --------
@@ -87,23 +90,39 @@ def joint_transducer_report(
     >>> report.certified.sum() / report.cells.sum()  # doctest: +SKIP
     0.043
     """
-    problem = read_joint(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation,
-                                topology, vocabulary, vocabulary_lengths, bounds, encoder_index, memory_limit,
-                                posterior_floor)  # fmt: skip
-    Pullback(problem, encoder, predictor, fastemit_lambda, overwrite)
-    tiles = JointTiles(problem, gradients=True, limit=problem.memory_limit)
-    checks.read_grad_loss(grad_loss, len(tiles.order), tiles.dtype, problem.device)
+    given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+    problem = read_joint(
+        *given,
+        blank=blank,
+        activation=activation,
+        topology=topology,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        bounds=bounds,
+        encoder_index=encoder_index,
+        memory_limit=memory_limit,
+        posterior_floor=posterior_floor,
+    )
+    # For its checks only, so that the report refuses what the call itself would refuse.
+    Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
+    # `gradients`: in the workspace and the groups of that call.
+    work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
+    checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
     ledger: list[Cost] = []
     with problem.device.active():
-        log_z = problem.device.empty(len(tiles.order), np.float64)
-        tiles.open()
-        for index in range(len(tiles.plan.groups)):
-            tiles.forward(tiles.group(index), log_z, posteriors=True, ledger=ledger)
+        log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
+        for index in range(len(work.plan.groups)):
+            with tiler.group(index) as group:
+                visited, cost = full_sum.forward(tiler, group, log_z)
+                # The next group uses the same memory, so this one is fetched now. On a GPU each fetch waits.
+                ledger.append(cost.on_host(np.diff(visited.first_cell)))
     columns: dict[str, Any] = {}
     for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8"), strict=True):
-        column = np.empty(len(tiles.order), kind)
-        column[tiles.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
+        column = np.empty(len(work.order), kind)
+        # From the order of work to the order of the targets; an empty batch has no groups.
+        column[work.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
         columns[name] = column
-    told, labels = LatticeReport(**columns, workspace_bytes=tiles.plan.size), problem.targets
-    visited = labels.frame_lengths + (0 if labels.monotonic else labels.target_lengths)
-    return told._replace(skipped_posterior=told.skipped_posterior + visited * told.certificate)
+    told, labels = LatticeReport(**columns, workspace_bytes=work.plan.size), problem.targets
+    # (N,) arcs of an alignment, each of which may have a posterior that is off by the certificate.
+    arcs = labels.frame_lengths + (0 if labels.monotonic else labels.target_lengths)
+    return told._replace(skipped_posterior=told.skipped_posterior + arcs * told.certificate)

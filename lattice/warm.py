@@ -16,9 +16,9 @@ from .transducer import transducer_loss_and_grad
 def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
     """Compile every kernel of the losses and gradients, or load it from numba's cache on disk.
 
-    The first call of a function compiles what it needs: about 15 s in all for one dtype on a two-core machine, and under a second
-    once the results are cached (README, "First call"). Calling this at start-up moves that out of the first training step.
-    With "cuda" it is the current device that is warmed up.
+    The first call of a function compiles what the function needs. For one dtype this takes about 15 s in all on a
+    two-core machine, and under a second once the results are cached (README, "First call"). Calling this at start-up
+    moves that time out of the first training step. With "cuda" it warms up the current device.
 
     Parameters
     ----------
@@ -35,17 +35,21 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
 
     Notes
     -----
-    Runs every function on lattices of a few cells: it allocates less than 100 kB of arrays; compiled code stays in the process.
+    Runs every function on lattices of a few cells, and so allocates less than 100 kB of arrays. Compiled code stays in
+    the process.
     """
     put = np.asarray if read_choice(device, "device", ("cpu", "cuda")) == "cpu" else arrays.cupy().asarray
+    # All dtypes are judged before the first second of compiling.
     kinds = [_read_dtype(dtype, f"dtypes[{i}]") for i, dtype in enumerate(dtypes or (np.float32,))]
+    # One example, T = U = H = 1 and V = 2: the label of id 1, and every length.
     targets, one = np.ones((1, 1), np.int32), np.ones(1, np.int32)
     for dtype in kinds:
         logits = put(np.zeros((1, 1, 2, 2), dtype))
         transducer_loss_and_grad(logits, targets, one, one, out=logits)
         ctc_loss_and_grad(logits[0], targets, one, one, out=logits[0])
         rows, weight, bias = (put(np.zeros(shape, dtype)) for shape in ((1, 2, 1), (2, 1), 2))
-        vocabulary = np.arange(2, dtype=np.int32)[None]
+        vocabulary = np.arange(2, dtype=np.int32)[None]  # (1, 2)
+        # Rows of a vocabulary are gathered, and shared encoder rows added up, by kernels of their own.
         for options in ({}, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
         joint_path_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one[None] - 1, one, one)
@@ -53,6 +57,7 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
 
 
 def _read_dtype(dtype, name: str) -> np.dtype:
+    """One of the dtypes that the doors take, in the machine's byte order."""
     expected = f"expected one of {', '.join(arrays.REAL_NAMES)}"
     try:
         found = np.dtype(dtype)

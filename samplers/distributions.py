@@ -16,7 +16,7 @@ from .inputs import hand_back, read_probabilities, refuse_probabilities
 from .mean import mean_softmax
 
 MOST_IDS = 1 << 24
-"""A size that is garbage must not take the machine's memory."""
+"""Largest `vocab_size`: one that is garbage must not take the machine's memory."""
 
 
 def _read_vocab_size(vocab_size) -> int:
@@ -45,7 +45,7 @@ def uniform(vocab_size: int) -> np.ndarray:
 
     Notes
     -----
-    Allocates the result alone, 8 bytes an id.
+    Allocates only the result, 8 bytes an id.
 
     References
     ----------
@@ -116,12 +116,15 @@ def unigram(counts: Array) -> Any:
         raise ValueError(f"counts has shape {values.shape}, expected (V,) with V at least 1")
     values = values.astype(np.float64)
     refuse_probabilities(values, "counts")
+    # Each count is finite, their sum may not be: an error of ours instead of NumPy's warning.
     with np.errstate(over="ignore"):
         total = values.sum()
     if np.isinf(total):
         raise ValueError(f"counts add up to more than {np.finfo(np.float64).max:.0e}, what float64 can hold")
     if total == 0:
-        raise ValueError(f"counts holds nothing but 0 in all {len(values)} places, expected at least one count above it")
+        raise ValueError(
+            f"counts holds nothing but 0 in all {len(values)} places, expected at least one count above it"
+        )
     return hand_back(values / total, counts)
 
 
@@ -129,7 +132,7 @@ def ctc_posterior(logits: A, lengths: Array) -> A:
     """The softmax of an example's CTC logits, averaged over its real frames (Lee et al. 2022).
 
     What a CTC head expects anywhere in an utterance is likely to be confused with what is said in it. Intermediate and
-    self-conditioned CTC have logits of their own, `mixture` joins their posteriors.
+    self-conditioned CTC have logits of their own. `mixture` joins their posteriors.
 
     Parameters
     ----------
@@ -141,7 +144,8 @@ def ctc_posterior(logits: A, lengths: Array) -> A:
     Returns
     -------
     probabilities : (B, V) float64 for float64 logits, else float32
-        In the kind of `logits`, the blank included. A row is NaN where a frame of its example holds NaN or +inf, or -inf alone.
+        In the kind of `logits`, the blank included. A row is NaN where a frame of its example holds NaN or +inf, or
+        nothing but -inf.
 
     Raises
     ------
@@ -150,8 +154,8 @@ def ctc_posterior(logits: A, lengths: Array) -> A:
 
     Notes
     -----
-    Allocates about 40 bytes a frame beside the result (52 in float64), and on the host one example widened from half precision.
-    On a GPU it waits once, and only for lengths that lie on the device.
+    Allocates about 40 bytes a frame beside the result (52 in float64), and on the host one example widened from
+    half precision. On a GPU it waits once, and only for lengths that lie on the device.
 
     References
     ----------
@@ -162,7 +166,8 @@ def ctc_posterior(logits: A, lengths: Array) -> A:
     if V < 1:
         raise ValueError(f"logits has shape {array.shape}, expected (B, T, V) with V at least 1")
     lengths = arrays.to_host(lengths=lengths)[0]
-    frames = read_lengths(lengths, "lengths", B, 1, T, f"axis 1 of logits {array.shape}", f"logits {array.shape}")
+    owner = f"logits {array.shape}"
+    frames = read_lengths(lengths, "lengths", B, low=1, high=T, source=f"axis 1 of {owner}", owner=owner)
     dtype = arrays.computing_dtype(array.dtype)
     with device.active():
         mean = device.empty((B, V), dtype)
@@ -171,19 +176,22 @@ def ctc_posterior(logits: A, lengths: Array) -> A:
         else:
             # Half precision is widened one example at a time.
             for b in range(B):
-                rows = array[b, : frames[b]].astype(dtype)
+                rows = array[b, : frames[b]].astype(dtype)  # (T_b, V)
                 _average(device, rows, np.zeros(1, np.int64), frames[b : b + 1], mean[b : b + 1])
-        device.keep(logits, array)
+        device.hold_until_read(logits, array)
         return arrays.give_back(mean, logits)
 
 
 def _average(device, logits, first, frames, mean) -> None:
-    starts = np.concatenate(([0], np.cumsum(frames)))
-    rows = np.arange(starts[-1]) + np.repeat(first - starts[:-1], frames)
-    rows, label, first, frames, none = device.upload(None, rows, np.full(len(rows), -1, np.int32), starts[:-1], frames, NO_IDS)
-    # The rows follow one another from here on: their logits alone lie apart.
+    """Fill `mean` (B, V) from `logits` (rows, V); an example has the `frames` (B,) rows from `first` (B,) on."""
+    starts = np.concatenate(([0], np.cumsum(frames)))  # (B + 1,) first frame of each example, padding left out
+    rows = np.arange(starts[-1]) + np.repeat(first - starts[:-1], frames)  # (frames,) row of each frame
+    no_label = np.full(len(rows), -1, np.int32)  # `emit` is here for the normaliser
+    rows, no_label, first, frames, none = device.upload(None, rows, no_label, starts[:-1], frames, NO_IDS)
+    # From here on `first` counts frames, which follow one another. Only their rows of logits lie apart.
     blank_score, label_score, maximum, rest = (device.empty(len(rows), mean.dtype) for _ in range(4))
-    emit(logits, device.empty(0, mean.dtype), rows, none, label, 0, blank_score, label_score, maximum, rest)
+    # Without a bias `emit` leaves the logits as they are.
+    emit(logits, device.empty(0, mean.dtype), rows, none, no_label, 0, blank_score, label_score, maximum, rest)
     mean_softmax(logits, rows, first, frames, maximum, rest, mean)
 
 
@@ -195,7 +203,7 @@ def _listed(x, name: str) -> list:
 
 
 def mixture(distributions: Sequence[Array], weights: Sequence[float]) -> Any:
-    """A weighted mean of distributions: of the posteriors of several CTC heads, or of one and a little of `uniform`.
+    """A weighted mean of distributions: the posteriors of several CTC heads, or one of them and a little of `uniform`.
 
     Parameters
     ----------
@@ -216,7 +224,8 @@ def mixture(distributions: Sequence[Array], weights: Sequence[float]) -> Any:
 
     Notes
     -----
-    Allocates at most twice the bytes of the result beside it, and copies of distributions in half precision or on another device.
+    Allocates at most twice the bytes of the result beside it, and copies of distributions in half precision or on
+    another device.
 
     References
     ----------
@@ -225,17 +234,22 @@ def mixture(distributions: Sequence[Array], weights: Sequence[float]) -> Any:
     distributions, weights = _listed(distributions, "distributions"), _listed(weights, "weights")
     weights = [read_factor(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
     if not distributions or len(weights) != len(distributions):
-        raise ValueError(f"weights has {len(weights)} entries for {len(distributions)} distributions, expected one for each of "
-                         "at least one")  # fmt: skip
+        raise ValueError(
+            f"weights has {len(weights)} entries for {len(distributions)} distributions, expected one for each of "
+            "at least one"
+        )
     if not sum(weights):
         raise ValueError(f"weights are {weights}, expected at least one above 0")
-    parts = [read_probabilities(x, f"distributions[{i}]") for i, x in enumerate(distributions)]
+    parts = [read_probabilities(x, f"distributions[{i}]") for i, x in enumerate(distributions)]  # (1, V) or (B, V) each
     flat = all(arrays.read(x, "distributions").ndim == 1 for x in distributions)
     rows = max(len(part) for part in parts)
     for i, part in enumerate(parts):
         if part.shape[1] != parts[0].shape[1] or len(part) not in (1, rows):
-            raise ValueError(f"distributions[{i}] has shape {part.shape}, expected (V,) or (B, V) with V = {parts[0].shape[1]} "
-                             f"and B = {rows} as the others")  # fmt: skip
+            raise ValueError(
+                f"distributions[{i}] has shape {part.shape}, expected (V,) or (B, V) with V = {parts[0].shape[1]} "
+                f"and B = {rows} as the others"
+            )
+    # The first distribution on a GPU, or else the first, decides the device and the kind.
     leader = next((i for i, part in enumerate(parts) if device_of(part) is not HOST), 0)
     device = device_of(parts[leader])
     dtype = np.dtype(np.float64 if any(part.dtype == np.float64 for part in parts) else np.float32)
@@ -247,5 +261,5 @@ def mixture(distributions: Sequence[Array], weights: Sequence[float]) -> Any:
                 raise ValueError(f"distributions[{i}] is on {device_of(part).name}, expected {device.name} or the host")
             here = part if device_of(part) == device else device.upload(None, part)[0]
             mixed += device.convert(here, dtype) * dtype.type(weight / sum(weights))
-            device.keep(distributions[i], here)
+            device.hold_until_read(distributions[i], here)
         return arrays.give_back(mixed.reshape(-1) if flat else mixed, distributions[leader])

@@ -13,10 +13,11 @@ from .draw import row_of
 
 @register_jitable
 def log_inclusion_of(p, time):
-    """log(1 - exp(-p * time)): the logarithm of the probability to arrive before a given time."""
+    """log(1 - exp(-p * time)): the logarithm of the probability that an arrival of rate p comes before a given time."""
     p = np.float64(p)
     x = p * time
-    # A product that leaves the range of normal numbers is its own probability.
+    # Where x is small, 1 - exp(-x) is x. The product may leave the range of normal numbers, its logarithm does not. A
+    # time of inf, where nothing was rejected, gives log(1) = 0.
     return math.log(p) + math.log(time) if x < 1e-300 else math.log(-math.expm1(-x))
 
 
@@ -24,9 +25,11 @@ def log_inclusion_of(p, time):
 def inclusion_cpu(begin, end, probabilities, ids, start, rejected, log_inclusion):
     for r in range(begin, end):
         for i in range(ids.shape[1]):
-            log_inclusion[r, i] = (
-                log_inclusion_of(probabilities[row_of(probabilities, r), ids[r, i]], rejected[r]) if i >= start[r] else 0.0
-            )
+            if i >= start[r]:
+                p = probabilities[row_of(probabilities, r), ids[r, i]]
+                log_inclusion[r, i] = log_inclusion_of(p, rejected[r])
+            else:
+                log_inclusion[r, i] = 0.0
 
 
 @cuda_kernel
@@ -40,11 +43,17 @@ def inclusion_cuda(probabilities, ids, start, rejected, log_inclusion):
 
 
 def fill_inclusion(probabilities, ids, start, rejected, log_inclusion):
-    """Log-probability of each negative to be among those chosen, given the first time that was not; 0 before `start`.
+    """Log-probability of each negative to be chosen, given the first arrival time that was not; 0 before `start`.
 
     Parameters
     ----------
-    probabilities : (R, V) or (1, V), ids : (R, S) int32, start : (R,) int64, rejected : (R,) float64
+    probabilities : (R, V) or (1, V) float32 or float64, on a GPU float16 and bfloat16 too
+        One row serves all rows of ids.
+    ids : (R, S) int32
+    start : (R,) int64
+        How many ids of each row, from the first, are positives.
+    rejected : (R,) float64
+        As `draw.choose` fills it.
     log_inclusion : (R, S) float32 or float64
         Filled here.
     """

@@ -28,20 +28,24 @@ def read_probabilities(x, name: str, rows: int | None = None, owner: str = ""):
     if array.shape[-1] < 1:
         raise ValueError(f"{name} has shape {array.shape}, expected at least one id on the last axis")
     if array.ndim == 2 and rows is not None and array.shape[0] != rows:
-        raise ValueError(f"{name} has shape {array.shape}, expected (V,) or ({rows}, V), a row for each example of {owner}")
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected (V,) or ({rows}, V), a row for each example of {owner}"
+        )
+    # Kernels of a GPU read half precision themselves.
     if isinstance(array, np.ndarray) and array.dtype.itemsize == 2:
         array = array.astype(np.float32)
     return array if array.ndim == 2 else array.reshape(1, -1)
 
 
 def refuse_probabilities(probabilities, name: str) -> None:
-    """Raise the error for the first entry that is no probability, or return if there is none. Copies a device's array."""
+    """Raise the error for the first entry that is no probability, if there is one. Copies a device's array."""
     values = arrays.to_host(values=probabilities)[0].astype(np.float64)
-    refuse(~(values >= 0) | np.isinf(values),
-           lambda at: f"{name}{index(at)} is {values[at]}, expected a finite number of at least 0")  # fmt: skip
+    wrong = ~(values >= 0) | np.isinf(values)  # not `values < 0`, which passes a NaN by
+    refuse(wrong, lambda at: f"{name}{index(at)} is {values[at]}, expected a finite number of at least 0")
 
 
 def read_size(size, low: int, high: int, what: str) -> int:
+    """A number of ids from `low` to `high`; `what` says in the error text what `high` counts."""
     size = read_integer(size, "size")
     if not low <= size <= high:
         raise ValueError(f"size is {size}, expected {low} to {high}, {what}")
@@ -56,17 +60,22 @@ def read_natural(value, name: str, high: int) -> int:
     return value
 
 
-def read_labels(targets, target_lengths, blank: int, size: int):
-    """Target ids with everything beyond a target's length replaced by `size`: (B, longest) integers."""
-    count = arrays.read(targets, "targets").shape[:1]
+def read_labels(targets, target_lengths, blank_id: int, size: int):
+    """Target ids (B, longest) int32, with everything beyond a target's length replaced by `size`."""
+    # `read_targets` refuses targets without a first axis, and says so better than an index error.
+    shape = arrays.read(targets, "targets").shape
+    rows = shape[0] if shape else 0
     # A target may be as long as the array says: there is no lattice here whose label axis could be shorter.
-    labels, _, lengths = read_targets(targets, target_lengths, blank, None, count=count[0] if count else 0, size=size,
-                                      label_axis=math.inf, label_source="", owner="targets")  # fmt: skip
+    unbounded = {"label_axis": math.inf, "label_source": ""}
+    labels, _, lengths = read_targets(
+        targets, target_lengths, blank_id, None, count=rows, size=size, owner="targets", **unbounded
+    )
+    # Above every id, so what lies beyond a target sorts behind it.
     return np.where(np.arange(labels.shape[1]) < lengths[:, None], labels, size)
 
 
 def hand_back(found, like):
-    """A result where the first argument lies, in its kind."""
+    """A result on the device of the argument `like`, in the kind of that argument."""
     array = arrays.read(like, "the first argument")
     there = device_of(array)
     if there != device_of(found):

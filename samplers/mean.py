@@ -11,7 +11,8 @@ from lattice.kernels.launch import by_thread, cpu_sweep, cuda, cuda_kernel, on_h
 
 @register_jitable
 def frame_weight(rest, frames):
-    """What exp(logit - maximum) of one frame counts in the mean."""
+    """The factor of one frame's exp(logit - maximum) in the mean: 1 / (the frame's sum * number of frames)."""
+    # Typed: the quotient of an integer and a float32 would be float64.
     return typed(1, rest) / ((typed(1, rest) + rest) * typed(frames, rest))
 
 
@@ -20,7 +21,7 @@ def mean_cpu(begin, end, logits, row, first, frames, maximum, rest, mean):
     for b in range(begin, end):
         mean[b] = 0
         for i in range(first[b], first[b] + frames[b]):
-            logit, highest, weight = logits[row[i]], maximum[i], frame_weight(rest[i], frames[b])
+            logit, highest, weight = logits[row[i]], maximum[i], frame_weight(rest[i], frames[b])  # logit is (V,)
             for v in range(mean.shape[1]):
                 mean[b, v] += exp(logit[v] - highest) * weight
 
@@ -32,6 +33,7 @@ def mean_cuda(logits, row, first, frames, maximum, rest, mean):
         return
     b = i // mean.shape[1]
     v = i - b * mean.shape[1]
+    # The order of the CPU: frames from first to last.
     summed = typed(0, rest[0])
     for f in range(first[b], first[b] + frames[b]):
         summed += math.exp(widen(logits[row[f], v]) - maximum[f]) * frame_weight(rest[f], frames[b])
@@ -48,10 +50,10 @@ def mean_softmax(logits, row, first, frames, maximum, rest, mean):
         The row of each frame.
     first, frames : (B,) int64
         First frame of each example, and how many there are.
-    maximum, rest : (n,)
-        The two parts of the normaliser of each frame, as `lattice.kernels.emissions.emit` gives them.
-    mean : (B, V)
-        Filled here.
+    maximum, rest : (n,) float32 or float64
+        The two parts of the normaliser of each frame, as `lattice.kernels.emissions.emit` fills them.
+    mean : (B, V) like `rest`
+        Filled here. NaN throughout where a frame of the example has no finite normaliser.
     """
     arguments = (logits, row, first, frames, maximum, rest, mean)
     if on_host(mean):
@@ -63,11 +65,13 @@ def mean_softmax(logits, row, first, frames, maximum, rest, mean):
 @register_jitable
 def checked(p):
     """p, or NaN where it is no probability: one such entry shows in the sum."""
+    # Asked of each entry, because a sum hides a -1 beside a 2. A NaN is in no range and stays a NaN.
     return p if 0.0 <= p < math.inf else math.nan
 
 
 @cpu_sweep
 def pool_cpu(begin, end, probabilities, pooled):
+    # A range is of ids, not of rows: each sum is one thread's.
     for v in range(begin, end):
         pooled[v] = 0
         for b in range(probabilities.shape[0]):
@@ -85,7 +89,10 @@ def pool_cuda(probabilities, pooled):
 
 
 def pool_rows(probabilities, pooled):
-    """Sum the rows of (B, V) into (V,) float64, row by row, so that the bits are those of any device."""
+    """Sum the rows of `probabilities` (B, V) into `pooled` (V,) float64.
+
+    Each sum goes from row to row in float64, so every device gives the same bits, and with them the same draws.
+    """
     if on_host(pooled):
         sweep(pool_cpu, len(pooled), probabilities, pooled, work=probabilities.size)
     else:

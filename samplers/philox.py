@@ -1,8 +1,8 @@
 """Random numbers as a function of (seed, row, id): Philox 4x32-10, the same bits on every target.
 
-A counter-based generator has no state to share: each entry of a batch asks for its own number, in any order, on any number of
-threads (Salmon et al. 2011). The logarithm is our own and says itself where a product and a sum are fused: compilers differ in
-what they fuse by themselves, and one bit is enough for another vocabulary.
+A counter-based generator has no state to share: each entry of a batch asks for its own number, in any order, on any
+number of threads (Salmon et al. 2011). The logarithm is our own, and it says where a product and a sum are fused.
+Compilers differ in what they fuse by themselves, and one bit is enough for another vocabulary.
 """
 
 from fractions import Fraction
@@ -12,23 +12,33 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload, register_jitable
 
+# Words are 32 bits in uint64 numbers: a product of two words fits, and its halves are taken apart by _HALF and _LOW.
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+# Two words to 52 bits: all 32 of the high one, and the upper 20 of the low one.
 _HIGH_SHIFT, _LOW_SHIFT = np.uint64(20), np.uint64(12)
 
+# ln 2 in two parts: the high part has so few digits that its product with an exponent is exact.
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _SQRT_2 = 1.4142135623730951
-_SERIES = (1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
-           2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01)  # fmt: skip
-"""log((1 + s) / (1 - s)) = 2 s + s * z * P(z) with z = s * s; the coefficients are those of fdlibm, highest power first."""
+_SERIES = (
+    1.479819860511658591e-01,
+    1.531383769920937332e-01,
+    1.818357216161805012e-01,
+    2.222219843214978396e-01,
+    2.857142874366239149e-01,
+    3.999999999940941908e-01,
+    6.666666666666735130e-01,
+)
+"""log((1 + s) / (1 - s)) = 2 s + s * z * P(z) with z = s * s. The coefficients are fdlibm's, highest power first."""
 _P6, _P5, _P4, _P3, _P2, _P1, _P0 = _SERIES
 
 
 @register_jitable
 def philox(counter_0, counter_1, counter_2, counter_3, key_0, key_1):
-    """The four words of one block, uint64 numbers below 2**32."""
+    """The four words of one block, uint64 numbers below 2**32; so are the counter and the key."""
     for _ in range(10):
         first, second = _MULTIPLY_0 * counter_0, _MULTIPLY_1 * counter_2
         counter_0 = (second >> _HALF) ^ counter_1 ^ key_0
@@ -41,20 +51,20 @@ def philox(counter_0, counter_1, counter_2, counter_3, key_0, key_1):
 @register_jitable
 def between(high, low):
     """Two words as a float64 strictly between 0 and 1."""
-    # 52 bits and a half: the half makes neither end possible, and with 53 bits it would not fit.
+    # 52 bits and a half: the half keeps both ends out, and with 53 bits it would not fit.
     return (np.float64((high << _HIGH_SHIFT) | (low >> _LOW_SHIFT)) + 0.5) * 2.0**-52
 
 
 @register_jitable
 def uniform_of(key_0, key_1, row, v):
     """A float64 strictly between 0 and 1, from the key and the counter (row, v)."""
-    row = np.uint64(row)
+    row = np.uint64(row)  # 64 bits in two words of the counter; an id needs one
     high, low, _, _ = philox(np.uint64(v), np.uint64(0), row & _LOW, row >> _HALF, np.uint64(key_0), np.uint64(key_1))
     return between(high, low)
 
 
 def fma(a, b, c):
-    """a * b + c, rounded once."""
+    """a * b + c, rounded once; this body is for plain Python, compiled code takes the instruction."""
     return float(Fraction(a) * Fraction(b) + Fraction(c))
 
 
@@ -82,11 +92,12 @@ def minus_log(u):
     """
     bits = np.float64(u).view(np.int64)
     exponent = (bits >> np.int64(52)) - np.int64(1023)
+    # u = mantissa * 2**exponent: first from 1 to 2, then from sqrt(1/2) to sqrt(2), so that f is near 0.
     mantissa = np.int64((bits & np.int64(0xFFFFFFFFFFFFF)) | np.int64(0x3FF0000000000000)).view(np.float64)
     if mantissa > _SQRT_2:
         mantissa, exponent = mantissa * 0.5, exponent + np.int64(1)
     k, f = np.float64(exponent), mantissa - 1.0
-    s = f / (2.0 + f)
+    s = f / (2.0 + f)  # (1 + s) / (1 - s) = 1 + f
     z, half = s * s, 0.5 * f
     p = fma(z, fma(z, fma(z, fma(z, fma(z, fma(z, _P6, _P5), _P4), _P3), _P2), _P1), _P0)
     rest = fma(s, fma(z, p, half * f), k * _LN2_LOW)

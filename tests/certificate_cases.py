@@ -6,11 +6,14 @@ import ml_dtypes
 import numpy as np
 
 from lattice import layout
+from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.certify import Brackets, select
-from lattice.kernels.hidden import ACTIVATIONS
-from lattice.kernels.narrow import narrow, open_all
+from lattice.kernels.layer import measure
+from lattice.kernels.marking import open_all
+from lattice.kernels.narrow import narrow
 from lattice.kernels.occupied import list_cells
-from lattice.kernels.upper_bounds import BOUND, WANTED, bound, measure
+from lattice.kernels.state import BOUND, WANTED, CellState
+from lattice.kernels.upper_bounds import bound
 from tests.kernel_compare import UNROLLED, Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -30,10 +33,10 @@ def every_case() -> list[Case]:
 def wide_cases() -> list[Case]:
     """Lattices of so many cells that threads of the one block that looks at them take several.
 
-    Of the first each thread takes four, and its frames are of 128 cells: a lane takes four of them, too. After the probe
-    its certificate is above `tolerance`, but so little that no cell reaches the floor however often that is lowered. That
-    of the second is below it; there the first of two cells that one thread takes, the other being the last of all, is left
-    alone, and counts. The third has no alignment.
+    In the first example each thread takes four cells. Its frames have 128 cells, so a lane takes four cells, too. After
+    the probe its certificate is above `tolerance`, but so little that no cell reaches the floor however often the floor
+    is lowered. The certificate of the second example is below `tolerance`. There one thread takes two cells, of which
+    the second is the last of all; the first is left alone, and counts. The third example has no alignment.
     """
     found, rnnt = [], ((False, False),)
     for dtype in (F4, F8):
@@ -73,9 +76,11 @@ def _bounds(dtype, stored):
         for bias in (np.zeros(0, dtype), np.append(rng.integers(-4, 5, 8) / 8, -np.inf).astype(dtype)):
             norm, ceiling = np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
             outputs = tuple(np.zeros(41, dtype) for _ in range(4))
-            arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, label, 8, weight, bias, norm,
-                         ceiling, 2.0**-10, *outputs)  # fmt: skip
-            yield Case(f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {}, unrolled=width >= UNROLLED)
+            rows = (encoder, predictor, encoder_row, predictor_row, frame, slot, label)
+            arguments = (number, *rows, 8, weight, bias, norm, ceiling, 2.0**-10, *outputs)
+            yield Case(
+                f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {}, unrolled=width >= UNROLLED
+            )
 
 
 def _measures(dtype, stored):
@@ -136,7 +141,10 @@ def _narrowings(dtype):
 
 
 def _decided_by_one(dtype):
-    """All cells are known but one, which lane 31 looks at: a sum over the lanes loses it if any on its way is passed by."""
+    """All cells are known but one, which lane 31 looks at.
+
+    A sum over the lanes loses this cell if any lane on its way is passed by.
+    """
     frames = frames_for(False, False, (np.array([1, 2]), np.array([40, 1])))
     rng = np.random.default_rng(12)
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
@@ -148,19 +156,18 @@ def _decided_by_one(dtype):
 def narrowed_once(frames, blank, label, rest, computed):
     """One round."""
     scratch = (like(blank, count, np.float64) for count in (frames.cells, frames.cells, len(computed)))
-    narrow(frames, False, blank, label, rest, *scratch, computed, last=False)
+    narrow(frames, False, CellState(blank, label, rest, rest), *scratch, computed, last=False)
 
 
 def unknown(exact, bounds):
     """The state of cells of which nothing but bounds is known."""
-    state = tuple(like(exact, exact.shape[1], exact.dtype) for _ in range(4))
-    blank, label, maximum, total = state
-    blank.fill(-np.inf)
-    label.fill(-np.inf)
-    maximum[:] = bounds[0]
-    total[:] = bounds[1] + BOUND
+    state = CellState(*(like(exact, exact.shape[1], exact.dtype) for _ in range(4)))
+    state.blank_score.fill(-np.inf)
+    state.label_score.fill(-np.inf)
+    state.maximum[:] = bounds[0]
+    state.rest[:] = bounds[1] + BOUND
     # A cell that has to be computed whatever it is worth.
-    total[2:3] = WANTED
+    state.rest[2:3] = WANTED
     return state
 
 
@@ -178,14 +185,14 @@ def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
     count, N = exact.shape[1], len(frames.labels)
     state, marked = unknown(exact, bounds), []
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
-    cells, edges = like(exact, count, np.int64), like(exact, N + 1, np.int64)
+    cells, first_cell = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
     computed, best = like(exact, N, np.int64), like(exact, N, np.float64)
     computed.fill(0)
-    open_all(frames, *state)
+    open_all(frames, state)
     for number in range(rounds):
-        narrow(frames, monotonic, *state[:2], state[3], alpha, beta, best, computed, last=number == last)
-        found = list_cells(frames, state[3], WANTED, cells, edges, counts)
+        narrow(frames, monotonic, state, alpha, beta, best, computed, last=number == last)
+        found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
         if not len(marked[-1]):
             break
@@ -198,21 +205,21 @@ def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4, tolera
     count, N = exact.shape[1], len(frames.labels)
     state = unknown(exact, bounds)
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
-    cells, edges = like(exact, count, np.int64), like(exact, N + 1, np.int64)
+    cells, first_cell = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
     brackets = Brackets(*(like(exact, N, np.int64 if name == "exact" else np.float64) for name in Brackets._fields))
     for array, value in zip(brackets, (0, 0, -1, log_floor, 0, 0), strict=True):
         array.fill(value)
     marked = []
     for number in range(rounds):
-        select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=last and number == 1,
-               tolerance=tolerance)  # fmt: skip
-        found = list_cells(frames, state[3], WANTED, cells, edges, counts)
+        probing, settle = number == 0, last and number == 1
+        select(frames, monotonic, state, alpha, beta, brackets, probing=probing, last=settle, tolerance=tolerance)
+        found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
         compute(state, exact, marked[-1])
     known = {name: fetched(array) for name, array in brackets._asdict().items()}
-    # A floor is lowered by the logarithm of a gap between two sums of T + U scores, and the gap is above `tolerance` then:
-    # `tolerance` times the floor is known as well as such a sum is.
+    # A floor is lowered by the logarithm of a gap between two sums of T + U scores, and the gap is then above
+    # `tolerance`. The product of `tolerance` and the floor is known as well as such a sum is.
     scores = np.diff(fetched(frames.starts)) + fetched(frames.labels)
     known["log_floor"] = tolerance * known["log_floor"] / scores
     # What a settled example's bounds were is told by its certificate; a GPU sums them once more.

@@ -3,10 +3,10 @@
 import ml_dtypes
 import numpy as np
 
-from lattice.ctc import repeats
+from lattice.ctc_frames import repeats
 from lattice.kernels.ctc_path import ctc_path
 from lattice.kernels.ctc_rows import ctc_emit, ctc_gradient
-from lattice.kernels.ctc_sums import ctc_sums
+from lattice.kernels.ctc_sums import ctc_forward_backward, ctc_sums
 from tests.kernel_compare import Case, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -72,9 +72,9 @@ def _emissions(dtype, stored, vocabs=(4, 150), sizes=SHORT):
         row = rng.permutation(len(example))[5:]
         scores = np.zeros(len(example), dtype), np.zeros(offset[-1], dtype)
         norms = np.zeros(len(example), dtype), np.ones(len(example), dtype)
-        arguments = (5, _logits(rng, len(example), vocab, stored), np.zeros(0, dtype), row, example, offset, targets, BLANK,
-                     *scores, *norms)  # fmt: skip
-        # Where a row holds no finite logit or one that is not a number, no one reads its total.
+        logits = _logits(rng, len(example), vocab, stored)
+        arguments = (5, logits, np.zeros(0, dtype), row, example, offset, targets, BLANK, *scores, *norms)
+        # Where a row holds no finite logit or one that is not a number, no one reads its rest.
         yield Case(f"ctc-emit-{vocab}-{targets.shape[1]}", stored, ctc_emit, arguments, {}, 10, (10, 11))
 
 
@@ -100,22 +100,35 @@ def _alignments(dtype, sizes=SHORT):
         else:
             for sweeps, alpha in ((loss_only, rolling), (both_sweeps, whole)):
                 options = {"sweeps": sweeps}
-                yield Case(f"ctc-{sweeps.__name__}{name}-{widest}", dtype, rounded, (*given, alpha, np.zeros(5)), options)
+                yield Case(
+                    f"ctc-{sweeps.__name__}{name}-{widest}", dtype, rounded, (*given, alpha, np.zeros(5)), options
+                )
         for last in (False, True):
-            path = (starts, offset, targets, widest, *scores, rolling, np.zeros(len(whole), np.uint8), last, np.zeros(5))
+            path = (
+                starts,
+                offset,
+                targets,
+                widest,
+                *scores,
+                rolling,
+                np.zeros(len(whole), np.uint8),
+                last,
+                np.zeros(5),
+            )
             of_run = "last" if last else "first"
             arguments = (*path, np.full((5, widest + 2), -1, np.int32))
             yield Case(f"ctc-path-{of_run}{name}-{widest}", dtype, ctc_path, arguments, {})
 
 
-def loss_only(*given):
-    ctc_sums(*given, posteriors=False)
+def loss_only(starts, example, offset, targets, distinct, following, *given):
+    """Forward alone, which does without what posteriors take."""
+    ctc_sums(starts, offset, targets, *given)
 
 
 def both_sweeps(*given):
     """Forward and backward; beta is the device's alone."""
     alpha = given[-2]
-    ctc_sums(*given, like(alpha, len(alpha), np.float64), posteriors=True)
+    ctc_forward_backward(*given, like(alpha, len(alpha), np.float64))
 
 
 def rounded(*given, sweeps):
@@ -132,7 +145,7 @@ def _gradients(dtype, stored, vocabs=(4, 150), sizes=SHORT):
         widest = targets.shape[1]
         scores, log_z = _scores(rng, offset, dtype), np.zeros(5)
         given = (starts, example, offset, targets, distinct, following, widest, *scores)
-        ctc_sums(*given, np.zeros(2 * offset[-1] + len(example)), log_z, posteriors=True)
+        ctc_forward_backward(*given, np.zeros(2 * offset[-1] + len(example)), log_z)
         logits = (3 * rng.standard_normal((len(example), vocab))).astype(stored)
         logits[11, -1] = logits[11].astype(F8).max() - 89  # its share is subnormal in float32
         logits[12, 0] = np.nan
@@ -142,7 +155,9 @@ def _gradients(dtype, stored, vocabs=(4, 150), sizes=SHORT):
         norms[1, 3:] = np.exp(logits[row].astype(dtype) - norms[0, 3:, None]).sum(axis=1)
         upstream = np.array([1.0, -0.3, 1e-3, 1.0, 0.0]).astype(dtype)
         known = (np.zeros(0, dtype), row, example, offset, distinct, BLANK, *scores, *norms, upstream)
-        yield Case(f"ctc-gradient-{vocab}-{widest}", stored, apart, (logits, np.full(logits.shape, 7, stored), *known), {})
+        yield Case(
+            f"ctc-gradient-{vocab}-{widest}", stored, apart, (logits, np.full(logits.shape, 7, stored), *known), {}
+        )
         yield Case(f"ctc-gradient-in-place-{vocab}-{widest}", stored, in_place, (logits, *known), {})
 
 

@@ -67,4 +67,6 @@ def _moved_rows():
     for bits in (8, 16, 32, 64):
         dtype = np.dtype(f"u{bits // 8}")
         source = rng.integers(0, 2**bits, (5, 3), dtype)
-        yield Case(f"gather-{dtype}", np.dtype(np.int64), rows.gather, (source, ids, np.zeros((4, 3), dtype)), {}, exact=True)
+        yield Case(
+            f"gather-{dtype}", np.dtype(np.int64), rows.gather, (source, ids, np.zeros((4, 3), dtype)), {}, exact=True
+        )

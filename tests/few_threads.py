@@ -1,10 +1,10 @@
-"""Block sizes so small that several rows share a block and every loop of a kernel goes round, on problems of a few cells."""
+"""Small blocks: several rows share a block, and every loop of a kernel goes round, on problems of a few cells."""
 
-from lattice.kernels import hidden, launch
+from lattice.kernels import hidden_transpose, launch
 
 FEW = (
     (launch, {"THREADS": 64, "LATTICE_THREADS": 3, "SCAN_THREADS": 64}),
-    (hidden, {"MOST_THREADS": 32, "MOST_BLOCKS": 2, "SEARCHED": 4}),
+    (hidden_transpose, {"MOST_THREADS": 32, "MOST_BLOCKS": 2, "SEARCHED": 4}),
 )
 """More than a warp in `THREADS`; else fewer threads, blocks and places than there is work for."""
 

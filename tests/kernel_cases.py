@@ -1,6 +1,7 @@
-"""One small call of every kernel's host function, in every branch: run by the simulator, compiled to PTX, and run on a GPU.
+"""One small call of every kernel's host function, in every branch.
 
-How they are compared is in `tests/kernel_compare.py`.
+The simulator runs the cases, the compiler turns them to PTX, and a GPU runs them. `tests/kernel_compare.py` says how
+the results are compared.
 """
 
 import itertools
@@ -10,13 +11,15 @@ import numpy as np
 
 from lattice.device.arrays import bits
 from lattice.kernels import rows
+from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.emissions import emit
-from lattice.kernels.forward_backward import forward_backward
+from lattice.kernels.forward_backward import forward_backward, forward_sums
 from lattice.kernels.gradient import gradient
-from lattice.kernels.hidden import ACTIVATIONS, compute_hidden, hidden_transpose
+from lattice.kernels.hidden import compute_hidden
+from lattice.kernels.hidden_transpose import hidden_transpose
 from lattice.kernels.locate import locate
-from lattice.kernels.occupied import COMPUTED, compact, list_cells
-from lattice.kernels.upper_bounds import BOUND, WANTED
+from lattice.kernels.occupied import compact, list_cells
+from lattice.kernels.state import BOUND, WANTED
 from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
 from tests.kernel_compare import UNROLLED, Case, frames_for, in_float32, like
 
@@ -28,15 +31,21 @@ FLOOR = 1e-3
 def every_case() -> list[Case]:
     found = []
     for dtype in (F4, F8):
-        found += [*_emissions(dtype, dtype), *_lattices(dtype), *_gradients(dtype, dtype), *_hidden(dtype, dtype), *_rows(dtype),
-                  *_lists(dtype)]  # fmt: skip
+        found += [
+            *_emissions(dtype, dtype),
+            *_lattices(dtype),
+            *_gradients(dtype, dtype),
+            *_hidden(dtype, dtype),
+            *_rows(dtype),
+            *_lists(dtype),
+        ]
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
     return [
         *found,
         *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
-        # A thread of few notes four or five of the edges.
-        _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2), WANTED),
+        # A thread of few notes four or five of the examples' first cells.
+        _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2)),
         *_places(),
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
@@ -49,9 +58,10 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Rows of more columns than a block has threads, frames of more cells than a block of `LATTICE_THREADS` takes at once.
+    """Wide rows and wide frames: the simulator would take hours for them.
 
-    The simulator would take hours for them.
+    A row has more columns than a block has threads. A frame has more cells than a block of `LATTICE_THREADS` takes at
+    once.
     """
     # What a loop over four entries of each lane at a time leaves over: none, one, and enough for four of a lane again.
     found, sizes = [], (128, 129, 250, 1500, 2043)
@@ -61,7 +71,7 @@ def wide_cases() -> list[Case]:
         found += _wide_lattices((np.array([40, 3, 30]), np.array([430, 2, 119])), dtype)
         found.append(_no_alignment(dtype))
     # More frames than the one block that adds up has threads.
-    found.append(_list("list-frames", F4, (np.array([1100, 2]), np.array([1, 0])), WANTED))
+    found.append(_list("list-frames", F4, (np.array([1100, 2]), np.array([1, 0]))))
     others = certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, sampler_cases
     return [*found, *(case for module in others for case in module.wide_cases())]
 
@@ -110,8 +120,10 @@ def _lattices(dtype):
             blank, label = _scores(frames, dtype)
             name = f"{'monotonic' if monotonic else 'rnnt'}{'-bounded' if bounded else ''}"
             sums = np.zeros(frames.cells), np.zeros(len(frames.labels))
-            yield Case(f"alpha-{name}", dtype, forward_backward, (frames, monotonic, blank, label, *sums), {"posteriors": False})
-            yield Case(f"posteriors-{name}", dtype, both_sweeps, (frames, monotonic, blank, label, *sums, sums[0].copy()), {})
+            yield Case(f"alpha-{name}", dtype, forward_sums, (frames, monotonic, blank, label, *sums), {})
+            yield Case(
+                f"posteriors-{name}", dtype, both_sweeps, (frames, monotonic, blank, label, *sums, sums[0].copy()), {}
+            )
             yield Case(f"compact-{name}", dtype, compacted, (frames, monotonic, blank, label, FLOOR), {})
             yield Case(f"compact-all-{name}", dtype, compacted, (frames, monotonic, blank, label, 0.0), {})
 
@@ -139,7 +151,7 @@ def _no_alignment(dtype):
 def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
     """Forward and backward; beta is the device's alone."""
     scratch = beta.copy()
-    forward_backward(frames, monotonic, blank, label, alpha, log_z, scratch, posteriors=True)
+    forward_backward(frames, monotonic, blank, label, alpha, log_z, scratch)
 
 
 def rounded(frames, monotonic, *given):
@@ -151,44 +163,49 @@ def rounded(frames, monotonic, *given):
 
 def compacted(frames, monotonic, blank, label, floor):
     """The occupied cells of the lattices."""
-    count, alpha, log_z, beta = len(blank), *(like(blank, n, np.float64) for n in (len(blank), len(frames.labels), len(blank)))
-    maximum, total, blank, label = blank.copy(), label.copy(), blank.copy(), label.copy()
-    total.fill(1)
-    forward_backward(frames, monotonic, blank, label, alpha, log_z, beta, posteriors=True)
-    cells, edges = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
+    count, alpha, log_z, beta = (
+        len(blank),
+        *(like(blank, n, np.float64) for n in (len(blank), len(frames.labels), len(blank))),
+    )
+    maximum, rest, blank, label = blank.copy(), label.copy(), blank.copy(), label.copy()
+    rest.fill(1)
+    posteriors = forward_backward(frames, monotonic, blank, label, alpha, log_z, beta)
+    cells, first_cell = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
     skipped = like(blank, len(frames.labels), np.float64)
     skipped.fill(0)
-    total[1] = BOUND
-    edges, state = compact(frames, log_z, floor, (blank, label, maximum, total), cells, edges, skipped, counts, spare)
+    rest[1] = BOUND
+    visited = compact(frames, log_z, floor, posteriors, maximum, rest, cells, first_cell, skipped, counts, spare)
     rounded = like(blank, len(frames.labels), blank.dtype)
     rounded[:] = skipped
-    return (edges, cells[: edges[-1]], rounded, *state)
+    return (visited.first_cell, visited.cells, rounded, *visited[2:])
 
 
 def compacted_rounded(*given):
     """What `compacted` gives, in float32 where it is real."""
-    edges, cells, left, *state = compacted(*given)
-    return (edges, cells, left, *in_float32(*state))
+    first_cell, cells, left, *numbers = compacted(*given)
+    return (first_cell, cells, left, *in_float32(*numbers))
 
 
 def _lists(dtype):
     """Cells of each kind, in frames of 10, 1 and 4 rounds of a warp: a loop over them takes four at a time."""
-    for kind in (WANTED, BOUND, COMPUTED):
-        yield _list(f"list-298-{kind}", dtype, (np.array([2, 1, 3, 1]), np.array([298, 0, 31, 119])), kind)
+    for wanted in (True, False):
+        name = f"list-298-{'wanted' if wanted else 'computed'}"
+        yield _list(name, dtype, (np.array([2, 1, 3, 1]), np.array([298, 0, 31, 119])), wanted)
 
 
-def _list(name, dtype, lengths, kind):
+def _list(name, dtype, lengths, wanted=True):
     frames = frames_for(False, False, lengths)
-    kinds = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
-    return Case(name, dtype, listed, (frames, kinds, kind), {})
+    rest = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
+    return Case(name, dtype, listed, (frames, rest), {"wanted": wanted})
 
 
-def listed(frames, kinds, kind):
+def listed(frames, rest, wanted):
     """The cells of one kind."""
-    cells, edges = like(kinds, len(kinds), np.int64), like(kinds, len(frames.labels) + 1, np.int64)
-    edges = list_cells(frames, kinds, kind, cells, edges, like(kinds, len(frames.example) + 1, np.int64))
-    return edges, cells[: edges[-1]]
+    cells, first_cell = like(rest, len(rest), np.int64), like(rest, len(frames.labels) + 1, np.int64)
+    counts = like(rest, len(frames.example) + 1, np.int64)
+    first_cell = list_cells(frames, rest, cells, first_cell, counts, wanted=wanted)
+    return first_cell, cells[: first_cell[-1]]
 
 
 def _gradients(dtype, stored, sizes=(2, 150)):
@@ -203,10 +220,20 @@ def _gradients(dtype, stored, sizes=(2, 150)):
         posteriors[:, 4] = 0
         maximum = logits[row].astype(dtype).max(axis=1)
         with np.errstate(invalid="ignore"):
-            total = np.exp(logits[row].astype(dtype) - maximum[:, None]).sum(axis=1)
+            rest = np.exp(logits[row].astype(dtype) - maximum[:, None]).sum(axis=1)
         upstream = np.array([1.0, -0.3, 1e-3]).astype(dtype)
         for bias in (np.zeros(0, dtype), np.full(size, 0.25, dtype)):
-            known = (bias, label, owner, 1, *posteriors, maximum + dtype.type(0.25 if len(bias) else 0), total, 0.5, upstream)
+            known = (
+                bias,
+                label,
+                owner,
+                1,
+                *posteriors,
+                maximum + dtype.type(0.25 if len(bias) else 0),
+                rest,
+                0.5,
+                upstream,
+            )
             target = np.full(logits.shape, 7, stored)
             for anew in (False, True):
                 name, options = f"{size}-bias{len(bias)}-{anew}", {"anew": anew}
@@ -222,11 +249,12 @@ def in_place(logits, *rest, anew):
 def _hidden(dtype, stored, widths=(37, 120)):
     rng = np.random.default_rng(3)
     operand = stored if stored == BF else dtype
-    # Two examples, of 3, 6 and 9 cells in a frame: one round, two and three of a loop over four cells of a frame.
-    two = np.array([2, 1]), np.array([5, 10])
+    # Examples of 3, 6 and 9 cells in a frame, and of 8 to 16: one round to four of a loop over four cells of a frame.
+    two, four = (np.array([2, 1]), np.array([5, 10])), (np.array([2, 2]), np.array([10, 15]))
     for name, frames in (
         *((f"holes{holes}", frames_for(False, True)) for holes in (False, True)),
         ("two", frames_for(False, False, two)),
+        ("four", frames_for(False, False, four)),
     ):
         cells = np.arange(3, frames.cells - 2)
         if name == "holesTrue":
@@ -237,19 +265,26 @@ def _hidden(dtype, stored, widths=(37, 120)):
             cells = cells[~alone | np.append(True, np.diff(owner) > 0)]
         label_base = np.append(0, np.cumsum(frames.labels.astype(np.int64) + 1))
         outputs = np.empty((2, len(cells)), np.int64), np.empty((2, len(cells)), np.int32)
-        positions = np.zeros((4, 10), np.int32)
+        positions = np.zeros((4, 15), np.int32)
         locate(0, cells, frames, positions, np.arange(len(frames.example)), label_base, *outputs[0], *outputs[1])
         frame, slot = outputs[0]
         # A lane has more than four entries of the wider rows: its loop over them is unrolled.
-        for (activation, number), width in itertools.product(ACTIVATIONS.items(), widths[:1] if name == "two" else widths):
+        for (activation, number), width in itertools.product(
+            ACTIVATIONS.items(), widths[:1] if name in ("two", "four") else widths
+        ):
             encoder = rng.standard_normal((20, width)).astype(stored)
             predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
             hidden = np.zeros((len(cells), width), operand)
             arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
-            if name != "two":
+            if name not in ("two", "four"):
                 yield Case(
-                    f"hidden-{activation}-{width}-{name}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED
+                    f"hidden-{activation}-{width}-{name}",
+                    stored,
+                    compute_hidden,
+                    arguments,
+                    {},
+                    unrolled=width >= UNROLLED,
                 )
             # The transpose reads what the activation gives; both targets are handed the same rounded numbers.
             given = np.tanh(rng.standard_normal((len(cells), width))).astype(operand)
@@ -257,7 +292,12 @@ def _hidden(dtype, stored, widths=(37, 120)):
             sums = np.ones((len(frames.example), width), dtype), np.ones((label_base[-1], width), dtype)
             arguments = (number, given, grad_hidden, frame, slot, cells, frames, label_base, *sums)
             yield Case(
-                f"transpose-{activation}-{width}-{name}", stored, hidden_transpose, arguments, {}, unrolled=width >= UNROLLED
+                f"transpose-{activation}-{width}-{name}",
+                stored,
+                hidden_transpose,
+                arguments,
+                {},
+                unrolled=width >= UNROLLED,
             )
 
 
@@ -269,10 +309,19 @@ def _places():
         targets = rng.integers(1, 9, (4, 5)).astype(np.int32)
         some = np.flatnonzero(rng.random(frames.cells) < 0.5)
         for cells, count in ((rows.NO_IDS, frames.cells - 2), (some, len(some))):
-            outputs = (np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int32), np.zeros(count, np.int32))
+            outputs = (
+                np.zeros(count, np.int64),
+                np.zeros(count, np.int64),
+                np.zeros(count, np.int32),
+                np.zeros(count, np.int32),
+            )
             bases = np.arange(len(frames.example)) * 3, np.arange(4) * 10
             yield Case(
-                f"locate-{kind}-{len(cells)}", np.dtype(np.int64), locate, (2, cells, frames, targets, *bases, *outputs), {}
+                f"locate-{kind}-{len(cells)}",
+                np.dtype(np.int64),
+                locate,
+                (2, cells, frames, targets, *bases, *outputs),
+                {},
             )
 
 
@@ -302,13 +351,15 @@ def _stored_rows(stored):
         ([1, 1, 1, 0], [0, 0, 0, 1]),
         ([3, 3, 0, 0, 0, 0, 1, 1, 2], [0, 0, 1, 0, 0, 0, 1, 0, 1]),
     ):
-        edges = np.array([0, 1, 3, 3, 4, 4, 5, 7, 8, 9])[: len(places) + 1]
-        edges = starts if len(places) == 3 else edges
-        arguments = (source, edges, np.array(places), np.array(opens, np.uint8), total, np.full((4, 6, 35), 7, stored))
+        begins = np.array([0, 1, 3, 3, 4, 4, 5, 7, 8, 9])[: len(places) + 1]
+        begins = starts if len(places) == 3 else begins
+        arguments = (source, begins, np.array(places), np.array(opens, np.uint8), total, np.full((4, 6, 35), 7, stored))
         yield Case(f"share-{len(places)}", stored, rows.share, arguments, {}, stored=True)
     visited = np.array([1, 0, 1], np.uint8)
     for width in (40, 120):
-        yield Case(f"clear-{width}", stored, rows.clear_rows, (visited, np.full((3, width), 7, stored).view(np.uint16)), {})
+        yield Case(
+            f"clear-{width}", stored, rows.clear_rows, (visited, np.full((3, width), 7, stored).view(np.uint16)), {}
+        )
     special = [1 / 3, -0.0, np.nan, np.inf, -np.inf, 65504.0, 3.4e38, 1e-30]
     # Halfway between two neighbours, of which the even one is meant: the lower, and the upper.
     half = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]

@@ -1,6 +1,6 @@
 """How a case of `tests/kernel_cases.py` is run on two targets and compared.
 
-A case is run twice, on NumPy arrays and on device arrays, and every array it was given or gives back must come out equal.
+A case runs twice, on NumPy arrays and on device arrays. Every array that it takes or gives must come out equal.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,10 @@ HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 class Case:
     """A call `function(*arguments, **options)`.
 
-    `dtype` is what it stores. Where argument `judge` is not finite afterwards, what stands in the arguments `lax` is left open.
-    `exact` asks for the very same numbers; `stored` says that the CPU takes half precision too. `unrolled` says that rows are so
-    long that compiled code takes four entries a round where the source takes one: the simulator has only the source.
+    `dtype` is the dtype that it stores. Where argument `judge` is not finite afterwards, the values in the arguments
+    `lax` are left open. `exact` asks for the very same numbers. `stored` says that the CPU takes half precision too.
+    `unrolled` says that rows are so long that compiled code takes four entries a round where the source takes one; the
+    simulator has only the source.
     """
 
     name: str
@@ -43,7 +44,10 @@ class Case:
 
 
 def on_cpu(case: Case):
-    """The case with the CPU target, half precision widened where it has no CPU sweep: (arguments after the call, result)."""
+    """The case with the CPU target: (arguments after the call, result).
+
+    Half precision is widened where it has no CPU sweep.
+    """
     arguments = [_copy(value, case.dtype in HALF and not case.stored) for value in case.arguments]
     with np.errstate(all="ignore"):
         result = case.function(*arguments, **case.options)

@@ -1,14 +1,23 @@
-"""Which kernels are launched for which types: by the cases of `tests/kernel_cases.py`, and by the doors of the library."""
+"""Which kernels are launched for which types.
+
+The cases of `tests/kernel_cases.py` launch them, and so do the doors of the library.
+"""
 
 import contextlib
 from unittest import mock
 
 from lattice.device import arrays
-from lattice.kernels import ptx
+from lattice.kernels import launch, ptx
 from lattice.kernels.ptx_types import type_names
 from tests import door_calls, kernel_cases, kernel_compare
 from tests.cudasim import fake_cupy
 from tests.problems import DTYPES
+
+
+def library() -> set[str]:
+    """Names of the kernels of both packages; tests define others."""
+    packages = ("lattice.", "samplers.")
+    return {name for name, kernel in launch.kernels.items() if kernel.py_func.__module__.startswith(packages)}
 
 
 @contextlib.contextmanager
@@ -48,7 +57,10 @@ def of_cases() -> dict:
 
 
 def of_doors(cupy, dtypes=DTYPES) -> dict:
-    """What the doors launch on small problems of every kind, {(kernel, type names): arguments}; `cupy` has kernels that run."""
+    """What the doors launch on small problems of every kind, {(kernel, type names): arguments}.
+
+    `cupy` has kernels that run.
+    """
     with recorded(ptx.run) as found:
         for call in door_calls.every_call(cupy, dtypes):
             call()

@@ -1,6 +1,7 @@
-"""Cases of `tests/kernel_cases.py` whose arrays differ in dtype, or are moved from one to another, as the doors have them.
+"""Cases of `tests/kernel_cases.py` whose arrays differ in dtype, or are moved from one dtype to another.
 
-Half precision meets float32 weights and float32 predictions, and what is computed in one dtype is given out in another.
+The doors have such arrays. Half precision meets float32 weights and float32 predictions, and results computed in one
+dtype are given out in another.
 """
 
 import itertools
@@ -9,8 +10,9 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels import rows
+from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.gradient import gradient
-from lattice.kernels.hidden import ACTIVATIONS, compute_hidden
+from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
 from samplers.inclusion import fill_inclusion
 from tests.kernel_compare import Case
@@ -23,19 +25,23 @@ HALFWAY = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]
 
 
 def every_case() -> list[Case]:
+    few = ACTIVATIONS["tanh"], ACTIVATIONS["relu"]
     return [
         *_casts(),
         *_unpacked((35,)),
         *_shared(),
-        *_hidden((37,), [0]),
-        *_bounds((37,), [1]),
+        *_hidden((37,), few),
+        *_bounds((37,), few),
         *_gradients((2, 150)),
         _inclusion(),
     ]
 
 
 def wide_cases() -> list[Case]:
-    """Rows as in `kernel_cases.wide_cases`: some lanes take four entries, each takes four, one takes a fifth, or eight."""
+    """Rows as in `kernel_cases.wide_cases`.
+
+    By width, some lanes take four entries, each lane takes four, one lane takes a fifth, or eight.
+    """
     widths, activations = (120, 128, 129, 250), ACTIVATIONS.values()
     return [*_unpacked(widths), *_hidden(widths, activations), *_bounds(widths, activations), *_gradients(widths)]
 
@@ -55,8 +61,14 @@ def _unpacked(widths):
     """Packed rows that are not rounded on their way into padded arrays."""
     rng = np.random.default_rng(20)
     for width, dtype in itertools.product(widths, (F4, F8)):
-        source, starts, target = rng.standard_normal((9, width)).astype(dtype), np.array([0, 4, 4, 9]), np.full((4, 6, width), 7)
-        yield Case(f"unpack-{width}", dtype, rows.unpack, (source, starts, np.array([3, 0, 2]), target.astype(dtype)), {})
+        source, starts, target = (
+            rng.standard_normal((9, width)).astype(dtype),
+            np.array([0, 4, 4, 9]),
+            np.full((4, 6, width), 7),
+        )
+        yield Case(
+            f"unpack-{width}", dtype, rows.unpack, (source, starts, np.array([3, 0, 2]), target.astype(dtype)), {}
+        )
 
 
 def _shared():
@@ -66,8 +78,8 @@ def _shared():
         source, total = rng.standard_normal((9, 35)).astype(dtype), rng.standard_normal((6, 35)).astype(dtype)
         target = np.full((4, 6, 35), 7, dtype)
         for places, opens in (([2], [0]), ([1, 2, 2], [0, 1, 0]), ([1, 1, 1, 0], [0, 0, 0, 1])):
-            edges = np.array([0, 4, 4, 9, 9])[: len(places) + 1]
-            arguments = (source, edges, np.array(places), np.array(opens, np.uint8), total, target.copy())
+            begins = np.array([0, 4, 4, 9, 9])[: len(places) + 1]
+            arguments = (source, begins, np.array(places), np.array(opens, np.uint8), total, target.copy())
             yield Case(f"share-{len(places)}", dtype, rows.share, arguments, {})
 
 
@@ -79,7 +91,7 @@ def _hidden(widths, activations):
     for width, activation, (encoder, predictor, hidden) in itertools.product(widths, activations, dtypes):
         given = (rng.standard_normal((6, width)).astype(dtype) for dtype in (encoder, predictor))
         arguments = (activation, *given, encoder_row, slot, every, every, np.zeros((6, width), hidden))
-        name = f"hidden-{activation}-{width}-{predictor.name}-to-{hidden.name}"
+        name = f"hidden-{activation.name}-{width}-{predictor.name}-to-{hidden.name}"
         yield Case(name, encoder, compute_hidden, arguments, {})
 
 
@@ -91,12 +103,13 @@ def _bounds(widths, activations):
     for width, activation in itertools.product(widths, activations):
         rng, scale = np.random.default_rng(22), 640 if activation == ACTIVATIONS["tanh"] else 1
         encoder, predictor, weight = (rng.integers(-4, 5, (n, width)) / 8 for n in (6, 5, 9))
-        encoder_row, predictor_row, label = rng.permutation(6), rng.permutation(5), rng.integers(-1, 9, 41).astype(np.int32)
+        encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
+        label = rng.integers(-1, 9, 41).astype(np.int32)
         frame, slot, outputs = rng.integers(0, 6, 41), rng.integers(0, 5, 41), (np.zeros(41, F4) for _ in range(4))
-        arguments = (activation, (scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), encoder_row, predictor_row,
-                     frame, slot, label, 8, weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4),
-                     2.0**-10, *outputs)  # fmt: skip
-        yield Case(f"bound-mixed-{activation}-{width}", BF, bound, arguments, {})
+        inputs = ((scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), encoder_row, predictor_row)
+        layer = (weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4))
+        arguments = (activation, *inputs, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
+        yield Case(f"bound-mixed-{activation.name}-{width}", BF, bound, arguments, {})
 
 
 def _gradients(sizes):
@@ -110,10 +123,10 @@ def _gradients(sizes):
         posteriors[:, 4] = 0
         logits[row[5], -1] = 12
         maximum = logits[row].max(axis=1)
-        total = np.exp(logits[row] - maximum[:, None]).sum(axis=1)
+        rest = np.exp(logits[row] - maximum[:, None]).sum(axis=1)
         for bias in (np.zeros(0, F4), np.full(size, 0.25, F4)):
-            arguments = (logits, np.full(logits.shape, 7, BF), row, bias, label, owner, 1, *posteriors, maximum, total, 0.5,
-                         np.array([1.0, -0.3, 1e-3], F4))  # fmt: skip
+            out, upstream = np.full(logits.shape, 7, BF), np.array([1.0, -0.3, 1e-3], F4)
+            arguments = (logits, out, row, bias, label, owner, 1, *posteriors, maximum, rest, 0.5, upstream)
             yield Case(f"gradient-mixed-{size}-bias{len(bias)}", BF, gradient, arguments, {"anew": True})
 
 
@@ -121,4 +134,6 @@ def _inclusion():
     """Probabilities of a whole batch are summed in float64, and given out in the dtype that they came in."""
     p = np.random.default_rng(24).dirichlet(np.ones(70), 1)
     ids = np.random.default_rng(25).integers(0, 70, (1, 9)).astype(np.int32)
-    return Case("inclusion-mixed", F8, fill_inclusion, (p, ids, np.array([2]), np.array([3.0]), np.zeros((1, 9), F4)), {})
+    return Case(
+        "inclusion-mixed", F8, fill_inclusion, (p, ids, np.array([2]), np.array([3.0]), np.zeros((1, 9), F4)), {}
+    )

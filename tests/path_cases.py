@@ -41,7 +41,13 @@ def _outputs(frames, count):
     """`left`, `moves`, score and frames, as full of zeros as the host functions ask."""
     moves = np.zeros(move_bytes(frames.cells, len(frames.example)), np.uint8)
     left = np.zeros((count, 2, 2, frames.widest + 1))
-    return left, moves, np.arange(count)[::-1].copy(), np.zeros(count), np.full((count, frames.widest + 2), -1, np.int32)
+    return (
+        left,
+        moves,
+        np.arange(count)[::-1].copy(),
+        np.zeros(count),
+        np.full((count, frames.widest + 2), -1, np.int32),
+    )
 
 
 def _paths(dtype):
@@ -62,7 +68,10 @@ def _paths(dtype):
 
 
 def _long_paths(dtype, lengths, inner=()):
-    """Frames wider than two warps, in runs that part an example at the frames `inner`; without these, wider than one."""
+    """Frames wider than two warps, in runs that part an example at the frames `inner`.
+
+    Without `inner` the frames are wider than one warp.
+    """
     rng = np.random.default_rng(41)
     for monotonic in (False, True):
         frames = frames_for(monotonic, False, lengths[monotonic])
@@ -115,7 +124,10 @@ def in_place(logits, *known):
 
 
 def _sums(dtype):
-    """Examples of one row, of none, and of more rows than a small block has threads four times; an infinite loss, and a NaN."""
+    """Sums of losses over an example's rows; one loss is infinite, one NaN.
+
+    Examples have one row, none, and more rows than a small block has threads four times.
+    """
     rng = np.random.default_rng(43)
     edges = np.array([0, 1, 1, 70, 73, 76, 400, 650])
     loss = (5 * rng.random(650)).astype(dtype)

@@ -20,7 +20,10 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Rows of about as many ids as a block of `THREADS` takes at once four times, of more, and of fewer than it has threads."""
+    """Rows of about as many ids as a block of `THREADS` takes at once four times, and of more ids.
+
+    Another row has fewer ids than the block has threads.
+    """
     return [*_choices((1100,), 2), _many_taken(), _few_lanes()]
 
 
@@ -77,7 +80,10 @@ def _many_taken():
 
 
 def _few_lanes():
-    """Lane 31 has the one id that is refused, lanes of even number have all that may be chosen: none stands for its neighbour."""
+    """Lane 31 has the one id that is refused, lanes of even number have all that may be chosen.
+
+    No lane stands for its neighbour.
+    """
     keys = np.full((1, 64), CLOSED)
     keys[0, ::2] = np.random.default_rng(14).integers(1, LAST, 32)
     keys[0, 31] = REFUSED

@@ -1,4 +1,7 @@
-"""What the integer tools on alignments refuse, and that they say which argument, where, which value and what would do."""
+"""What the integer tools on alignments refuse.
+
+Their errors say which argument, where, which value and what would do.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +16,13 @@ FRAMES = np.array([[0, 2, 4, -7, 9], [1, 2, 4, 5, -1], [0, 3, 0, 0, 0]])
 TARGETS = np.array([[1, 2, 3, 0, 0], [3, 3, 1, 2, -5], [2, 1, 0, 0, 0]])
 IDS = np.array([[1, 0, 2, 0, 3, 9], [0, 3, 0, 3, 1, 2], [2, 2, 0, 1, -5, -5]])
 GIVEN = {
-    "alignment_bounds": {"frames": FRAMES, "target_lengths": TARGET_LENGTHS, "encoder_lengths": LENGTHS, "left": 1, "right": 2},
+    "alignment_bounds": {
+        "frames": FRAMES,
+        "target_lengths": TARGET_LENGTHS,
+        "encoder_lengths": LENGTHS,
+        "left": 1,
+        "right": 2,
+    },
     "ids_to_frames": {"ids": IDS, "targets": TARGETS, "lengths": LENGTHS, "target_lengths": TARGET_LENGTHS},
     "frames_to_ids": {"frames": FRAMES, "targets": TARGETS, "lengths": LENGTHS, "target_lengths": TARGET_LENGTHS},
     "shift_frames": {"frames": FRAMES, "lengths": LENGTHS, "target_lengths": TARGET_LENGTHS, "shift": 1},
@@ -85,9 +94,9 @@ def test_frames_that_joint_paths_read_have_columns_for_every_label():
     from lattice.inputs.alignments import read_frames
 
     with pytest.raises(ValueError, match=says("frames", (3, 3), "at least 4 labels")):
-        read_frames(FRAMES[:, :3], LENGTHS, TARGET_LENGTHS, True, owner="encoder")
+        read_frames(FRAMES[:, :3], LENGTHS, TARGET_LENGTHS, monotonic=True, owner="encoder")
     with pytest.raises(ValueError, match=says("frames", (2, 5), "(3, any)", "for encoder")):
-        read_frames(FRAMES[:2], LENGTHS, TARGET_LENGTHS, True, owner="encoder")
+        read_frames(FRAMES[:2], LENGTHS, TARGET_LENGTHS, monotonic=True, owner="encoder")
 
 
 def test_frames_out_of_range():
@@ -105,7 +114,14 @@ def test_frames_out_of_order():
     decreasing, equal = changed(FRAMES, (1, 2), 1), changed(FRAMES, (1, 2), 2)
     for topology in ("rnnt", "monotonic"):
         rest = {"topology": topology}
-        refuse("shift_frames", rest | {"frames": decreasing}, ValueError, "frames[1, 2] is 1", "at least 2", "frames[1, 1] = 2")
+        refuse(
+            "shift_frames",
+            rest | {"frames": decreasing},
+            ValueError,
+            "frames[1, 2] is 1",
+            "at least 2",
+            "frames[1, 1] = 2",
+        )
         lattice.shift_frames(equal, LENGTHS, TARGET_LENGTHS, 0, **rest)
     words = "frames[1, 2] is 1", "at least 2", "frames[1, 1] = 2", "never decrease"
     refuse("alignment_bounds", {"frames": decreasing}, ValueError, *words)
@@ -142,7 +158,9 @@ def test_choices():
         refuse(OF_LABELS, {"topology": topology}, ValueError, "topology", repr(topology), "ctc", "monotonic")
     for keep in ("middle", None, True):
         for topology in ("ctc", "monotonic"):
-            refuse("ids_to_frames", {"keep": keep, "topology": topology}, ValueError, "keep", repr(keep), "first", "last")
+            refuse(
+                "ids_to_frames", {"keep": keep, "topology": topology}, ValueError, "keep", repr(keep), "first", "last"
+            )
 
 
 def test_blank_and_target_ids():
@@ -151,7 +169,14 @@ def test_blank_and_target_ids():
     for blank in (0.0, None, "0", True, [0]):
         refuse(OF_LABELS, {"blank": blank}, TypeError, "blank")
     for value in (-1, 2**31):
-        refuse(OF_LABELS, {"targets": changed(TARGETS, (1, 2), value)}, ValueError, "targets[1, 2]", value, "0 to 2147483647")
+        refuse(
+            OF_LABELS,
+            {"targets": changed(TARGETS, (1, 2), value)},
+            ValueError,
+            "targets[1, 2]",
+            value,
+            "0 to 2147483647",
+        )
     refuse(OF_LABELS, {"targets": changed(TARGETS, (1, 2), 0)}, ValueError, "targets[1, 2]", 0, "the blank")
     for value in (-1, 2**31):
         refuse("ids_to_frames", {"ids": changed(IDS, (1, 2), value)}, ValueError, "ids[1, 2]", value, "0 to 2147483647")
@@ -177,6 +202,8 @@ def test_ids_that_do_not_spell_the_target():
     refuse_ids((0, 4), 0, "found 2 labels", "expected 3", "target_lengths[0]")  # the last one is missing
     refuse_ids((2, 2), 3, "label 1 is 3, in frame 2", "targets[2, 1] = 1")  # one too many
     refuse_ids((1, 2), 3, "label 1 is 1, in frame 4", "targets[1, 1] = 3")  # nothing parts the two
-    refuse_ids((0, 3), 3, "found 4 labels", "expected 3", "target_lengths[0]", topology="monotonic")  # a run is not one label
+    refuse_ids(
+        (0, 3), 3, "found 4 labels", "expected 3", "target_lengths[0]", topology="monotonic"
+    )  # a run is not one label
     words = "ids[2] do not spell the target", "found 1 labels", "expected 2"
     refuse("ids_to_frames", {"lengths": changed(LENGTHS, 2, 3)}, ValueError, *words)  # what it ends in is padding

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lattice.kernels import cells
-from lattice.kernels.hidden import tanh
+from lattice.kernels.activations import tanh
 
 
 @numba.njit

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from lattice import layout
+from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward
-from lattice.kernels.hidden import ACTIVATIONS, compute_hidden
+from lattice.kernels.hidden import compute_hidden
+from lattice.kernels.layer import measure
 from lattice.kernels.rows import NO_IDS
-from lattice.kernels.upper_bounds import BOUND, WANTED, bound, measure, rounding_of
+from lattice.kernels.state import BOUND, WANTED
+from lattice.kernels.upper_bounds import bound, rounding_of
 from tests.certificate_cases import selected
 from tests.problems import TOPOLOGIES
 
@@ -16,7 +19,7 @@ COUNT = 400
 
 
 def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0):
-    """Exact scores of random cells as the walk computes them, and their bounds: two arrays (2, cells), and the marks."""
+    """Exact scores of random cells as the walk computes them, their bounds (two arrays (2, cells)), and the marks."""
     encoder, predictor = (scale * rng.standard_normal((2, 20, width))).astype(dtype)
     weight = (scale * rng.standard_normal((size, width))).astype(dtype)
     # Rows that all but cancel: the dot products are small beside what rounding errs by.
@@ -30,8 +33,8 @@ def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0
     emit(hidden @ weight.T, bias, np.arange(COUNT), NO_IDS, label, 0, *exact)
     norm, ceiling, bounds = np.empty(size, dtype), np.empty(3, dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
     measure(weight, bias, norm, ceiling)
-    bound(activation, encoder, predictor, rows, rows, *places, label, 0, weight, bias, norm, ceiling,
-          rounding_of(width, np.dtype(dtype), False), *bounds)  # fmt: skip
+    layer = (weight, bias, norm, ceiling, rounding_of(width, np.dtype(dtype), False))
+    bound(activation, encoder, predictor, rows, rows, *places, label, 0, *layer, *bounds)
     assert np.isneginf(bounds[0]).all() and np.isneginf(bounds[1]).all()
     return np.array(exact[:2]), np.array([bounds[2], bounds[3] - dtype(BOUND)]), bounds[3] == WANTED
 
@@ -52,7 +55,7 @@ def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, dty
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bounds_of_two_ids_are_the_scores(dtype):
     """With nothing else in the vocabulary the bounds are tight, so they are not merely large."""
-    exact, bounds, _ = scores_and_bounds(np.random.default_rng(0), dtype, 32, 2, 0, 0.5)
+    exact, bounds, _ = scores_and_bounds(np.random.default_rng(0), dtype, 32, 2, ACTIVATIONS["tanh"], 0.5)
     has_label = np.isfinite(exact[1])
     assert has_label.any() and not has_label.all()
     assert np.isneginf(bounds[1][~has_label]).all()
@@ -72,10 +75,15 @@ def test_an_id_that_is_closed_closes_its_bound():
     weight, bias = np.zeros((3, 2), np.float32), np.array([0, -np.inf, -np.inf], np.float32)
     rows, cells = np.zeros((1, 2), np.float32), np.zeros(3, np.int64)
     for blank in (0, 2):
-        norm, ceiling, out = np.empty(3, np.float32), np.empty(3, np.float32), tuple(np.empty(3, np.float32) for _ in range(4))
+        norm, ceiling, out = (
+            np.empty(3, np.float32),
+            np.empty(3, np.float32),
+            tuple(np.empty(3, np.float32) for _ in range(4)),
+        )
         measure(weight, bias, norm, ceiling)
         label = np.array([1, -1, 0], np.int32)
-        bound(0, rows, rows, cells[:1], cells[:1], cells, cells, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
+        places = cells[:1], cells[:1], cells, cells
+        bound(ACTIVATIONS["tanh"], rows, rows, *places, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
         assert np.isneginf(out[3]).tolist() == [True, True, False]
         assert np.isneginf(out[2]).all() == (blank == 2)
         assert not (out[3] == WANTED).any()
@@ -100,7 +108,7 @@ def posteriors_of(frames, monotonic, scores):
     """log_z, and the posterior of each cell."""
     blank, label = (part.astype(np.float64) for part in scores)
     log_z = np.empty(len(frames.labels))
-    forward_backward(frames, monotonic, blank, label, np.empty(frames.cells), log_z, posteriors=True)
+    forward_backward(frames, monotonic, blank, label, np.empty(frames.cells), log_z)
     return log_z, blank + label
 
 
@@ -129,7 +137,9 @@ def test_brackets_hold_and_what_is_left_out_is_negligible(topology, floor):
                 assert (posterior[left] <= floor * (1 + 1e-9)).all()
                 owner = np.repeat(frames.example, np.diff(frames.offset))
                 assert (np.bincount(owner[left], posterior[left], 8) <= skipped * (1 + 1e-9) + 1e-300).all()
-                np.testing.assert_array_equal(np.bincount(owner, minlength=8) - np.bincount(owner[left], minlength=8), exact)
+                np.testing.assert_array_equal(
+                    np.bincount(owner, minlength=8) - np.bincount(owner[left], minlength=8), exact
+                )
                 sparse += len(left) > 0
     assert sparse > 12
 
@@ -141,6 +151,8 @@ def test_of_an_example_without_an_alignment_only_what_cannot_be_bounded_is_compu
     last[0, 4] = -1
     frames = layout.frames_of(np.arange(1), np.array([9]), np.array([3]), False, (first, last))
     scores = np.log(np.random.default_rng(0).dirichlet(np.ones(3), frames.cells)[:, :2].T)
-    *marked, _, _, certificate, _, exact, skipped, _, _, _, total = selected(frames, False, scores, scores, np.log(1e-3), False)
+    *marked, _, _, certificate, _, exact, skipped, _, _, _, total = selected(
+        frames, False, scores, scores, np.log(1e-3), False
+    )
     assert [cells.tolist() for cells in marked] == [[2], [], [], []]
     assert certificate[0] == skipped[0] == 0 and exact[0] == 1 and (total < 0).sum() == frames.cells - 1

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lattice
-from lattice.tiles import certificate
-from lattice.tiles import tiler as tiles
+from lattice.tiles import certificate, full_sum
 from tests import compare, oracle
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 from tests.test_joint import check, gradient_scale, slack_of
@@ -23,14 +22,18 @@ def report(problem, **extra):
 
 
 def trained_like(seed=15, sharpness=8.0, **options):
-    return joint_problem(seed, **{"batch": 3, "lengths": LENGTHS, "vocab": 40, "width": 16, "sharpness": sharpness, **options})
+    return joint_problem(
+        seed, **{"batch": 3, "lengths": LENGTHS, "vocab": 40, "width": 16, "sharpness": sharpness, **options}
+    )
 
 
 def compare_with_dense(problem, posterior_floor=FLOOR):
     """Loss and gradients against those of all cells, within what the report allows; returns the report."""
     told = report(problem, posterior_floor=posterior_floor)
     dense_loss, dense = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=0)
-    loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=posterior_floor)
+    loss, grads = lattice.joint_transducer_loss_and_grad(
+        *problem.args, **problem.options, posterior_floor=posterior_floor
+    )
     alone = lattice.joint_transducer_loss(*problem.args, **problem.options, posterior_floor=posterior_floor)
     assert (told.certificate >= 0).all() and (told.certificate <= 1e-6).all()
     compare.assert_same(loss, dense_loss, per_example=True, slack=told.certificate.max(), what="loss")
@@ -69,9 +72,20 @@ def check_report(told, problem):
 def test_certified_is_dense(seed, topology, sharpness, dtype, vocabulary, bounded, hypotheses, activation):
     """24 to 30 lattices at a time."""
     problem = joint_problem(
-        seed, batch=24, frames=30, labels=9, vocab=12, width=6, topology=topology, sharpness=sharpness, dtype=dtype,
-        vocabulary=vocabulary, bounded=bounded, hypotheses=hypotheses, activation=activation,
-    )  # fmt: skip
+        seed,
+        batch=24,
+        frames=30,
+        labels=9,
+        vocab=12,
+        width=6,
+        topology=topology,
+        sharpness=sharpness,
+        dtype=dtype,
+        vocabulary=vocabulary,
+        bounded=bounded,
+        hypotheses=hypotheses,
+        activation=activation,
+    )
     check_report(compare_with_dense(problem), problem)
 
 
@@ -118,14 +132,24 @@ def from_logits(logits, targets, **options):
     base = joint_problem(0, batch=1, frames=4, labels=2, use_bias=False)
     vocab = encoder.shape[-1]
     return replace(
-        base, encoder=encoder, predictor=predictor, weight=np.eye(vocab, dtype=np.float32), targets=np.array([targets]),
-        encoder_lengths=np.array([encoder.shape[1]]), target_lengths=np.array([len(targets)]), activation="identity", **options,
-    )  # fmt: skip
+        base,
+        encoder=encoder,
+        predictor=predictor,
+        weight=np.eye(vocab, dtype=np.float32),
+        targets=np.array([targets]),
+        encoder_lengths=np.array([encoder.shape[1]]),
+        target_lengths=np.array([len(targets)]),
+        activation="identity",
+        **options,
+    )
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_the_likely_path_is_far_from_what_the_bounds_suggest(topology):
-    """Blanks rule between the pair everywhere, so the bounds wait until the end; a third id makes waiting all but impossible."""
+    """Blanks rule between the pair everywhere, so the bounds wait until the end.
+
+    A third id makes waiting all but impossible.
+    """
     T, U, V = 60, 15, 5
     t, u = np.arange(T, dtype=np.float32), np.arange(U + 1, dtype=np.float32)
     encoder, predictor = np.zeros((T, V)), np.zeros((U + 1, V))
@@ -181,7 +205,10 @@ def test_many_small_doors(frames):
 
 @pytest.mark.parametrize("sharpness, times", [(20.0, 1), (6.0, 10), (6.0, 100)])
 def test_large_logits_keep_their_gradients(sharpness, times):
-    """The backward pass multiplies other rows together than the forward pass does, and large logits round to other numbers."""
+    """The backward pass multiplies other rows together than the forward pass does.
+
+    Large logits round to other numbers.
+    """
     problem = trained_like(1, sharpness=sharpness, batch=2, lengths=([60, 53], [12, 9]), width=64)
     problem.weight[...] *= np.float32(times)
     _, dense = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=0)
@@ -203,9 +230,14 @@ def test_logits_far_from_zero(topology, offset):
     compare_with_dense(problem)
 
 
-@pytest.mark.parametrize("activation, pair", [("tanh", (np.inf, -np.inf)), ("identity", (3e38, 3e38)), ("relu", (np.nan, 0.0))])
+@pytest.mark.parametrize(
+    "activation, pair", [("tanh", (np.inf, -np.inf)), ("identity", (3e38, 3e38)), ("relu", (np.nan, 0.0))]
+)
 def test_a_cell_that_cannot_be_bounded_is_seen(activation, pair):
-    """NaN or infinity in a cell far off any likely path: dense lattices see it, so this one has to, and touches no other."""
+    """NaN or infinity stands in a cell far off any likely path.
+
+    Dense lattices see the cell, so the certified walk has to. The cell touches no other example.
+    """
     problem = trained_like(lengths=([60, 60], [20, 20]), batch=2, activation=activation)
     if activation != "tanh":
         problem = replace(problem, encoder=np.tanh(problem.encoder), predictor=np.tanh(problem.predictor))
@@ -225,7 +257,7 @@ def test_a_cell_that_cannot_be_bounded_is_seen(activation, pair):
 
 def test_the_floor_of_zero_proves_nothing(monkeypatch):
     problem = trained_like()
-    monkeypatch.setattr(tiles, "certify", None)
+    monkeypatch.setattr(full_sum, "certify", None)
     loss, _ = lattice.joint_transducer_loss_and_grad(*problem.args, posterior_floor=0)
     assert np.isfinite(loss).all()
     told = report(problem, posterior_floor=0)
@@ -266,23 +298,35 @@ def test_the_report_is_the_batch_and_not_the_groups():
     for n in range(9):
         rows = slice(n, n + 1)
         single = lattice.joint_transducer_report(
-            problem.encoder, problem.predictor[rows], *problem.args[2:4], *(x[rows] for x in problem.args[4:]),
+            problem.encoder,
+            problem.predictor[rows],
+            *problem.args[2:4],
+            *(x[rows] for x in problem.args[4:]),
             encoder_index=problem.encoder_index[rows],
-        )  # fmt: skip
+        )
         assert single.certified[0] == told.certified[n] and single.occupied[0] == told.occupied[n]
 
 
 def test_the_report_takes_the_call_it_reports_on_and_writes_nothing():
     problem = trained_like()
-    for wrong, text in (({"fastemit_lambda": -1.0}, "fastemit_lambda"), ({"grad_loss": np.ones(2, np.float32)}, "grad_loss")):
+    for wrong, text in (
+        ({"fastemit_lambda": -1.0}, "fastemit_lambda"),
+        ({"grad_loss": np.ones(2, np.float32)}, "grad_loss"),
+    ):
         with pytest.raises(ValueError, match=text):
             report(problem, **wrong)
     before = problem.encoder.copy()
     told = report(problem, fastemit_lambda=0.1, grad_loss=np.ones(3, np.float32), overwrite=True)
     np.testing.assert_array_equal(problem.encoder, before)
     assert told._fields == (
-        "cells", "certified", "occupied", "rounds", "certificate", "skipped_posterior", "workspace_bytes"
-    )  # fmt: skip
+        "cells",
+        "certified",
+        "occupied",
+        "rounds",
+        "certificate",
+        "skipped_posterior",
+        "workspace_bytes",
+    )
     with pytest.raises(ValueError, match=r"posterior_floor is 1\.0"):
         report(problem, posterior_floor=1.0)
 

@@ -1,4 +1,7 @@
-"""What fuzzing found, each once: unclear errors, memory read beyond its end, numbers that overflow, inputs overwritten."""
+"""What fuzzing found, each once.
+
+Errors were unclear, memory was read beyond its end, numbers overflowed, and inputs were overwritten.
+"""
 
 import collections
 import re
@@ -15,7 +18,7 @@ import samplers
 from benchmarks.stress import growth
 from benchmarks.stress.fuzz_hostile import Gives, Wrapped, misnamed_capsule
 from tests.path_problems import path_problem
-from tests.problems import joint_problem, logits_problem
+from tests.problems import DTYPES, joint_problem, logits_problem, name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGITS = logits_problem(1)
@@ -77,7 +80,9 @@ def test_bounds_whose_difference_overflows_leave_no_cell():
     shape = len(LOGITS.logits), LOGITS.logits.shape[1]
     bounds = np.full(shape, 2**63 - 1), np.full(shape, -(2**63))
     assert np.isposinf(loss(bounds=bounds)).all()
-    found, gradients = lattice.joint_transducer_loss_and_grad(*JOINT.args, bounds=tuple(np.resize(x, (4, 8)) for x in bounds))
+    found, gradients = lattice.joint_transducer_loss_and_grad(
+        *JOINT.args, bounds=tuple(np.resize(x, (4, 8)) for x in bounds)
+    )
     assert np.isposinf(found).all() and not gradients.weight.any()
 
 
@@ -91,7 +96,9 @@ FACTORS = {
 
 
 @pytest.mark.parametrize("name", FACTORS)
-@pytest.mark.parametrize("value", [1e38, 3.5e38, 1e308, 10**400, np.longdouble("1e4000")], ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize(
+    "value", [1e38, 3.5e38, 1e308, 10**400, np.longdouble("1e4000")], ids=lambda value: repr(value)[:12]
+)
 def test_factors_that_overflow_float32_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"{name}.* is .*expected .*at most 1e\+30"):
         FACTORS[name](value)
@@ -175,5 +182,30 @@ atexit.register(call)
 @pytest.mark.slow
 def test_memory_does_not_grow():
     """150 calls of each door, refused ones and dropped closures among them; 10,000 under `benchmarks stress growth`."""
-    grown = {name: growth.growth(call, 50, 200)["growth"] for name, call in growth.every_call().items() if "decode" not in name}
+    grown = {
+        name: growth.growth(call, 50, 200)["growth"]
+        for name, call in growth.every_call().items()
+        if "decode" not in name
+    }
     assert max(grown.values()) < growth.BOUND, grown
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_nan_of_either_sign_is_seen_in_a_row_that_is_closed_but_for_it(sign, dtype):
+    """Which sign inf - inf has is the machine's to choose."""
+    nan = np.copysign(np.nan, sign)
+    one, targets = np.array([2]), np.array([[1]])
+    logits = np.full((1, 2, 2, 3), -np.inf).astype(dtype)
+    logits[0, 0, 0, 2] = nan
+    loss, grad = lattice.transducer_loss_and_grad(logits, targets, one, one - 1)
+    assert np.isnan(loss).all() and np.isnan(grad[0, 0, 0].astype(np.float64)).all()
+    loss, grad = lattice.ctc_loss_and_grad(logits[:, :, 0], targets, one, one - 1)
+    assert np.isnan(loss).all() and np.isnan(grad[0, 0].astype(np.float64)).all()
+    # The row of the only frame: biases of -inf close all ids, and NaN in the weight of one of them shows.
+    encoder, weight = np.ones((1, 1, 1), dtype), np.array([[0], [0], [nan]]).astype(dtype)
+    bias, frames = np.full(3, -np.inf).astype(dtype), np.zeros((1, 1), np.int32)
+    loss, _ = lattice.joint_path_loss_and_grad(
+        encoder, np.ones((1, 2, 1), dtype), weight, bias, targets, frames, one - 1, one - 1
+    )
+    assert np.isnan(loss).all()

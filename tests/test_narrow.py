@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 
 import lattice
-from lattice import path
-from lattice.kernels.best_path import best_path, extend, keep
+from lattice.kernels.best_path import best_path, extend, path_memory
 from lattice.kernels.narrow import DENSE
-from lattice.tiles import path as path_tiles
+from lattice.layout import WorkspaceTooSmall
+from lattice.tiles import path as paths
+from lattice.tiles.tiler import Tiler
 from tests import certificate_cases, compare, problems
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 
@@ -16,7 +17,7 @@ from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 def best_of(frames, monotonic, blank, label):
     """Frames and scores of the best alignments over scores."""
     N = len(frames.labels)
-    left, moves = keep(np.empty, N, frames.widest, frames.cells, len(frames.example))
+    left, moves = path_memory(np.empty, N, frames.widest, frames.cells, len(frames.example))
     score, best = np.empty(N), np.full((N, frames.widest), -1, np.int32)
     with np.errstate(invalid="ignore"):
         extend(frames, 0, len(frames.example), 0, N, monotonic, blank, label, left, moves)
@@ -29,14 +30,14 @@ def test_what_is_left_out_is_on_no_best_alignment(dtype):
     shares = {}
     for name, frames, monotonic, exact, bounds in certificate_cases.lattices(np.dtype(dtype)):
         assert (bounds >= exact).all()
-        *marked, computed, blank, label, _, total = certificate_cases.narrowed(frames, monotonic, exact, bounds)
+        *marked, computed, blank, label, _, rest = certificate_cases.narrowed(frames, monotonic, exact, bounds)
         assert not len(marked[-1]) and (computed == -1).all()
-        assert len(np.unique(np.concatenate(marked))) == sum(map(len, marked)) == (total >= 0).sum()
+        assert len(np.unique(np.concatenate(marked))) == sum(map(len, marked)) == (rest >= 0).sum()
         ours, truth = best_of(frames, monotonic, blank, label), best_of(frames, monotonic, *exact)
         np.testing.assert_array_equal(ours[0], truth[0], err_msg=name)
         np.testing.assert_array_equal(ours[1], truth[1], err_msg=name)
-        shares[name] = (total >= 0).mean()
-        cells = np.add.reduceat(np.append(total >= 0, False), frames.offset[frames.starts[:-1]])
+        shares[name] = (rest >= 0).mean()
+        cells = np.add.reduceat(np.append(rest >= 0, False), frames.offset[frames.starts[:-1]])
         # Cell 2 is wanted whatever it is worth, and its example is the first.
         assert not cells[1:][np.isneginf(truth[1][1:])].any()
     assert shares["False-False-6.0"] < 0.4 < shares["False-False-0.3"] and shares["True-False-6.0"] < 0.5
@@ -45,21 +46,26 @@ def test_what_is_left_out_is_on_no_best_alignment(dtype):
 def test_beyond_a_share_of_an_example_all_its_cells_are_marked():
     shares = []
     for _, frames, monotonic, exact, bounds in certificate_cases.lattices(np.dtype(np.float64)):
-        *_, total = certificate_cases.narrowed(frames, monotonic, exact, bounds)
+        *_, rest = certificate_cases.narrowed(frames, monotonic, exact, bounds)
         cells = frames.offset[frames.starts]
-        shares += [(total[low:high] >= 0).mean() for low, high in zip(cells, cells[1:])]
+        shares += [(rest[low:high] >= 0).mean() for low, high in zip(cells, cells[1:])]
     assert 1 in shares and min(shares) < DENSE and not any(DENSE < share < 1 for share in shares)
 
 
 def counted(monkeypatch):
-    """The runs of cells whose exact scores a call computes, as they are listed."""
-    found, compute = [], path_tiles.JointTiles.compute
+    """The cells whose exact scores a call computes, as they are listed; None for a run of cells."""
+    found, score_listed, score_run = [], Tiler.score_listed, Tiler.score_run
 
-    def spy(tiles, group, state, cells=None, edges=None, span=None):
-        found.append(None if cells is None else int(edges[-1]))
-        compute(tiles, group, state, cells, edges, span)
+    def listed(tiler, group, state, cells, first_cell):
+        found.append(int(first_cell[-1]))
+        score_listed(tiler, group, state, cells, first_cell)
 
-    monkeypatch.setattr(path_tiles.JointTiles, "compute", spy)
+    def run(tiler, group, state, span=None):
+        found.append(None)
+        score_run(tiler, group, state, span)
+
+    monkeypatch.setattr(Tiler, "score_listed", listed)
+    monkeypatch.setattr(Tiler, "score_run", run)
     return found
 
 
@@ -69,8 +75,16 @@ def align(problem, **options):
 
 def densely(problem, **options):
     """The same over all cells."""
+    plan_work = paths.plan_work
+
+    def without_room(problem, lattice_bytes, **planned):
+        """No room for the state of all cells: the first plan, which is for that, fails."""
+        if lattice_bytes.__name__ == "whole":
+            raise WorkspaceTooSmall
+        return plan_work(problem, lattice_bytes, **planned)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(path, "AlignmentTiles", path_tiles.LongAlignmentTiles)
+        patch.setattr(paths, "plan_work", without_room)
         return align(problem, **options)
 
 
@@ -100,12 +114,12 @@ def test_flat_lattices_compute_all_cells_after_some_rounds(monkeypatch):
     dense = densely(problem)
     found = counted(monkeypatch)
     np.testing.assert_array_equal(align(problem)[0], dense[0])
-    assert sum(found) == 2 * 40 * 11 and 1 < len(found) < path_tiles.ROUNDS
+    assert sum(found) == 2 * 40 * 11 and 1 < len(found) < paths.ROUNDS
 
 
 def test_rounds_end(monkeypatch):
     problem = joint_problem(4, batch=1, frames=40, labels=10, vocab=40, lengths=([40], [10]))
-    monkeypatch.setattr(path_tiles, "ROUNDS", 1)
+    monkeypatch.setattr(paths, "ROUNDS", 1)
     found = counted(monkeypatch)
     align(problem)
     assert found == [40 * 11]

@@ -1,1 +1,1 @@
-"""Where arrays lie and how they come in and go out: DLPack, memory, copies, matrix products of the host and of a GPU."""
+"""Where arrays lie, and how they come in and go out: DLPack, memory, copies, matrix products of a host and a GPU."""

@@ -2,32 +2,24 @@
 
 import ctypes
 import math
-import threading
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..kernels.rows import cast
-from . import arrays
+from . import arrays, in_flight
 from .arrays import aligned
 
+# CUDA_R_32F, CUDA_R_16BF, CUBLAS_COMPUTE_32F and CUBLAS_GEMM_DEFAULT_TENSOR_OP of the headers of CUDA.
 _R_32F, _R_16BF, _COMPUTE_32F, _DEFAULT_TENSOR_OP = 0, 14, 68, 99
+# cuBLAS reads its two factors by address, so they must stay.
 _ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
-
-_in_flight: list[tuple] = []
-"""(event, memory) that the device may not have read yet."""
-_in_flight_lock = threading.Lock()
-
-
-def _hold(event, memory) -> None:
-    with _in_flight_lock:
-        _in_flight[:] = [entry for entry in _in_flight if not entry[0].done]
-        _in_flight.append((event, memory))
 
 
 def _turned(matrix) -> int:
-    """1 for the transposed view of a C-contiguous matrix, 0 for a C-contiguous one; a row or a column is either, and taken so."""
+    """1 for the transposed view of a C-contiguous matrix, 0 for a C-contiguous matrix."""
+    # A row or a column is both, and is taken for C-contiguous.
     if matrix.flags.c_contiguous:
         return 0
     if not matrix.flags.f_contiguous:
@@ -37,7 +29,7 @@ def _turned(matrix) -> int:
     return 1
 
 
-def _count(shape) -> int:
+def count(shape) -> int:
     """Elements of an array of this shape."""
     return math.prod(shape) if isinstance(shape, tuple) else int(shape)
 
@@ -58,11 +50,11 @@ class Host(_Device):
     name = "the host"
     on_gpu = False
     tile_bytes = 24 << 20
-    """A tile fills about this much: matrix products want long tiles, the sweeps between them tiles that stay in the cache."""
+    """Bytes that a tile fills, about. Matrix products want long tiles, sweeps want tiles that stay in the cache."""
     memory_limit = 256 << 20
     """Bytes of a workspace where the caller names none."""
     reserve = 8 << 20
-    """Left unused where there is room: the BLAS packs its operands into buffers of its own, which a process pays for once."""
+    """Bytes left unused where there is room: the BLAS packs operands into its own buffers, paid for once a process."""
 
     def active(self):
         """Context to work in: infinities and NaN are results here, not accidents worth a warning."""
@@ -75,15 +67,16 @@ class Host(_Device):
     def empty(self, shape, dtype):
         """A fresh C-contiguous output, aligned for every framework that takes it without a copy."""
         dtype = np.dtype(dtype)
-        size = _count(shape) * dtype.itemsize
+        size = count(shape) * dtype.itemsize
+        # The bytes were rounded up, to whole elements of any dtype; the slice drops those that are too many.
         return arrays.aligned_bytes(size).view(dtype)[: size // dtype.itemsize].reshape(shape)
 
     def scratch(self, size: int, least: int):
-        """`size` bytes for a workspace; with `least` bytes a smaller one would do."""
+        """`size` bytes for a workspace; `least` is of use to the error text of a GPU only."""
         return arrays.aligned_bytes(size)
 
     def upload(self, space, *host_arrays) -> list:
-        """Index arrays made on the host, where the kernels want them."""
+        """Index arrays made on the host, where the kernels want them: the arguments themselves, not copies."""
         return list(host_arrays)
 
     def mark(self) -> None:
@@ -92,8 +85,8 @@ class Host(_Device):
     def follow(self, mark) -> None:
         """Wait for marked work."""
 
-    def keep(self, like, *used) -> None:
-        """Hold on to arrays until they have been read."""
+    def hold_until_read(self, like, *used) -> None:
+        """Hold on to arrays until they have been read, which on the host they are."""
 
     def matmul(self, a, b, out) -> None:
         np.matmul(a, b, out=out)
@@ -106,11 +99,11 @@ class Cuda(_Device):
     number: int
     on_gpu = True
     tile_bytes = 192 << 20
-    """Long enough for matrix products and launches; more room is better given to more examples at once."""
+    """Bytes. Long enough for matrix products and launches; more room is better given to more examples at once."""
     memory_limit = 1 << 30
-    """Bytes of a workspace where the caller names none. A sweep takes T + U steps however few examples are in a group: in a
-    small workspace, most of a GPU waits for them."""
-    reserve = 0
+    """Bytes of a workspace where the caller names none. A sweep takes T + U steps however few examples are in a group,
+    so in a small workspace most of a GPU waits."""
+    reserve = 0  # what cuBLAS takes is not CuPy's memory, and not counted
 
     @property
     def name(self) -> str:
@@ -129,25 +122,36 @@ class Cuda(_Device):
         return dtype if dtype.name == "bfloat16" else arrays.computing_dtype(dtype)
 
     def empty(self, shape, dtype):
+        """A fresh output of CuPy's pool, which aligns it; not filled in."""
         try:
             return self.cupy.empty(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
-            size = _count(shape) * np.dtype(dtype).itemsize
-            raise MemoryError(f"{self.name} has no room for an output of {size} bytes, {self._free()} are free: with "
-                              "overwrite=True or out= the gradients need no memory of their own") from error  # fmt: skip
+            size = count(shape) * np.dtype(dtype).itemsize
+            raise MemoryError(
+                f"{self.name} has no room for an output of {size} bytes, {self._free()} are free: with "
+                "overwrite=True or out= the gradients need no memory of their own"
+            ) from error
 
     def scratch(self, size: int, least: int):
+        """`size` bytes for a workspace; with `least` bytes a smaller one would do."""
         try:
             return self.cupy.empty(aligned(size), np.uint8)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             free = self._free()
-            advice = f"memory_limit={max(least, free // 2)} would do" if least <= free else f"the least that would do is {least}"
-            raise MemoryError(f"{self.name} has no room for a workspace of {size} bytes, {free} are free: {advice}") from error
+            advice = (
+                f"memory_limit={max(least, free // 2)} would do"
+                if least <= free
+                else f"the least that would do is {least}"
+            )
+            raise MemoryError(
+                f"{self.name} has no room for a workspace of {size} bytes, {free} are free: {advice}"
+            ) from error
 
     def _free(self) -> int:
         """Bytes that the device and CuPy's pool could still give."""
         pool = self.cupy.get_default_memory_pool()
         free = int(self.cupy.cuda.runtime.memGetInfo()[0]) + pool.free_bytes()
+        # A limit of the pool that is not set is 0.
         return min(free, pool.get_limit() - pool.used_bytes()) if pool.get_limit() else free
 
     def mark(self):
@@ -158,18 +162,30 @@ class Cuda(_Device):
         """Let the current stream wait for marked work, which may have been given to another one."""
         self.cupy.cuda.get_current_stream().wait_event(mark)
 
-    def keep(self, like, *used) -> None:
+    def hold_until_read(self, like, *used) -> None:
         """Hold on to arrays until the device has read them, where their library would not wait for that.
 
-        torch's stream waits for ours when it takes an output, and CuPy frees memory in the order of its stream. JAX may reuse the
-        memory of a temporary as soon as it is let go.
+        torch's stream waits for ours when it takes an output, and CuPy frees memory in the order of its stream. JAX may
+        reuse the memory of a temporary as soon as the temporary is let go.
+
+        Parameters
+        ----------
+        like : array
+            An argument as it was given, whose library decides.
+        *used : arrays
+            All that kernels may still read.
         """
         if type(like).__module__.partition(".")[0] not in ("cupy", "torch"):
-            _hold(self.mark(), used)
+            # `block`: a thread that waits for this event sleeps.
+            event = self.cupy.cuda.Event(block=True, disable_timing=True)
+            in_flight.hold_arguments(self.cupy.cuda.get_current_stream().record(event), used)
 
     def upload(self, space, *host_arrays) -> list:
-        """One copy for all, through pinned memory, so that nothing waits; they lie in `space`, or in fresh memory without one."""
-        begins = np.cumsum([0] + [aligned(array.nbytes) for array in host_arrays])
+        """Index arrays made on the host, copied to the device: into `space`, or into fresh memory without one.
+
+        All go in one copy, through pinned memory, so that nothing waits.
+        """
+        begins = np.cumsum([0] + [aligned(array.nbytes) for array in host_arrays])  # in bytes; the last is the end
         size = int(begins[-1])
         block = self.empty(size, np.uint8) if space is None else space.take(size, np.uint8)
         if size:
@@ -178,9 +194,10 @@ class Cuda(_Device):
             for begin, array in zip(begins, host_arrays):
                 staged[begin : begin + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             block.set(staged)
-            _hold(self.mark(), pinned)
-        return [block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
-                for begin, array in zip(begins, host_arrays)]  # fmt: skip
+            # The copy may not have begun, and reads the pinned memory when it does.
+            in_flight.hold_pinned(self.mark(), pinned)
+        parts = (block[begin : begin + array.nbytes] for begin, array in zip(begins, host_arrays))
+        return [part.view(array.dtype).reshape(array.shape) for part, array in zip(parts, host_arrays)]
 
     def matmul(self, a, b, out) -> None:
         """out = a @ b by cuBLAS: TF32 where CuPy is set to it; bfloat16 is summed and given out in float32."""
@@ -189,21 +206,25 @@ class Cuda(_Device):
             return
         (M, K), N = a.shape, b.shape[1]
         if not (M and K and N):
+            # An empty sum is 0, and cuBLAS refuses a leading dimension of 0.
             out.fill(0)
             return
-        cublas = self.cupy.cuda.cublas
+        cuda = self.cupy.cuda
+        cublas = cuda.cublas
         try:
             # cuBLAS counts columns first: out.T = b.T @ a.T.
             b_turned, a_turned = _turned(b), _turned(a)
-            cublas.gemmEx(
-                self.cupy.cuda.device.get_cublas_handle(), b_turned, a_turned, N, M, K, ctypes.addressof(_ONE),
-                b.data.ptr, _R_16BF, K if b_turned else N, a.data.ptr, _R_16BF, M if a_turned else K,
-                ctypes.addressof(_ZERO), out.data.ptr, _R_32F, N, _COMPUTE_32F, _DEFAULT_TENSOR_OP,
-            )  # fmt: skip
+            # Of each matrix its address, its type, and its leading dimension: how long its rows are in memory.
+            left = b.data.ptr, _R_16BF, K if b_turned else N
+            right = a.data.ptr, _R_16BF, M if a_turned else K
+            result = out.data.ptr, _R_32F, N
+            handle, one, zero = cuda.device.get_cublas_handle(), ctypes.addressof(_ONE), ctypes.addressof(_ZERO)
+            shape, how = (b_turned, a_turned, N, M, K), (_COMPUTE_32F, _DEFAULT_TENSOR_OP)
+            cublas.gemmEx(handle, *shape, one, *left, *right, zero, *result, *how)
         except cublas.CUBLASError as error:
             warnings.warn(
-                f"cuBLAS refuses the bfloat16 product ({M}, {K}) by ({K}, {N}): {error}. It is made in float32, from copies that "
-                f"take {4 * K * (M + N)} bytes outside memory_limit",
+                f"cuBLAS refuses the bfloat16 product ({M}, {K}) by ({K}, {N}): {error}. It is made in float32, from "
+                f"copies that take {4 * K * (M + N)} bytes outside memory_limit",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -220,34 +241,3 @@ def device_of(array):
 
 
 HOST = Host()
-
-
-class Workspace:
-    """One block of scratch memory, handed out piece by piece and taken back in the opposite order.
-
-    Parameters
-    ----------
-    size : int
-        Bytes; nothing beyond them is allocated.
-    device : Host or Cuda
-    least : int
-        Bytes of the smallest workspace that would do, for the error text.
-    """
-
-    def __init__(self, size: int, device=HOST, least: int = 0):
-        self.memory = device.scratch(size, least)
-        self.used = 0
-
-    def take(self, shape, dtype):
-        """An uninitialised array out of the block."""
-        dtype = np.dtype(dtype)
-        size = _count(shape) * dtype.itemsize
-        begin = self.used
-        self.used += aligned(size)
-        if self.used > len(self.memory):
-            raise MemoryError(f"workspace of {len(self.memory)} bytes is {self.used - len(self.memory)} bytes short")
-        return self.memory[begin : begin + size].view(dtype).reshape(shape)
-
-    def release(self, mark: int) -> None:
-        """Take back everything handed out since `used` was `mark`."""
-        self.used = mark

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
-from ..kernels.hidden import ACTIVATIONS
+from ..kernels.activations import ACTIVATIONS, Activation
 from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
 from .joint import check_dtypes
 from .restrictions import read_vocabulary
@@ -20,12 +20,16 @@ class DecodeProblem:
 
     Attributes
     ----------
+    device : Host or Cuda
+        Where encoder, weight and bias lie. All integers are on the host.
     like : array
-        The encoder as it was given: results and labels for `predict` are of its kind.
+        The encoder as it was given. Results and the labels for `predict` are of its kind.
     encoder, weight, bias : (B, T, H), (V, H), (V,) or None
     lengths : (B,) int64
+        Frames of each example.
     predict : callable
-    blank, activation : int
+    blank_id : int
+    activation : Activation
     monotonic : bool
     allowed : list of B int64 arrays, or None
         The ids in use of each example, the blank among them, ascending.
@@ -40,21 +44,23 @@ class DecodeProblem:
     bias: np.ndarray | None
     lengths: np.ndarray
     predict: Callable
-    blank: int
-    activation: int
+    blank_id: int
+    activation: Activation
     monotonic: bool
     allowed: list[np.ndarray] | None
     most_labels: int
 
 
 def read_decode(
-    encoder, encoder_lengths, predict, weight, bias, blank, activation, topology, allowed, max_labels_per_frame
+    encoder, encoder_lengths, predict, weight, bias, *, blank, activation, topology, allowed, max_labels_per_frame
 ) -> DecodeProblem:  # fmt: skip
     """Check the arguments that both doors of the search have."""
+    # `like` is the argument itself, `encoder` what NumPy or CuPy sees of it.
     like, encoder, weight = encoder, read_real(encoder, "encoder", (3,)), read_real(weight, "weight", (2,))
     bias = None if bias is None else read_real(bias, "bias", (1,))
     device = device_of(encoder)
     one_device(device, weight=weight, bias=bias)
+    # The one wait for a GPU at this door, and only if integers lie there; the search has waits of its own.
     encoder_lengths, allowed = arrays.to_host(encoder_lengths=encoder_lengths, allowed=allowed)
     monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
@@ -69,8 +75,10 @@ def read_decode(
     if not callable(predict):
         raise TypeError(f"predict is {type(predict).__name__}, expected a function of labels and a state")
     blank, owner = read_blank(blank, V), f"encoder {encoder.shape}"
-    lengths = read_lengths(encoder_lengths, "encoder_lengths", B, 1, T, f"axis 1 of encoder {encoder.shape}", owner)
-    ids = read_vocabulary(allowed, None, B, V, owner, "allowed")
+    source = f"axis 1 of encoder {encoder.shape}"
+    lengths = read_lengths(encoder_lengths, "encoder_lengths", B, low=1, high=T, source=source, owner=owner)
+    ids = read_vocabulary(allowed, None, count=B, size=V, owner=owner, name="allowed")
+    # The blank always may be taken. In ascending rows the lower position is the lower id, which settles ties.
     ids = None if ids is None else [np.union1d(row, blank) for row in ids]
     most = read_integer(max_labels_per_frame, "max_labels_per_frame")
     if most < 0:
@@ -79,7 +87,7 @@ def read_decode(
 
 
 def read_beam(beam, nbest) -> tuple[int, int]:
-    """Sizes of the beam and of the list that is asked for."""
+    """Sizes of the beam and of the n-best list, 1 <= nbest <= beam."""
     beam, nbest = read_integer(beam, "beam"), read_integer(nbest, "nbest")
     if beam < 1:
         raise ValueError(f"beam is {beam}, expected at least 1")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
-from ..kernels.hidden import ACTIVATIONS
+from ..kernels.activations import ACTIVATIONS, Activation
 from .checks import (
     index,
     one_device,
@@ -22,10 +22,33 @@ from .checks import (
 from .restrictions import read_bounds, read_vocabulary
 from .targets import TOPOLOGIES, Targets, read_targets
 
+DEFAULT_POSTERIOR_FLOOR = 2.0**-24
+"""Below it a cell adds less to a float32 gradient than its rounding does."""
+
 
 @dataclass(frozen=True)
 class JointProblem:
-    """A loss from encoder, predictor and output layer; `vocabulary` is a list of N id arrays, or None."""
+    """A loss from encoder, predictor and output layer.
+
+    Attributes
+    ----------
+    device : Host or Cuda
+        Where encoder, predictor, weight and bias lie. All integers are on the host.
+    encoder, predictor : (B, T, H), (N, U+1, H)
+        As they were given, and C-contiguous. N is B without `encoder_index`.
+    weight, bias : (V, H), (V,) or None
+    targets : Targets
+        Of N lattices.
+    activation : Activation
+    vocabulary : list of N int64 arrays, or None
+        The ids of each softmax.
+    encoder_index : (N,) int64, or None
+        The encoder row of each target.
+    memory_limit : int
+        Bytes.
+    posterior_floor : float
+        0 to below 1.
+    """
 
     device: Host | Cuda
     encoder: np.ndarray
@@ -33,7 +56,7 @@ class JointProblem:
     weight: np.ndarray
     bias: np.ndarray | None
     targets: Targets
-    activation: int
+    activation: Activation
     vocabulary: list[np.ndarray] | None
     encoder_index: np.ndarray | None
     memory_limit: int
@@ -41,8 +64,8 @@ class JointProblem:
 
 
 def read_joint(
-    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank, activation, topology, vocabulary,
-    vocabulary_lengths, bounds, encoder_index, memory_limit, posterior_floor,
+    encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank, activation, topology,
+    vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=None, posterior_floor=0.0,
 ) -> JointProblem:  # fmt: skip
     """Check the arguments of `joint_transducer_loss`."""
     encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
@@ -50,51 +73,74 @@ def read_joint(
     bias = None if bias is None else read_real(bias, "bias", (1,))
     device = device_of(encoder)
     one_device(device, predictor=predictor, weight=weight, bias=bias)
+    # The one wait for a GPU at this door, and only if integers lie there.
     targets, encoder_lengths, target_lengths, vocabulary, vocabulary_lengths, bounds, encoder_index = arrays.to_host(
-        targets=targets, encoder_lengths=encoder_lengths, target_lengths=target_lengths, vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index,
-    )  # fmt: skip
+        targets=targets,
+        encoder_lengths=encoder_lengths,
+        target_lengths=target_lengths,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        bounds=bounds,
+        encoder_index=encoder_index,
+    )
     monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     check_dtypes(encoder, predictor, weight, bias)
-    (B, T_max, H), (N, U1, _), V = encoder.shape, predictor.shape, weight.shape[0]
+    (B, T_max, H), (N, U1, _), V = encoder.shape, predictor.shape, weight.shape[0]  # U1 is U + 1
     for name, array in (("predictor", predictor), ("weight", weight)):
         if array.shape[-1] != H:
             raise ValueError(f"{name} {array.shape} and encoder {encoder.shape} disagree about H, their last axis")
     if bias is not None and bias.shape != (V,):
         raise ValueError(f"bias has shape {bias.shape}, expected ({V},) as the rows of weight {weight.shape}")
     if encoder_index is not None:
-        encoder_index = read_integers(encoder_index, "encoder_index", (N,), "one for each row of predictor").astype(np.int64)
-        refuse((encoder_index < 0) | (encoder_index >= B),
-               lambda at: f"encoder_index{index(at)} is {encoder_index[at]}, expected 0 to {B - 1}, rows of encoder")  # fmt: skip
+        of_each = "one for each row of predictor"
+        encoder_index = read_integers(encoder_index, "encoder_index", (N,), of_each).astype(np.int64)
+        outside = (encoder_index < 0) | (encoder_index >= B)
+        expected = f"expected 0 to {B - 1}, rows of encoder"
+        refuse(outside, lambda at: f"encoder_index{index(at)} is {encoder_index[at]}, {expected}")
     elif N != B:
         raise ValueError(f"predictor {predictor.shape} and encoder {encoder.shape} disagree about B, their first axis")
+    # A batch may be empty, a row may not, since products and normalisers take one number at least.
     if H < 1 or V < 1:
         raise ValueError(f"weight has shape {weight.shape}, expected (V, H) with both at least 1")
     if U1 < 1:
         raise ValueError(f"predictor has shape {predictor.shape}, expected (B, U+1, H) with U+1 at least 1")
+    # Integers belong to targets, so the predictor's first axis is what counts them, not the encoder's.
     blank, owner = read_blank(blank, V), f"predictor {predictor.shape}"
-    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, N, V, owner)
-    positions, blanks, U = read_targets(targets, target_lengths, blank, vocabulary, count=N, size=V, label_axis=U1 - 1,
-                                        label_source=f"axis 1 of predictor {predictor.shape} less one", owner=owner)  # fmt: skip
-    T = read_lengths(encoder_lengths, "encoder_lengths", N, 1, T_max, f"axis 1 of encoder {encoder.shape}", owner)
+    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, count=N, size=V, owner=owner)
+    source = f"axis 1 of predictor {predictor.shape} less one"
+    positions, blanks, U = read_targets(
+        targets, target_lengths, blank, vocabulary, count=N, size=V, label_axis=U1 - 1, label_source=source, owner=owner
+    )  # (N, longest U_b), (N,), (N,)
+    source = f"axis 1 of encoder {encoder.shape}"
+    T = read_lengths(encoder_lengths, "encoder_lengths", N, low=1, high=T_max, source=source, owner=owner)  # (N,)
     bounds = read_bounds(bounds, N, int(T.max(initial=0)), owner)
     limit = device.memory_limit if memory_limit is None else read_integer(memory_limit, "memory_limit")
     if limit < 1:
         raise ValueError(f"memory_limit is {limit}, expected at least 1 byte")
     floor = read_number(posterior_floor, "posterior_floor", 0.0, bound="a number from 0 up to 1")
+    # A floor of 1 would leave out cells that every alignment visits.
     if floor >= 1.0:
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
-    read = Targets(positions, blanks, T, U, monotonic, bounds, arrays.read(targets, "targets").shape[1])
-    return JointProblem(device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor)
+    columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
+    read = Targets(positions, blanks, T, U, monotonic, bounds, columns)
+    return JointProblem(
+        device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor
+    )
 
 
 def check_dtypes(encoder, predictor, weight, bias) -> None:
-    """One real dtype throughout, or half-precision encoder and predictor with float32 weight and bias."""
-    for name, array, like_name, like in (("predictor", predictor, "encoder", encoder), ("bias", bias, "weight", weight)):
+    """One real dtype throughout, or half-precision encoder and predictor with float32 weight and bias.
+
+    None stands for an argument that is not given.
+    """
+    for name, array, like_name, like in (
+        ("predictor", predictor, "encoder", encoder),
+        ("bias", bias, "weight", weight),
+    ):
         if array is not None and array.dtype != like.dtype:
             raise TypeError(f"{name} is {array.dtype} and {like_name} is {like.dtype}, expected one dtype")
     mixed = encoder.dtype.itemsize == 2 and weight.dtype == np.float32
     if weight.dtype != encoder.dtype and not mixed:
-        raise TypeError(f"weight is {weight.dtype} and encoder is {encoder.dtype}: expected one dtype, "
-                        "or float32 weight and bias with half-precision encoder and predictor")  # fmt: skip
+        expected = "expected one dtype, or float32 weight and bias with half-precision encoder and predictor"
+        raise TypeError(f"weight is {weight.dtype} and encoder is {encoder.dtype}: {expected}")

@@ -13,7 +13,20 @@ from .targets import TOPOLOGIES, Targets, read_targets
 
 @dataclass(frozen=True)
 class LogitsProblem:
-    """A loss from given logits: `logits` is (rows, V), cell (t, u) of example b lies in row `base[b] + t * step[b] + u`."""
+    """A loss from given logits. Cell (t, u) of example b lies in row `base[b] + t * step[b] + u`.
+
+    Attributes
+    ----------
+    device : Host or Cuda
+        Where the logits lie. All integers are on the host.
+    logits : (rows, V)
+        The argument seen as rows, in its own dtype.
+    base, step : (B,) int64
+        First row of each example, and rows from a frame to the next.
+    targets : Targets
+    shape : tuple of int
+        The shape in which the logits were given, padded or packed.
+    """
 
     device: Host | Cuda
     logits: np.ndarray
@@ -23,9 +36,10 @@ class LogitsProblem:
     shape: tuple[int, ...]
 
 
-def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology, bounds) -> LogitsProblem:
+def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topology, bounds) -> LogitsProblem:
     """Check the arguments of `transducer_loss`."""
     array = read_real(logits, "logits", (2, 4))
+    # The one wait for a GPU at this door, and only if integers lie there.
     targets, logit_lengths, target_lengths, bounds = arrays.to_host(
         targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths, bounds=bounds
     )
@@ -33,27 +47,42 @@ def read_logits(logits, targets, logit_lengths, target_lengths, blank, topology,
     V = array.shape[-1]
     blank = read_blank(blank, V)
     packed = array.ndim == 2
+    # Packed rows tell neither B nor T nor U. B is what the lengths say, and no axis can be longer than all rows.
     count = arrays.read(logit_lengths, "logit_lengths").size if packed else array.shape[0]
     owner = "logit_lengths" if packed else f"logits {array.shape}"
     label_axis = array.shape[0] if packed else array.shape[2] - 1
-    positions, blanks, U = read_targets(targets, target_lengths, blank, None, count=count, size=V, label_axis=label_axis,
-                                        label_source=f"axis 2 of logits {array.shape} less one", owner=owner)  # fmt: skip
-    T_max, source = (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
-    T = read_lengths(logit_lengths, "logit_lengths", count, 1, T_max, source, owner)
+    source = f"axis 2 of logits {array.shape} less one"
+    positions, blanks, U = read_targets(
+        targets,
+        target_lengths,
+        blank,
+        None,
+        count=count,
+        size=V,
+        label_axis=label_axis,
+        label_source=source,
+        owner=owner,
+    )  # (B, longest U_b), (B,), (B,)
+    T_max, source = (
+        (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
+    )
+    T = read_lengths(logit_lengths, "logit_lengths", count, low=1, high=T_max, source=source, owner=owner)
     if packed:
+        # A frame has a row for each of its own U_b + 1 label positions, and examples follow one another.
         step = U + 1
-        base = np.append(0, np.cumsum(T * step))
+        base = np.append(0, np.cumsum(T * step))  # (B + 1,)
         if base[-1] != array.shape[0]:
-            raise ValueError(f"logits has {array.shape[0]} rows, but logit_lengths and target_lengths make {base[-1]} cells")
+            raise ValueError(
+                f"logits has {array.shape[0]} rows, but logit_lengths and target_lengths make {base[-1]} cells"
+            )
         base = base[:-1]
     else:
         step = np.full(count, array.shape[2], np.int64)
         base = np.arange(count) * (array.shape[1] * array.shape[2])
     bounds = read_bounds(bounds, count, int(T.max(initial=0)), owner)
-    return LogitsProblem(
-        device_of(array), array.reshape(-1, V), base, step,
-        Targets(positions, blanks, T, U, monotonic, bounds, arrays.read(targets, "targets").shape[1]), array.shape,
-    )  # fmt: skip
+    columns = arrays.read(targets, "targets").shape[1]  # U of the results (B, U), padding included
+    read = Targets(positions, blanks, T, U, monotonic, bounds, columns)
+    return LogitsProblem(device_of(array), array.reshape(-1, V), base, step, read, array.shape)
 
 
 def read_out(out, problem):
@@ -62,6 +91,7 @@ def read_out(out, problem):
     if array.shape != problem.shape or array.dtype != problem.logits.dtype:
         raise ValueError(f"out is {array.dtype}{array.shape}, expected {problem.logits.dtype}{problem.shape} as logits")
     one_device(problem.device, out=array)
+    # A row of the gradient may replace the logits it is made of, but not a row that is still to be read.
     if arrays.address(array) != arrays.address(problem.logits) and arrays.overlap(array, problem.logits):
         raise ValueError("out overlaps logits in part, expected the logits themselves or memory apart from them")
     return array.reshape(problem.logits.shape)

@@ -5,8 +5,26 @@ import numpy as np
 from .checks import index, read_integers, read_lengths, refuse
 
 
-def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str, name="vocabulary") -> list[np.ndarray] | None:
-    """The ids of every example's vocabulary, without their ending; `name` is the argument's."""
+def read_vocabulary(
+    vocabulary, lengths, *, count: int, size: int, owner: str, name: str = "vocabulary"
+) -> list[np.ndarray] | None:
+    """The ids of every example's vocabulary, without their ending.
+
+    Parameters
+    ----------
+    vocabulary : (count, S) int32 or int64, or None
+        Ids in any order. Without `lengths`, -1 ends a row.
+    lengths : (count,) int32 or int64, or None
+    count, size : int
+        Examples, and ids of the whole vocabulary.
+    owner, name : str
+        Where `count` comes from, and what the argument is called.
+
+    Returns
+    -------
+    vocabulary : list of `count` int64 arrays, or None
+        At least one id each, in the order given, no id twice.
+    """
     if vocabulary is None:
         if lengths is not None:
             raise ValueError("vocabulary_lengths is given without vocabulary")
@@ -14,17 +32,20 @@ def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str, name
     ids = read_integers(vocabulary, name, (count, None), f"(B, S) for {owner}")
     S = ids.shape[1]
     if lengths is None:
+        # (count, S + 1): one more end behind each row, for rows without -1.
         ended = np.pad(ids == -1, ((0, 0), (0, 1)), constant_values=True)
-        lengths = ended.argmax(axis=1)
+        lengths = ended.argmax(axis=1)  # (count,) place of the first end
         refuse(lengths < 1, lambda at: f"{name}{index(at)} is empty, expected at least the blank")
     else:
-        lengths = read_lengths(lengths, "vocabulary_lengths", count, 1, S, f"the size of vocabulary {ids.shape}", owner)
-    real = np.arange(S) < lengths[:, None]
-    refuse(real & ((ids < 0) | (ids >= size)),
-           lambda at: f"{name}{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")  # fmt: skip
+        source = f"the size of vocabulary {ids.shape}"
+        lengths = read_lengths(lengths, "vocabulary_lengths", count, low=1, high=S, source=source, owner=owner)
+    real = np.arange(S) < lengths[:, None]  # (count, S)
+    unknown = real & ((ids < 0) | (ids >= size))
+    refuse(unknown, lambda at: f"{name}{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")
     rows = [np.array(ids[n, : lengths[n]], np.int64) for n in range(count)]
     for n, row in enumerate(rows):
         sorted_row = np.sort(row)
+        # An id that stood twice would count twice in the softmax.
         twice = sorted_row[1:][sorted_row[1:] == sorted_row[:-1]]
         if len(twice):
             raise ValueError(f"{name}[{n}] holds id {twice[0]} more than once")
@@ -32,7 +53,10 @@ def read_vocabulary(vocabulary, lengths, count: int, size: int, owner: str, name
 
 
 def read_bounds(bounds, count: int, T: int, owner: str):
-    """The pair of (B, T) arrays, at least as long as the longest example, as int32: what lies beyond any lattice is cut off."""
+    """First and last label position of each frame, a pair of (count, T or more) int32 arrays, or None.
+
+    T is the longest example's length. What lies beyond any lattice is cut off; where last < first a frame has no cell.
+    """
     if bounds is None:
         return None
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
@@ -41,5 +65,6 @@ def read_bounds(bounds, count: int, T: int, owner: str):
     for i, array in enumerate((first, last)):
         if array.shape[1] < T:
             raise ValueError(f"bounds[{i}] has shape {array.shape}, expected at least {T} frames, the longest example")
+    # int64 values may lie near 2**63. To label positions 0 to U, -1 and the largest int32 compare as those did.
     most = np.iinfo(np.int32).max
     return np.clip(first, -1, most).astype(np.int32), np.clip(last, -1, most).astype(np.int32)

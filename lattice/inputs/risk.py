@@ -18,8 +18,10 @@ class RiskProblem:
 
     Attributes
     ----------
+    device : Host or Cuda
+        Where the scores lie.
     scores : (B, N)
-        Half precision on the host is widened to float32.
+        Log-scores in nats. Half precision on the host is widened to float32.
     risks : (B, N) float64
         On the host; 0 beyond each list.
     lengths : (B,) int64
@@ -39,7 +41,7 @@ class RiskProblem:
 def read_risk(scores, risks, lengths, scale) -> RiskProblem:
     """Check the arguments of `minimum_bayes_risk`."""
     array = read_real(scores, "scores", (2,))
-    # Risks are few and made on the host: their values are judged there, wherever they lie.
+    # Risks are few, and so judged on the host. This is the one wait for a GPU, and only if risks or lengths lie there.
     risks, lengths = arrays.to_host(risks=risks, lengths=lengths)
     risks = arrays.read(risks, "risks")
     if risks.dtype.kind not in "iu" and (risks.dtype.name not in arrays.REAL_NAMES or not risks.dtype.isnative):
@@ -47,14 +49,18 @@ def read_risk(scores, risks, lengths, scale) -> RiskProblem:
     if risks.shape != array.shape:
         raise ValueError(f"risks has shape {risks.shape}, expected {array.shape} as scores")
     owner = f"scores {array.shape}"
-    lengths = read_lengths(lengths, "lengths", len(array), 1, array.shape[1], f"axis 1 of {owner}", owner)
-    values = np.zeros(array.shape)
-    np.copyto(values, risks, where=np.arange(array.shape[1]) < lengths[:, None])
-    refuse(~(np.abs(values) <= MOST_RISK),
-           lambda at: f"risks{index(at)} is {values[at]}, expected a finite number up to {MOST_RISK} in magnitude")  # fmt: skip
+    B, N = array.shape
+    lengths = read_lengths(lengths, "lengths", B, low=1, high=N, source=f"axis 1 of {owner}", owner=owner)
+    values = np.zeros(array.shape)  # (B, N) float64, in which an int64 risk may round
+    np.copyto(values, risks, where=np.arange(N) < lengths[:, None])
+    expected = f"expected a finite number up to {MOST_RISK} in magnitude"
+    # Not `>`, which a NaN would pass.
+    refuse(~(np.abs(values) <= MOST_RISK), lambda at: f"risks{index(at)} is {values[at]}, {expected}")
     bound = f"a finite number above 0 and at most {MOST_FACTOR:.0e}"
     scale = read_number(scale, "scale", 0.0, high=MOST_FACTOR, bound=bound)
     if scale == 0.0:
         raise ValueError(f"scale is {scale}, expected {bound}")
     device, dtype = device_of(array), arrays.computing_dtype(array.dtype)
-    return RiskProblem(device, array if device.on_gpu else array.astype(dtype, copy=False), values, lengths, scale, dtype)
+    # A GPU's kernel reads half precision by itself.
+    scores = array if device.on_gpu else array.astype(dtype, copy=False)
+    return RiskProblem(device, scores, values, lengths, scale, dtype)

@@ -11,23 +11,25 @@ TOPOLOGIES = ("rnnt", "monotonic")
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels and lengths of N lattices.
+    """Labels and lengths of N lattices, on the host.
 
     Attributes
     ----------
     positions : (N, U) int32
-        Positions of the labels in the vocabulary in use; 0 beyond a target's length.
-    blank : (N,) int64
+        Positions of the labels in the vocabulary in use, which without a vocabulary are the ids. 0 beyond a target's
+        length.
+    blank_id : (N,) int64
         Position of the blank in the vocabulary in use.
     frame_lengths, target_lengths : (N,) int64
     monotonic : bool
-    bounds : pair of (N, T) integer arrays, or None
+    bounds : pair of (N, T) int32 arrays, or None
+        First and last label position that exist at each frame.
     label_axis : int
         U, the size of the second axis of the argument `targets`.
     """
 
     positions: np.ndarray
-    blank: np.ndarray
+    blank_id: np.ndarray
     frame_lengths: np.ndarray
     target_lengths: np.ndarray
     monotonic: bool
@@ -35,34 +37,56 @@ class Targets:
     label_axis: int
 
 
-def read_targets(targets, target_lengths, blank, vocabulary, *, count: int, size: int, label_axis: int, label_source: str,
-                 owner: str):  # fmt: skip
+def read_targets(
+    targets, target_lengths, blank, vocabulary, *,
+    count: int, size: int, label_axis: float, label_source: str, owner: str,
+):  # fmt: skip
     """Check labels and map them to positions in the vocabulary in use.
+
+    Parameters
+    ----------
+    targets, target_lengths : (count, U) and (count,) int32 or int64
+    blank : int
+        Not negative.
+    vocabulary : list of `count` arrays, or None
+        From `read_vocabulary`.
+    count, size : int
+        Examples, and ids of the whole vocabulary.
+    label_axis : int or inf
+        The most labels that the lattice has room for.
+    label_source, owner : str
+        Where `label_axis` comes from, and where `count` does, for the error texts.
 
     Returns
     -------
-    positions : (count, U) int32
+    positions : (count, longest U_b, at least 1) int32
     blank_positions : (count,) int64
     target_lengths : (count,) int64
     """
     targets = read_integers(targets, "targets", (count, None), f"(B, U) for {owner}")
+    # The tighter bound is the one that the error text names.
     U = min(targets.shape[1], label_axis)
     source = f"the size of targets {targets.shape}" if targets.shape[1] <= label_axis else label_source
-    lengths = read_lengths(target_lengths, "target_lengths", count, 0, U, source, owner)
-    real = np.arange(targets.shape[1]) < lengths[:, None]
-    refuse(real & ((targets < 0) | (targets >= size)),
-           lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, the ids of the vocabulary")  # fmt: skip
+    lengths = read_lengths(target_lengths, "target_lengths", count, low=0, high=U, source=source, owner=owner)
+    real = np.arange(targets.shape[1]) < lengths[:, None]  # (count, U)
+    unknown = real & ((targets < 0) | (targets >= size))
+    refuse(
+        unknown, lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, the ids of the vocabulary"
+    )
     refuse(real & (targets == blank), lambda at: f"targets{index(at)} is {targets[at]}, the blank")
+    # Cut to the longest target: what lies behind, or in the padding, is never read again.
     longest = int(lengths.max(initial=0))
     positions = np.zeros((count, max(1, longest)), np.int32)
     blank_positions = np.full(count, blank, np.int64)
     if vocabulary is None:
+        # An id that was checked fits into int32 as a position does.
         np.copyto(positions[:, :longest], targets[:, :longest], casting="same_kind", where=real[:, :longest])
         return positions, blank_positions, lengths
     for n, ids in enumerate(vocabulary):
-        order = np.argsort(ids)
-        wanted = np.append(targets[n, : lengths[n]], blank)
+        order = np.argsort(ids)  # (S,) a vocabulary may stand in any order
+        wanted = np.append(targets[n, : lengths[n]], blank)  # (U_b + 1,)
         found = np.searchsorted(ids, wanted, sorter=order)
+        # An id above all others is looked for behind the last one; the comparison then tells that it is missing.
         found = order[np.minimum(found, len(ids) - 1)]
         missing = ids[found] != wanted
         if missing.any():

@@ -1,146 +1,164 @@
-"""The best alignment over two score arrays: the largest takes the place of the sum, a bit of each cell tells how it was entered.
+"""The best alignment over two score arrays: the largest takes the place of the sum, a bit tells how a cell was entered.
 
-The sweep goes on from run to run of whole frames, so the scores of an example need not exist at once: what its cells' arcs carry
-into the next frame is kept in `left` (examples, 2, 2, widest + 1), the place of frame f by its last bit, then blank or label arc.
-The bits of frame f begin at byte `offset[f] // 8 + f`, apart from those of other frames: threads share no byte.
+The sweep goes on from run to run of whole frames, so the scores of an example need not exist at once. `left` (examples,
+2, 2, widest + 1) keeps what the arcs of a frame's cells carry on: axis 1 is the last bit of the frame's number, axis 2
+blank or label arc, axis 3 the label position. A frame takes the place of the last frame but one. The bits of frame f
+begin at byte `offset[f] // 8 + f`. No two frames share a byte, so no two threads write the same one.
 """
 
 import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
+from .arcs import cell_at
 from .cells import CLOSED
-from .forward_backward import cell_at
 from .launch import WARP, by_thread, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 
 
 @register_jitable
 def carried(n, f, u, arc, first, offset, left):
-    """The best score of an alignment that leaves cell (f, u) by an arc, -inf where that cell does not exist."""
+    """The best score of an alignment that leaves cell (f, u) by an arc (0 blank, 1 label); -inf without such a cell."""
     return left[n, f % 2, arc, u] if cell_at(f, u, first, offset) >= 0 else CLOSED
 
 
 @register_jitable
 def enter(n, f, begin, u, first, offset, monotonic, left):
-    """(best score of an alignment up to cell (f, u), whether it comes by a label); of equal ones by a blank. NaN stays NaN."""
-    stay = 0.0 if u == 0 else CLOSED
+    """(best score of an alignment up to cell (f, u), whether it comes by a label). Of equal scores the blank's wins.
+
+    `begin` is the first frame of the example. NaN stays NaN.
+    """
+    stay = 0.0 if u == 0 else CLOSED  # an alignment starts in the first frame, with no label
     if f > begin:
         stay = carried(n, f - 1, u, 0, first, offset, left)
     source, step = f - 1 if monotonic else f, CLOSED
     if u > 0 and source >= begin:
         step = carried(n, source, u - 1, 1, first, offset, left)
+    # A NaN differs from itself: the label's NaN is taken here. The blank's is below nothing, and stays.
     if step > stay or step != step:
         return step, True
     return stay, False
 
 
 @register_jitable
-def pass_on(n, f, begin, u, c, first, offset, monotonic, blank, label, left):
-    """Extend alignments by cell c = (f, u) of the run; whether the best comes by a label."""
+def pass_on(n, f, begin, u, c, first, offset, monotonic, blank_score, label_score, left):
+    """Extend alignments by cell (f, u), the run's cell c; returns whether the best one comes by a label."""
     best, by_label = enter(n, f, begin, u, first, offset, monotonic, left)
-    left[n, f % 2, 0, u] = best + blank[c]
-    left[n, f % 2, 1, u] = best + label[c]
+    left[n, f % 2, 0, u] = best + blank_score[c]
+    left[n, f % 2, 1, u] = best + label_score[c]
     return by_label
 
 
 @register_jitable
 def moves_at(f, offset):
+    """The byte in which the bits of frame f begin. Each frame has a byte to spare, because it may end within one."""
     return offset[f] // 8 + f
 
 
 @cpu_sweep
-def extend_cpu(begin, end, low, high, since, starts, first, offset, monotonic, blank, label, left, moves):
+def extend_cpu(begin, end, low, high, since, starts, first, offset, monotonic, blank_score, label_score, left, moves):
+    # A range of examples to a thread: scores and bits of an example are the thread's own, so no lock.
     for n in range(since + begin, since + end):
         for f in range(max(low, starts[n]), min(high, starts[n + 1])):
             at = moves_at(f, offset)
             for k in range(offset[f + 1] - offset[f]):
-                c = offset[f] - offset[low] + k
-                if pass_on(n, f, starts[n], first[f] + k, c, first, offset, monotonic, blank, label, left):
+                c = offset[f] - offset[low] + k  # the score arrays begin at the run's first cell
+                if pass_on(n, f, starts[n], first[f] + k, c, first, offset, monotonic, blank_score, label_score, left):
                     moves[at + k // 8] |= 1 << k % 8
 
 
 @register_jitable
-def extend_frame(n, f, begin, low, first, offset, blank, label, left, moves):
+def extend_frame(n, f, begin, low, first, offset, blank_score, label_score, left, moves):
     """All cells of a frame at once, where every arc moves on by a frame; a warp collects the bits of its cells."""
     lane, k = cuda.threadIdx.x % WARP, cuda.threadIdx.x
     width = offset[f + 1] - offset[f]
+    # As long as the warp's first lane has a cell: lanes without one stay for the ballot.
     while k - lane < width:
         by_label = False
         if k < width:
             c = offset[f] - offset[low] + k
-            by_label = pass_on(n, f, begin, first[f] + k, c, first, offset, True, blank, label, left)
+            by_label = pass_on(n, f, begin, first[f] + k, c, first, offset, True, blank_score, label_score, left)
         votes = cuda.ballot_sync(0xFFFFFFFF, by_label)
+        # k % 8 is lane % 8, so every eighth lane writes one whole byte.
         if lane % 8 == 0 and k < width:
             moves[moves_at(f, offset) + k // 8] = (votes >> lane) & 0xFF
         k += cuda.blockDim.x
 
 
 @register_jitable
-def extend_wave(n, wave, a, b, begin, low, labels, first, offset, blank, label, left, moves):
-    """The cells of frames a to b on an anti-diagonal at once; no two of them are of one frame."""
+def extend_wave(n, wave, a, b, begin, low, labels, first, offset, blank_score, label_score, left, moves):
+    """The cells of frames a to b (exclusive) on an anti-diagonal at once, where a label arc stays on its frame.
+
+    No two cells are of one frame, so each thread changes bits of a byte of its own.
+    """
     u = cuda.threadIdx.x + max(0, wave - (b - a) + 1)
     while u <= min(labels, wave):
         f = a + wave - u
         c = cell_at(f, u, first, offset)
-        if c >= 0 and pass_on(n, f, begin, u, c - offset[low], first, offset, False, blank, label, left):
+        if c >= 0 and pass_on(n, f, begin, u, c - offset[low], first, offset, False, blank_score, label_score, left):
             k = u - first[f]
             moves[moves_at(f, offset) + k // 8] |= 1 << k % 8
         u += cuda.blockDim.x
 
 
 @cuda_kernel
-def extend_cuda(low, high, since, starts, labels, first, offset, monotonic, blank, label, left, moves):
+def extend_cuda(low, high, since, starts, labels, first, offset, monotonic, blank_score, label_score, left, moves):
     n = since + cuda.blockIdx.x
     a, b = max(low, starts[n]), min(high, starts[n + 1])
+    # A cell reads what earlier waves wrote, and takes the place of frame f - 2, which no later wave reads.
     for wave in range(b - a if monotonic else b - a + labels[n]):
         if monotonic:
-            extend_frame(n, a + wave, starts[n], low, first, offset, blank, label, left, moves)
+            extend_frame(n, a + wave, starts[n], low, first, offset, blank_score, label_score, left, moves)
         else:
-            extend_wave(n, wave, a, b, starts[n], low, labels[n], first, offset, blank, label, left, moves)
+            extend_wave(n, wave, a, b, starts[n], low, labels[n], first, offset, blank_score, label_score, left, moves)
         cuda.syncthreads()
 
 
-def extend(frames, low, high, since, until, monotonic, blank, label, left, moves):
+def extend(frames, low, high, since, until, monotonic, blank_score, label_score, left, moves):
     """Extend the best alignments by a run of frames; all earlier ones have been before.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
     low, high, since, until : int
-        First frame of the run and the one behind its last, and the same of the examples that these belong to.
+        First frame of the run and the frame behind its last, first example that has one of them and the example behind
+        the last.
     monotonic : bool
-    blank, label : (cells of the run,) float32 or float64
+        Every arc moves on by a frame; else a label arc stays on its frame.
+    blank_score, label_score : (cells of the run,) float32 or float64
         Scores of the arcs in nats.
     left : (examples, 2, 2, widest + 1) float64
-        What the last frame hands on; overwritten.
+        What the last frame hands on, in nats; overwritten. What it holds before the first run is not read.
     moves : (move_bytes,) uint8
         Zeros before the first run.
     """
-    if on_host(blank):
-        sweep(extend_cpu, until - since, low, high, since, frames.starts, frames.first, frames.offset, monotonic, blank, label,
-              left, moves, work=16 * len(blank), pieces=8)  # fmt: skip
+    run, arrays = (low, high, since, frames.starts), (monotonic, blank_score, label_score, left, moves)
+    if on_host(blank_score):
+        arguments = (*run, frames.first, frames.offset, *arrays)
+        sweep(extend_cpu, until - since, *arguments, work=16 * len(blank_score), pieces=8)
     else:
-        # Votes are those of a whole warp.
+        # A ballot asks a whole warp.
         threads = max(WARP, whole_warps(frames.widest + 1, policy.LATTICE_THREADS))
-        launch(extend_cuda, until - since, threads, low, high, since, frames.starts, frames.labels, frames.first, frames.offset,
-               monotonic, blank, label, left, moves)  # fmt: skip
+        launch(extend_cuda, until - since, threads, *run, frames.labels, frames.first, frames.offset, *arrays)
 
 
 def move_bytes(cells, frames):
-    """Bytes that the bits of so many cells in so many frames take."""
+    """Bytes for the bits of a number of cells in a number of frames: see `moves_at`."""
     return cells // 8 + frames + 1
 
 
-def keep(take, examples, widest, cells, frames):
-    """`left` and `moves` of a search over so many examples, cells and frames, from `take(shape, dtype)`."""
+def path_memory(take, examples, widest, cells, frames):
+    """`left` and `moves` of a search, from `take(shape, dtype)`, for a number of examples, cells and frames."""
     left, moves = take((examples, 2, 2, widest + 1), np.float64), take(move_bytes(cells, frames), np.uint8)
-    moves.fill(0)
+    moves.fill(0)  # a thread sets the bits of labels and leaves the others
     return left, moves
 
 
 @register_jitable
 def trace(n, begin, end, labels, first, offset, monotonic, left, moves, row, frames):
-    """Follow the bits back from the end, note the frame of each label, and return the score of the alignment."""
+    """Follow the bits back from the end, note the frame of each label in `frames[row]`, and return the score in nats.
+
+    Frames are counted from `begin`, the first frame of the example.
+    """
     f, u = end - 1, labels
     score, last = carried(n, f, u, 0, first, offset, left), CLOSED
     if monotonic and u > 0:
@@ -148,6 +166,7 @@ def trace(n, begin, end, labels, first, offset, monotonic, left, moves, row, fra
     by_label = last > score or last != last
     if by_label:
         score = last
+    # -inf or NaN: no alignment to follow, and `frames` is left as it is.
     if not score > CLOSED:
         return score
     if by_label:
@@ -168,29 +187,34 @@ def trace(n, begin, end, labels, first, offset, monotonic, left, moves, row, fra
 @cpu_sweep
 def trace_cpu(begin, end, starts, labels, first, offset, monotonic, left, moves, examples, score, frames):
     for n in range(begin, end):
-        score[n] = trace(n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, moves, examples[n], frames)
+        score[n] = trace(
+            n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, moves, examples[n], frames
+        )
 
 
 @cuda_kernel
 def trace_cuda(starts, labels, first, offset, monotonic, left, moves, examples, score, frames):
     n = cuda.grid(1)
     if n < score.shape[0]:
-        score[n] = trace(n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, moves, examples[n], frames)
+        score[n] = trace(
+            n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, moves, examples[n], frames
+        )
 
 
 def best_path(frames, monotonic, left, moves, examples, score, best):
-    """The best alignments, once all frames have been extended by.
+    """The best alignments, after `extend` has seen all frames.
 
     Parameters
     ----------
     frames, monotonic, left, moves
         As in `extend`.
     examples : (examples,) int64
-        Their rows in `best`.
+        Their rows in `best`, none twice.
     score : (examples,) float64
         Filled with the log-probabilities in nats: -inf where no alignment exists, NaN where one meets NaN.
     best : (B, U) int32
-        Set to the frame of each label, where there is an alignment.
+        Set to the frame of each label, counted within the example, where there is an alignment. The caller fills in the
+        rest.
     """
     arguments = (frames.first, frames.offset, monotonic, left, moves, examples, score, best)
     if on_host(score):

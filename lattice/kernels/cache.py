@@ -1,7 +1,8 @@
 """Numba's cache of compiled code on disk, done without where there is no place for it.
 
-Numba raises where a package lies in a read-only directory and its user has no home, where the disk is full, and where a file of
-the cache is broken: at import, or in the middle of a first call. The code is then compiled in every process.
+Numba raises where a package lies in a read-only directory and its user has no home, where the disk is full, and where a
+file of the cache is broken. It does so at import, or in the middle of a first call. The code is then compiled in every
+process.
 """
 
 import contextlib
@@ -9,14 +10,25 @@ import pickle
 
 from numba.core.caching import FunctionCache
 
-BROKEN = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError)
-"""What reading bytes that are no pickle raises."""
+BROKEN = (
+    OSError,
+    EOFError,
+    pickle.UnpicklingError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""Errors of the disk, and errors that reading bytes raises which are no pickle."""
 
 
 class _Cache(FunctionCache):
-    """Compiled code of one function."""
+    """Compiled code of one function. Numba calls both methods under its compiler lock."""
 
     def load_overload(self, sig, target_context):
+        # None says that there is no compiled code, so numba compiles.
         try:
             return super().load_overload(sig, target_context)
         except BROKEN:

@@ -1,7 +1,8 @@
 """Scalar maths of one lattice cell, shared by every kernel and by both targets.
 
-Everything here is plain Python that numba compiles for whichever target calls it. `exp` is a polynomial, because the inner loop
-over the vocabulary must vectorise and a call of libm does not; its constants are typed so that float32 stays float32.
+Everything here is plain Python that numba compiles for whichever target calls it. `exp` is a polynomial, because the
+inner loop over the vocabulary must vectorise and a call of libm does not. Its constants are typed so that float32 stays
+float32.
 """
 
 import math
@@ -14,8 +15,10 @@ CLOSED = -math.inf
 """Score of an arc that does not exist."""
 
 _F4 = np.float32
+# ln 2 in two parts (Cody and Waite). The high part has so few digits that its product with an exponent is exact.
 _LN2_HIGH_F4, _LN2_LOW_F4 = _F4(0.693359375), _F4(-2.12194440e-4)
 _LN2_HIGH_F8, _LN2_LOW_F8 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+# Added to a small number, it leaves the nearest integer in the low bits of the mantissa, negative ones included.
 _SHIFT_F4, _SHIFT_F8 = _F4(1.5 * 2**23), 1.5 * 2**52
 _LOG2E = 1.4426950408889634
 
@@ -33,7 +36,7 @@ def _typed_overload(value, like):
 
 
 def widen(x):
-    """A stored number as it is computed with: float16 as float32, uint16 as the bits of a bfloat16."""
+    """A stored number in the dtype of the arithmetic: float16 as float32, uint16 as the bits of a bfloat16."""
     if isinstance(x, np.uint16):
         return _from_bfloat16(x)
     return np.float32(x) if isinstance(x, np.float16) else x
@@ -50,6 +53,7 @@ def _widen_overload(x):
 
 @register_jitable
 def _from_bfloat16(bits):
+    # A bfloat16 is the upper half of a float32.
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
@@ -73,7 +77,7 @@ def _store_overload(rows, r, v, x):
 
 
 def as_stored(rows, x):
-    """x as `store` would leave it in `rows` and `widen` read it."""
+    """x as matrix products take it beside `rows`: rounded beside bfloat16, but not beside float16, which they widen."""
     return _from_bfloat16(_to_bfloat16(x)) if rows.dtype == np.uint16 else x
 
 
@@ -87,6 +91,7 @@ def _as_stored_overload(rows, x):
 @register_jitable
 def _to_bfloat16(x):
     bits = np.float32(x).view(np.uint32)
+    # A NaN is told apart: rounding could carry it into the sign, cutting could leave an infinity. 0x40 keeps it a NaN.
     if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
         return np.uint16((bits >> np.uint32(16)) | np.uint32(0x40))
     nearest_even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
@@ -95,11 +100,11 @@ def _to_bfloat16(x):
 
 @register_jitable
 def _exp_float32(x):
-    # Adding 1.5 * 2**23 rounds to an integer and leaves it in the low bits, ready to be moved into the exponent.
-    shifted = x * _F4(_LOG2E) + _SHIFT_F4
+    shifted = x * _F4(_LOG2E) + _SHIFT_F4  # n in the low bits, ready to be moved into the exponent
     n = shifted - _SHIFT_F4
     r = x - n * _LN2_HIGH_F4
-    r = r - n * _LN2_LOW_F4
+    r = r - n * _LN2_LOW_F4  # exp(x) = 2**n exp(r), |r| <= ln(2) / 2
+    # (exp(r) - 1 - r) / r**2, the minimax polynomial of Cephes.
     p = _F4(1.9875691500e-4)
     p = p * r + _F4(1.3981999507e-3)
     p = p * r + _F4(8.3334519073e-3)
@@ -108,6 +113,7 @@ def _exp_float32(x):
     p = p * r + _F4(5.0000001201e-1)
     p = p * r * r + r + _F4(1.0)
     power = np.int32((np.float32(shifted).view(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
+    # The smallest normal number is exp(-87.3). A NaN is not below -87 and goes on as p.
     return _F4(0.0) if x < _F4(-87.0) else p * power
 
 
@@ -117,6 +123,7 @@ def _exp_float64(x):
     n = shifted - _SHIFT_F8
     r = x - n * _LN2_HIGH_F8
     r = r - n * _LN2_LOW_F8
+    # (exp(r) - 1 - r) / r**2, Taylor's series: its first term that is left out is below 1e-17 of the whole.
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
     p = p * r + 1.0 / 39916800.0
@@ -155,6 +162,7 @@ def _exp_overload(x):
 @register_jitable
 def log_add(a, b):
     """log(exp(a) + exp(b)) in float64; -inf is neutral, NaN stays NaN."""
+    # Asked first, because the difference of two -inf would be NaN.
     if a == CLOSED:
         return b
     if b == CLOSED:
@@ -162,6 +170,7 @@ def log_add(a, b):
     # max() of the compiled target may drop a NaN; a difference cannot.
     high = a if a > b else b
     gap = abs(a - b)
+    # exp(-40) is 4e-18: float64 keeps no such digit beside a score of more than a few hundredths of a nat.
     if gap > 40.0:
         return high
     return high + math.log1p(math.exp(-gap))
@@ -169,10 +178,16 @@ def log_add(a, b):
 
 @register_jitable
 def posterior(log_probability, lowest):
-    """exp of a log-probability, 0 below `lowest` (the logarithm of the smallest normal number of the result's dtype)."""
+    """exp of a log-probability, 0 below `lowest`, the logarithm of the smallest normal number of the result's dtype."""
+    # A NaN is not below, so it stays.
     if log_probability < lowest:
         return 0.0
     return math.exp(log_probability)
+
+
+def lowest_of(scores) -> float:
+    """`lowest` of `posterior` for the dtype of an array, in nats."""
+    return math.log(float(np.finfo(scores.dtype).tiny))
 
 
 @register_jitable
@@ -183,5 +198,6 @@ def flush(x, tiny):
 
 @register_jitable
 def score(logit, maximum, log_total):
-    """Log-probability of one entry of a row: the maximum is taken off first, so an offset of the whole row costs no digits."""
+    """Log-probability of one entry of a row, in nats; `log_total` is the logarithm of 1 + rest."""
+    # The maximum goes first: an offset of the whole row then costs no digits.
     return (logit - maximum) - log_total

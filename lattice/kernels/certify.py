@@ -1,8 +1,9 @@
 """Which cells must be computed: a bracket round each example's log_z, and the cells that may still matter.
 
-At rest the arcs of cells that are not computed are closed, so a sum over alignments is a lower bound on log_z; `open_bounds` puts
-their bounds in place, and it is an upper one, whose alpha + beta bounds the share of every cell. What cannot reach the floor is
-never computed. The proof is in docs/certified.md.
+Between rounds the arcs of cells that are not computed are closed, so a sum over alignments is a lower bound on log_z.
+Once `open_bounds` has put their upper bounds in place, the sum is an upper bound, and alpha + beta bounds the posterior
+of every cell. Cells that are proven to lie below the floor are left out, unless the example has all its cells computed.
+The proof is in docs/certified.md.
 """
 
 import math
@@ -13,21 +14,22 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED, typed
-from .forward_backward import backward, forward, sums
+from .cells import CLOSED
+from .forward_backward import forward, sums, to_visits
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
-from .upper_bounds import BOUND, WANTED
+from .marking import claim, close_again, count_joining, open_bounds, open_cuda
+from .state import CellState, is_computed
 
 PROBE = 12.0
 """Nats below the upper bound within which cells are computed first, to have a lower bound at all."""
 DENSE = 0.6
 """Share of an example's cells from which on the others are computed too: nothing would be saved by proving more."""
 PROBED_DENSE = 0.45
-"""The same after the probe: certified sets came out up to a third larger than it."""
+"""The same after the probe. Certified sets came out up to a third larger than the probed ones."""
 TIGHTENINGS = 16
 """How often the floor of an example is lowered before all its cells are computed."""
 ROUNDING = 2.0**-46
-"""Relative error of a difference of two sums over alignments, with room to spare."""
+"""Error of the difference of two sums over alignments, in units of the sums, with room to spare."""
 
 
 class Brackets(NamedTuple):
@@ -36,16 +38,16 @@ class Brackets(NamedTuple):
     Attributes
     ----------
     lower, upper : float64
-        Bounds on log_z in nats.
+        What log_z is at least and at most, in nats.
     certificate : float64
-        upper - lower once it is small enough, 0 once all cells are to be computed, negative before that: nothing more is found
-        for an example that has one.
+        Negative until it is found; nothing more is done for an example that has one. It is upper - lower once that is
+        small enough, and 0 once all cells are to be computed.
     log_floor : float64
         Logarithm of the posterior below which cells are left alone.
     exact : int64
         Cells computed, or about to be.
     skipped : float64
-        Posterior of the cells that were left alone, at most; at first 0.
+        At first 0; then the posterior that the cells left alone have together at most.
     """
 
     lower: np.ndarray
@@ -56,56 +58,17 @@ class Brackets(NamedTuple):
     skipped: np.ndarray
 
 
-@register_jitable
-def open_bounds(c, high, stride, blank, label, maximum, rest):
-    """Put the bounds of cells that are not computed in the place of their scores."""
-    while c < high:
-        if rest[c] < 0:
-            blank[c] = maximum[c]
-            label[c] = min(typed(0, rest[c]), rest[c] - typed(BOUND, rest[c]))
-        c += stride
-
-
-@register_jitable
-def close_again(c, high, stride, blank, label, rest):
-    while c < high:
-        if rest[c] < 0:
-            blank[c] = CLOSED
-            label[c] = CLOSED
-        c += stride
-
-
-@register_jitable
-def joins(rest, visit, threshold):
-    """Is a cell to be computed? `visit` is its alpha + beta. NaN joins, so that it is seen."""
-    return rest == WANTED or (rest <= BOUND and not visit < threshold)
-
-
-@register_jitable
-def count_joining(c, high, stride, rest, visits, threshold):
-    found = 0
-    while c < high:
-        if joins(rest[c], visits[c], threshold):
-            found += 1
-        c += stride
-    return found
-
-
-@register_jitable
-def claim(c, high, stride, rest, visits, threshold, everything):
-    """Mark the cells that are to be computed."""
-    while c < high:
-        if rest[c] < 0 and (everything or joins(rest[c], visits[c], threshold)):
-            rest[c] = WANTED
-        c += stride
+# Functions with a `stride` walk cells c, c + stride, ... below `high`: an example's cells on a CPU, a thread's on a
+# GPU. They are `while` loops, because a range divides if its stride is not a constant.
 
 
 @register_jitable
 def left_out(c, high, stride, rest, visits, lower):
-    """The posterior that cells never computed have at most."""
+    """The posterior that cells never computed have at most, together."""
     left = 0.0
     while c < high:
-        if rest[c] < 0:
+        if not is_computed(rest[c]):
+            # `lower` in the place of log_z, which is not below it. Without an alignment there is no posterior.
             left += math.exp(min(0.0, visits[c] - lower)) if lower > CLOSED else 0.0
         c += stride
     return left
@@ -113,7 +76,7 @@ def left_out(c, high, stride, rest, visits, lower):
 
 @register_jitable
 def threshold_of(probing, lower, upper, log_floor):
-    """What alpha + beta must reach; nothing does where there is no alignment."""
+    """What alpha + beta must reach, in nats. Where there is no alignment, no cell reaches it."""
     if upper == CLOSED:
         return math.inf
     return upper - PROBE if probing else lower + log_floor
@@ -122,41 +85,47 @@ def threshold_of(probing, lower, upper, log_floor):
 @register_jitable
 def lowered(log_floor, gap, tolerance):
     """A floor that leaves out about half of what the certificate may be."""
+    # -inf where the gap is infinite: then every cell joins.
     return log_floor + math.log(0.5 * tolerance / gap)
 
 
 @register_jitable
 def too_wide(probing, lower, gap, tolerance):
-    """Is the certificate too large yet? Sums that are themselves large are not known to the last digits."""
+    """Is the bracket wider than a certificate may be? Sums that are large are not known to the last digits."""
+    # A gap of NaN is not too wide. Either both sums are -inf, or they are NaN, and then every cell joins anyway.
     return not probing and gap > max(tolerance, abs(lower) * ROUNDING)
 
 
 @register_jitable
 def gives_up(probing, last, exact, cells):
-    """Are all cells of an example to be computed? `exact` counts those that are, and those that have been found.
-
-    That is so, too, if no alignment runs inside the computed cells, or one of them is NaN: then every cell has been found.
-    """
+    """Are all cells of an example to be computed? `exact` counts the computed cells and the found ones."""
+    # NaN and a lower bound of -inf need no test. Every cell joins then, so `exact` is the number of all cells.
     return last or exact > (PROBED_DENSE if probing else DENSE) * cells
 
 
 @cpu_sweep
 def select_cpu(
-    begin, end, starts, labels, first, offset, monotonic, blank, label, maximum, rest, alpha, brackets, probing, last, tolerance
+    begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, maximum, rest, alpha,
+    brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
     for n in range(begin, end):
         if certificate[n] >= 0:
             continue
-        a, b, U = starts[n], starts[n + 1], labels[n]
+        a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
-        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, blank, label, alpha)
-        open_bounds(low, high, 1, blank, label, maximum, rest)
-        upper = forward(a, b, U, first, offset, monotonic, False, blank, label, alpha)
-        backward(a, b, U, first, offset, monotonic, blank, label, alpha, upper, 0.0, False)
-        close_again(low, high, 1, blank, label, rest)
+        # Arcs that are not computed are closed. The probe has computed nothing to sum over.
+        lower = (
+            CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, blank_score, label_score, alpha)
+        )
+        open_bounds(low, high, 1, blank_score, label_score, maximum, rest)
+        upper = forward(a, b, U, first, offset, monotonic, False, blank_score, label_score, alpha)
+        # From here to the end, alpha holds alpha + beta.
+        to_visits(a, b, U, first, offset, monotonic, blank_score, label_score, alpha)
+        close_again(low, high, 1, blank_score, label_score, rest)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
+        # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
         while True:
             threshold = threshold_of(probing, lower, upper, log_floor[n])
             found = count_joining(low, high, 1, rest, alpha, threshold)
@@ -166,8 +135,10 @@ def select_cpu(
             attempts += 1
         if found == 0 and not too_wide(probing, lower, gap, tolerance):
             skipped[n] = left_out(low, high, 1, rest, alpha, lower)
+            # A gap below 0 is rounding. NaN is an example without an alignment, or one of NaN, computed in whole.
             certificate[n] = gap if gap > 0 else 0.0
         else:
+            # Where no cell joins, the bracket is still too wide for a certificate.
             everything = found == 0 or gives_up(probing, last, exact[n] + found, high - low)
             claim(low, high, 1, rest, alpha, threshold, everything)
             exact[n] = high - low if everything else exact[n] + found
@@ -176,24 +147,18 @@ def select_cpu(
 
 
 @cuda_kernel
-def open_cuda(example, offset, blank, label, maximum, rest):
-    f = cuda.grid(1) // WARP
-    if f < example.shape[0]:
-        open_bounds(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP, blank, label, maximum, rest)
-
-
-@cuda_kernel
 def select_cuda(
-    starts, offset, blank, label, rest, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
-    tolerance,
+    starts, offset, blank_score, label_score, rest, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped,
+    probing, last, tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
-    sums = cuda.shared.array(WARP, np.float64)
+    partial = cuda.shared.array(WARP, np.float64)
     n, me, stride = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     low, high = offset[starts[n]], offset[starts[n + 1]]
     lower, upper = CLOSED if probing else lowers[n], uppers[n]
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
-    close_again(low + me, high, stride, blank, label, rest)
+    # `open_cuda` has opened settled examples, too. Each thread closes the cells that it looks at below.
+    close_again(low + me, high, stride, blank_score, label_score, rest)
     cuda.syncthreads()
     if settled >= 0:
         return
@@ -202,13 +167,14 @@ def select_cuda(
     gap, attempts = upper - lower, 0
     while True:
         threshold = threshold_of(probing, lower, upper, floor)
-        found = int(block_sum(count_joining(low + me, high, stride, rest, alpha, threshold), sums))
+        # Sums over a block are float64, which counts exactly up to 2**53.
+        found = int(block_sum(count_joining(low + me, high, stride, rest, alpha, threshold), partial))
         if found or attempts == TIGHTENINGS or not too_wide(probing, lower, gap, tolerance):
             break
         floor = lowered(floor, gap, tolerance)
         attempts += 1
     if found == 0 and not too_wide(probing, lower, gap, tolerance):
-        left = block_sum(left_out(low + me, high, stride, rest, alpha, lower), sums)
+        left = block_sum(left_out(low + me, high, stride, rest, alpha, lower), partial)
         if me == 0:
             certificate[n], skipped[n] = gap if gap > 0 else 0.0, left
     else:
@@ -221,35 +187,36 @@ def select_cuda(
         log_floor[n] = floor
 
 
-def select(frames, monotonic, blank, label, maximum, rest, alpha, beta, brackets, *, probing, last, tolerance):
-    """Bracket log_z of every example that has no certificate yet, and mark the cells it still needs.
+def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probing, last, tolerance):
+    """Bracket log_z of every example that has no certificate yet, and mark the cells that the example still needs.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
     monotonic : bool
-    blank, label, maximum, rest : (cells,) float32 or float64
-        As `emit` fills them where a cell is computed and `bound` where it is not; rests of cells found here become WANTED.
+    state : CellState
+        As `emit` fills it where a cell is computed and `bound` where it is not. The cells found here become wanted.
     alpha, beta : (cells,) float64
-        Scratch; beta on a GPU alone.
+        Scratch; beta only on a GPU.
     brackets : Brackets
         Brought up to date.
     probing : bool
-        The first round: nothing is computed, and the cells that the bounds call likely are marked.
+        The first round. Nothing is computed yet, and the cells that are likely by their upper bounds are marked.
     last : bool
         Mark all cells of an example that this round does not settle.
     tolerance : float
         Largest certificate, in nats.
     """
     decisions = probing, last, tolerance
-    if on_host(blank):
-        sweep(select_cpu, len(brackets.exact), frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank, label,
-              maximum, rest, alpha, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)  # fmt: skip
+    if on_host(state.rest):
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state, alpha
+        sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
-    lattices = frames, monotonic, blank, label, alpha
+    blank_score, label_score, _, rest = state
+    # Launches follow one another on the stream, and nothing waits. The first sum runs before the bounds are opened.
     if not probing:
-        sums(*lattices, brackets.lower)
-    by_warp(open_cuda, len(frames.example), frames.example, frames.offset, blank, label, maximum, rest)
-    sums(*lattices, brackets.upper, beta)
-    launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, frames.starts, frames.offset, blank, label, rest, alpha, beta,
-           *brackets, *decisions)  # fmt: skip
+        sums(frames, monotonic, blank_score, label_score, alpha, brackets.lower)
+    by_warp(open_cuda, len(frames.example), frames.example, frames.offset, *state)
+    sums(frames, monotonic, blank_score, label_score, alpha, brackets.upper, beta)
+    arguments = frames.starts, frames.offset, blank_score, label_score, rest, alpha, beta, *brackets, *decisions
+    launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

@@ -1,7 +1,8 @@
-"""Losses and gradient rows of the cells on a given path: a smoothed, focally weighted cross-entropy of the arc that each takes.
+"""Losses and gradient rows of the cells on a given path: a smoothed, focally weighted cross-entropy of each cell's arc.
 
-With p the softmax of a row, y its arc's id and q the smoothed target (1 - e at y, e / (V - 1) at all others), a row's loss is
-factor * (1 - p[y])**focal * sum_v -q[v] log p[v]. Both factors of the product are differentiated.
+With p the softmax of a row, y its arc's id and q the smoothed target (1 - e at y, e / (V - 1) at all others), a row's
+loss is factor * (1 - p[y])**focal * sum_v -q[v] log p[v]. The power and the sum are both differentiated; docs/math.md
+has the gradient.
 """
 
 import math
@@ -17,22 +18,25 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
 
 
 @register_jitable
-def arc_of(label, emits, blank, label_factor):
-    """The id of the arc that a cell takes, and how much it counts; `emits` tells whether that is its label."""
-    return (label, label_factor) if emits else (blank, typed(1, label_factor))
+def arc_of(label_id, emits, blank_id, label_factor):
+    """The id of the arc that a cell takes, and its factor in the loss; `emits` tells whether the arc is the label's."""
+    return (label_id, label_factor) if emits else (blank_id, typed(1, label_factor))
 
 
 @register_jitable
 def weigh(own, e, rest, others, count, smoothing, focal, tiny):
-    """(loss, scale, slope, inverse, uniform, taken): what `path_entry` takes, and the gradient at the arc's entry, negated.
+    """(loss, scale, slope, inverse, uniform, taken): what `path_entry` takes, and minus the gradient at the arc's id.
 
-    `own` is the arc's logit and `others` the mean of the `count` other logits, both less the row's maximum; e = exp(own), `rest`
-    the sum of such terms over the others. 1 - p is formed from `rest`, because a certain row leaves no digits of it in p.
+    `own` is the arc's logit and `others` the mean of the `count` other logits, both less the row's maximum. e is
+    exp(own), and `rest` the sum of the other exponentials (in emissions.py the maximum's term is left out, here the
+    arc's). 1 - p is formed from `rest`, because the p of a certain row holds no digits of it.
     """
     one, total = typed(1, own), e + rest
-    log_total, wrong = math.log(total), rest / total
+    log_total, wrong = math.log(total), rest / total  # log of the sum of exp(logit - maximum); 1 - p[y]
+    # -log p[y]. Where p[y] is above 1/2, log_total and own may agree in most digits, so they are not subtracted.
     loss, uniform = math.log1p(rest / e) if rest < e else log_total - own, typed(0, own)
     if smoothing > 0:
+        # The mean of -log p over the others is log_total less the mean of their logits.
         loss = (one - smoothing) * loss + smoothing * (log_total - others)
         uniform = smoothing / count
     factor, slope = one, typed(0, own)
@@ -40,20 +44,25 @@ def weigh(own, e, rest, others, count, smoothing, focal, tiny):
     if focal > 0 and loss < -typed(CLOSED, own):
         factor = wrong**focal
         slope = focal * factor * loss * (e / total)
-    # A rest of 0 is shared by entries of 0.
+    # docs/math.md's G p[v] is slope * e[v] / rest, so nothing is divided by 1 - p[y], which may be 0. With a rest of 0
+    # every e[v] is 0, and so is its quotient by tiny.
     inverse = one / max(rest, tiny)
     return factor * loss, factor / total, slope, inverse, factor * uniform, factor * (wrong - smoothing) + slope
 
 
 @register_jitable
 def path_entry(e, scale, slope, inverse, uniform, tiny):
-    """The gradient at an id that is not the arc's, whose softmax is e / total and which is e / rest of what is not the arc's."""
+    """The gradient at an id v other than the arc's, from its e: F p[v] + G p[v] - F q[v] of docs/math.md."""
+    # In this order: e is a term of the rest, so e * inverse is at most 1, where inverse * slope might overflow.
     return flush(e * scale + (e * inverse) * slope - uniform, tiny)
 
 
 @register_jitable
 def path_row(source, bias, target, own, factor, smoothing, focal, grad_loss, tiny, scratch):
-    """Write the gradient's row and return the loss; source may be target. A row of -inf has an infinite loss and no gradient."""
+    """Write the gradient's row and return the loss in nats; rows are (V,), and source may be target.
+
+    A row of nothing but -inf has an infinite loss and a gradient of 0.
+    """
     count = typed(source.shape[0] - 1, tiny)
     if bias.shape[0]:
         for v in range(source.shape[0]):
@@ -68,12 +77,14 @@ def path_row(source, bias, target, own, factor, smoothing, focal, grad_loss, tin
         scratch[v] -= maximum
     at, others = scratch[own], typed(0, maximum)
     if smoothing > 0:
-        scratch[own] = 0
+        scratch[own] = 0  # no term of the others' mean
         others = sum_of(scratch) / count
-    scratch[own] = typed(CLOSED, maximum)
+    scratch[own] = typed(CLOSED, maximum)  # exp of it is 0, no term of the others' sum
     for v in range(source.shape[0]):
         scratch[v] = exp(scratch[v])
-    loss, scale, slope, inverse, uniform, taken = weigh(at, exp(at), sum_of(scratch), others, count, smoothing, focal, tiny)
+    loss, scale, slope, inverse, uniform, taken = weigh(
+        at, exp(at), sum_of(scratch), others, count, smoothing, focal, tiny
+    )
     weight = factor * grad_loss
     scale, slope, uniform = weight * scale, weight * slope, weight * uniform
     for v in range(target.shape[0]):
@@ -84,17 +95,20 @@ def path_row(source, bias, target, own, factor, smoothing, focal, grad_loss, tin
 
 @cpu_sweep
 def path_rows_cpu(
-    begin, end, source, target, bias, label, emits, owner, blank, label_factor, smoothing, focal, grad_loss, tiny, loss
+    begin, end, source, target, bias, label_id, emits, owner, blank_id, label_factor, smoothing, focal, grad_loss, tiny,
+    loss,
 ):  # fmt: skip
-    scratch = np.empty(source.shape[1], source.dtype)
+    scratch = np.empty(source.shape[1], source.dtype)  # (V,)
     for i in range(begin, end):
-        own, factor = arc_of(label[i], emits[i], blank, label_factor)
-        loss[i] = path_row(source[i], bias, target[i], own, factor, smoothing, focal, grad_loss[owner[i]], tiny, scratch)
+        own, factor = arc_of(label_id[i], emits[i], blank_id, label_factor)
+        loss[i] = path_row(
+            source[i], bias, target[i], own, factor, smoothing, focal, grad_loss[owner[i]], tiny, scratch
+        )
 
 
 @register_jitable
 def sums_of_others(source, bias, r, lane, own, highest):
-    """Sums of the logits less `highest` and of their exponentials, the arc's left out, in every lane of the warp."""
+    """Sums of logit - highest and of their exponentials, both without the arc's, in every lane of the warp."""
     logits, exponentials = typed(0, highest), typed(0, highest)
     for v in range(lane, source.shape[1], WARP):
         if v != own:
@@ -109,22 +123,26 @@ def sums_of_others(source, bias, r, lane, own, highest):
 
 @cuda_kernel
 def path_rows_cuda(
-    source, target, bias, label, emits, owner, blank, label_factor, smoothing, focal, grad_loss, tiny, loss
+    source, target, bias, label_id, emits, owner, blank_id, label_factor, smoothing, focal, grad_loss, tiny, loss
 ):  # fmt: skip
     r = cuda.grid(1) // WARP
-    if r >= label.shape[0]:
+    if r >= label_id.shape[0]:
         return
     lane, biased, V = cuda.threadIdx.x % WARP, bias.shape[0] > 0, source.shape[1]
-    own, factor = arc_of(label[r], emits[r], blank, label_factor)
+    own, factor = arc_of(label_id[r], emits[r], blank_id, label_factor)
+    # Only the maximum is used: the rest that `weigh` wants leaves out the arc's term, not the maximum's.
     highest, _ = normaliser(source, bias, r, lane, tiny)
     weight, closed = factor * grad_loss[owner[r]], highest == typed(CLOSED, tiny)
     count, at = typed(V - 1, tiny), entry(source, bias, biased, r, own) - highest
     others, rest = sums_of_others(source, bias, r, lane, own, highest)
     # All lanes have read the arc's logit before one of them writes over it.
     cuda.syncwarp()
-    found, scale, slope, inverse, uniform, taken = weigh(at, math.exp(at), rest, others / count, count, smoothing, focal, tiny)
+    found, scale, slope, inverse, uniform, taken = weigh(
+        at, math.exp(at), rest, others / count, count, smoothing, focal, tiny
+    )
     if lane == 0:
         loss[r] = -highest if closed else factor * found
+    # The same in all lanes, so the warp leaves as a whole.
     if closed:
         for v in range(lane, V, WARP):
             store(target, r, v, typed(0, tiny))
@@ -136,39 +154,44 @@ def path_rows_cuda(
         store(target, r, v, flush(-weight * taken, tiny) if v == own else x)
 
 
-def path_rows(source, target, bias, label, emits, owner, blank, label_scale, smoothing, focal, grad_loss, loss):
+def path_rows(source, target, bias, label_id, emits, owner, blank_id, label_scale, smoothing, focal, grad_loss, loss):
     """Write losses and gradient rows of a run of cells.
 
     Parameters
     ----------
     source, target : (n, V) float32 or float64, on a GPU `target` bfloat16 too
-        Logits, a row for each cell, and where the gradients go, which may be the same array. No entry is subnormal.
+        Logits, a row for each cell, and where the gradients go, which may be the same array. No entry of the gradient
+        is subnormal.
     bias : (V,) or (0,)
         Added to the logits as they are read.
-    label, owner : (n,) int32
-        Position of the label in the row, and the example.
+    label_id, owner : (n,) int32
+        Position of the label in the row, or anything where the path takes the blank; and the example.
     emits : (n,) uint8
-        Whether the path leaves the cell by its label; else it does by `blank`.
-    blank : int
+        Whether the path leaves the cell by its label; else it leaves by the blank.
+    blank_id : int
     label_scale, smoothing, focal : float
-        Rows that take a label count 1 + label_scale times; what the other ids get of the target; the power of 1 - p.
+        Rows that take a label count 1 + label_scale times; the part of the target that all other ids share; the power
+        of 1 - p.
     grad_loss : (examples,) like the logits
-        Upstream gradients; rows of an example with 0 are exactly 0, but for those that hold NaN or +inf.
+        Upstream gradients. Rows of an example with 0 are exactly 0, except rows that hold NaN or +inf.
     loss : (n,) like the logits
         Filled, in nats; inf where the arc has no probability, NaN where the row holds NaN or +inf.
     """
     real, ids = loss.dtype.type, source.shape[1]
-    smoothing = smoothing if ids > 1 else 0.0
-    arguments = (source, target, bias, label, emits, owner, blank, real(1 + label_scale), real(smoothing), real(focal), grad_loss,
-                 np.finfo(real).tiny, loss)  # fmt: skip
+    smoothing = smoothing if ids > 1 else 0.0  # with one id there are no others to share it
+    # Typed: a Python float would turn the arithmetic of a float32 kernel into float64.
+    options = (real(1 + label_scale), real(smoothing), real(focal))
+    arcs = (label_id, emits, owner, blank_id)
+    arguments = (source, target, bias, *arcs, *options, grad_loss, np.finfo(real).tiny, loss)
     if on_host(source):
-        sweep(path_rows_cpu, len(label), *arguments, work=2 * source.size)
+        sweep(path_rows_cpu, len(label_id), *arguments, work=2 * source.size)
     else:
-        by_warp(path_rows_cuda, len(label), *arguments)
+        by_warp(path_rows_cuda, len(label_id), *arguments)
 
 
 @register_jitable
 def sum_strided(c, high, stride, values):
+    """The float64 sum of values[c : high : stride]."""
     total = np.float64(0)
     while c < high:
         total += values[c]
@@ -177,23 +200,32 @@ def sum_strided(c, high, stride, values):
 
 
 @cpu_sweep
-def sum_rows_cpu(begin, end, edges, loss, log_z):
+def sum_rows_cpu(begin, end, first_cell, loss, log_z):
     for n in range(begin, end):
-        log_z[n] = -sum_strided(edges[n], edges[n + 1], 1, loss)
+        log_z[n] = -sum_strided(first_cell[n], first_cell[n + 1], 1, loss)
 
 
 @cuda_kernel
-def sum_rows_cuda(edges, loss, log_z):
-    sums = cuda.shared.array(WARP, np.float64)
+def sum_rows_cuda(first_cell, loss, log_z):
+    partial = cuda.shared.array(WARP, np.float64)
     n = cuda.blockIdx.x
-    total = block_sum(sum_strided(edges[n] + cuda.threadIdx.x, edges[n + 1], cuda.blockDim.x, loss), sums)
+    total = block_sum(sum_strided(first_cell[n] + cuda.threadIdx.x, first_cell[n + 1], cuda.blockDim.x, loss), partial)
     if cuda.threadIdx.x == 0:
         log_z[n] = -total
 
 
-def sum_rows(edges, loss, log_z):
-    """log_z[n] = minus the sum of loss[edges[n] : edges[n + 1]], in float64."""
+def sum_rows(first_cell, loss, log_z):
+    """log_z[n] = minus the sum of loss[first_cell[n] : first_cell[n + 1]], in float64.
+
+    Parameters
+    ----------
+    first_cell : (examples + 1,) int64
+    loss : (cells,) float32 or float64
+        In nats.
+    log_z : (examples,) float64
+        Filled here. On a GPU the sum of an example goes in another order than on a CPU.
+    """
     if on_host(loss):
-        sweep(sum_rows_cpu, len(log_z), edges, loss, log_z, work=len(loss))
+        sweep(sum_rows_cpu, len(log_z), first_cell, loss, log_z, work=len(loss))
     else:
-        launch(sum_rows_cuda, len(log_z), policy.THREADS, edges, loss, log_z)
+        launch(sum_rows_cuda, len(log_z), policy.THREADS, first_cell, loss, log_z)

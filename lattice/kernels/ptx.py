@@ -1,9 +1,9 @@
 """CUDA kernels from Python to the device: numba compiles them to PTX, CuPy loads and launches it.
 
-Numba's own launch looks at each array through the CUDA array interface, which waits for the stream once for each argument and
-costs about 90 us a launch. Here nothing waits, and the work goes to the caller's current stream. The two meet in numba's calling
-convention (`ptx_types`). That makes over a hundred parameters for some kernels: they are packed at once, into slots whose
-addresses never change.
+Numba's own launch looks at each array through the CUDA array interface, which waits for the stream once for each
+argument and costs about 90 us a launch. Here nothing waits, and the work goes to the caller's current stream. Both
+sides keep to numba's calling convention (`ptx_types`). By it some kernels have over a hundred parameters. They are
+packed at once, into slots whose addresses never change.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ MOST_PARAMETERS = 512
 SLOT = 8
 """Bytes of a packed parameter; a float32 fills half of one."""
 
+# By kernel, number of the device and kinds of the arguments. Without a lock: two threads at worst load a kernel twice.
 _functions: dict[tuple, "_Function"] = {}
 
 
@@ -31,6 +32,7 @@ class _Slots(threading.local):
     """Where a thread packs the parameters of its launches; `ready` are the devices whose context the thread has met."""
 
     def __init__(self):
+        # A launch copies the parameters before it returns, so the next one may write over them.
         self.memory = (ctypes.c_byte * (MOST_PARAMETERS * SLOT))()
         base = ctypes.addressof(self.memory)
         self.addresses = (ctypes.c_void_p * MOST_PARAMETERS)(*range(base, base + MOST_PARAMETERS * SLOT, SLOT))
@@ -52,8 +54,8 @@ def run(kernel, blocks: tuple[int, ...], threads: int, arguments: tuple) -> None
     cuda = arrays.cupy().cuda
     device = cuda.Device()
     if device.id not in _slots.ready:
-        # A thread that has done nothing on the device yet has no context, and neither a launch nor a module that is loaded
-        # makes one.
+        # A thread that has done nothing on the device yet has no context. Neither a launch nor loading a module makes
+        # one.
         cuda.runtime.memGetInfo()
         _slots.ready.add(device.id)
     key = (kernel, device.id, *map(kind_of, arguments))
@@ -61,24 +63,29 @@ def run(kernel, blocks: tuple[int, ...], threads: int, arguments: tuple) -> None
     flat = flattened(arguments)
     if function is None:
         loaded = _make(kernel, arguments, capability(device))
-        function = _functions[key] = _Function(loaded, struct.Struct("<" + "".join(map(slot_code, flat))))
+        made = _Function(loaded, struct.Struct("<" + "".join(map(slot_code, flat))))
+        # Of two threads that meet a kernel at once, one loads it in vain. The module of the other may run already.
+        function = _functions.setdefault(key, made)
     function.layout.pack_into(_slots.memory, 0, *flat)
-    grid, stream = (*blocks, 1)[:2], cuda.get_current_stream().ptr
-    cuda.driver.launchKernel(function.loaded.ptr, *grid, 1, threads, 1, 1, 0, stream, ctypes.addressof(_slots.addresses), 0)
+    grid, stream = (*blocks, 1)[:2], cuda.get_current_stream().ptr  # blocks in x and y
+    # The 0 before the stream: kernels declare their shared memory, and no more is asked for.
+    cuda.driver.launchKernel(
+        function.loaded.ptr, *grid, 1, threads, 1, 1, 0, stream, ctypes.addressof(_slots.addresses), 0
+    )
 
 
 def capability(device) -> tuple[int, int]:
     """Compute capability of a CuPy device."""
-    digits = device.compute_capability
+    digits = device.compute_capability  # "90" for 9.0, "120" for 12.0
     return int(digits[:-1]), int(digits[-1])
 
 
 def _make(kernel, arguments: tuple, cc: tuple[int, int]):
     """The kernel on the device: from the folder that `LATTICE_PTX` names, from the cache, or compiled.
 
-    The folder comes first. Who names one says what is to run, and the cache holds whatever an earlier process compiled, maybe by
-    the very compiler that the folder is to stand in for. Files of the cache are tried and may be wrong, those of the folder are
-    an error: what was asked for is never replaced in silence.
+    The folder comes first. Who names one says what is to run. The cache holds whatever an earlier process compiled,
+    maybe by the very compiler that the folder is to stand in for. A wrong file of the cache is passed over. A wrong
+    file of the folder is an error, because what was asked for is never replaced in silence.
     """
     types, passed = type_names(arguments), len(flattened(arguments))
     found = ptx_store.prepared(kernel, types, cc)
@@ -90,7 +97,8 @@ def _make(kernel, arguments: tuple, cc: tuple[int, int]):
         except RuntimeError as error:
             raise RuntimeError(f"{path}: {error}") from error
     path = ptx_store.cached(kernel, types, cc)
-    with contextlib.suppress(OSError, RuntimeError):
+    # Its name depends on the versions of numba and numba-cuda, so it was made by this calling convention.
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
         return load(path.read_text())
     text = compile_kernel(kernel, arguments, cc)
     try:
@@ -98,15 +106,19 @@ def _make(kernel, arguments: tuple, cc: tuple[int, int]):
     except RuntimeError as error:
         raise RuntimeError(f"this numba-cuda and {kernel.py_func.__name__}: {error}") from error
     function = load(text)
+    # Kept only once the driver has taken it.
     ptx_store.keep(path, text)
     return function
 
 
 def _check_parameters(text: str, passed: int) -> None:
+    """Refuse PTX of another calling convention, whose kernel would read the wrong memory."""
     wanted = len(parameters(text))
     if wanted != passed:
-        raise RuntimeError(f"the kernel takes {wanted} parameters, expected {passed}: it was compiled by another release of "
-                           "numba-cuda, 0.30 for one is needed")  # fmt: skip
+        raise RuntimeError(
+            f"the kernel takes {wanted} parameters, expected {passed}: it was compiled by another release of "
+            "numba-cuda, 0.30 for one is needed"
+        )
 
 
 def load(text: str):
@@ -124,8 +136,9 @@ def load(text: str):
     try:
         module.load(text.encode())
     except Exception as error:
+        # Of whatever class: CuPy's are not imported here.
         raise RuntimeError(
-            f"the driver refuses PTX of version {version[1]} ({error}): install the CUDA toolkit of the driver's own release, "
-            "for a driver of CUDA 13.0 pip install 'cuda-toolkit==13.0.*'"
+            f"the driver refuses PTX of version {version[1]} ({error}): install the CUDA toolkit of the driver's own "
+            "release, for a driver of CUDA 13.0 pip install 'cuda-toolkit==13.0.*'"
         ) from error
     return module.get_function(entry[1])

@@ -1,9 +1,10 @@
 """Compiled kernels on disk: numba's cache beside the sources, and a folder that was written beforehand.
 
-A folder has a subfolder for each architecture (`sm_90`), with a manifest and one file for each kernel and the types of its
-arguments. No name in it holds the version of a compiler: PTX is PTX, and a folder is for machines whose compiler does not work.
-What a kernel is made of does count. The manifest holds a digest of its sources, and the first line of a file says which kernel
-it is, for what, and of what sources: a folder of other kernels, or a file that was moved, is refused and never launched.
+A folder has a subfolder for each architecture (`sm_90`), with a manifest and one file for each kernel and the types of
+its arguments. No name in it holds the version of a compiler, because a folder is for machines whose compiler does not
+work, and PTX is PTX. What a kernel is made of does count. The manifest holds a digest of its sources. The first line of
+a file says which kernel it is, for what, and of what sources. A folder of other kernels, or a file that was moved, is
+refused and never launched.
 """
 
 import contextlib
@@ -21,17 +22,18 @@ from pathlib import Path
 import numba
 
 FOLDER, ONLY = "LATTICE_PTX", "LATTICE_PTX_ONLY"
-"""Environment variables: a folder of compiled kernels, and 1 where nothing else will do."""
+"""Environment variables: a folder of compiled kernels, and 1 where only its kernels may run."""
 MANIFEST = "manifest.json"
 FORM = {"architecture": str, "sources": dict, "versions": dict, "kernels": dict, "contents": dict}
-"""What a manifest holds: the packages that the kernels are made of with their digests, what wrote them, and of each file the
-kernel and a digest of its text."""
+"""What a manifest holds: the packages that the kernels are made of with their digests, what wrote them, and for each
+file the kernel and a digest of its text."""
 NO_SOURCES = "no sources"
-"""In the place of a digest, in an installation that holds compiled modules alone: no folder can be told to be of them."""
+"""In the place of a digest, in an installation of compiled modules only. No folder can be told to be made of these."""
 
 
 def rewrite(folder: Path) -> str:
     """How the folder of an architecture is written anew."""
+    # sm_90 -> 9.0, sm_120 -> 12.0
     top, capability = shlex.quote(str(folder.parent.resolve())), f"{folder.name[3:-1]}.{folder.name[-1]}"
     return f"write it anew with python -m benchmarks.gpu.prebuild {top} --capability {capability}"
 
@@ -48,7 +50,8 @@ def target_of(text: str) -> str:
 
 
 def sources(kernel) -> dict[str, str]:
-    """The packages a kernel may be made of, those here and its own, with a digest of the text of their modules."""
+    """The packages that a kernel may be made of, this one and its own, with a digest of the text of their modules."""
+    # A kernel of samplers is made of modules of both.
     own = kernel.py_func.__module__.rpartition(".")[0]
     folders = {__package__: Path(__file__).parent, own: Path(kernel.py_func.__code__.co_filename).parent}
     return {package: digest(folders[package]) for package in sorted(folders)}
@@ -56,13 +59,14 @@ def sources(kernel) -> dict[str, str]:
 
 @functools.cache
 def digest(folder: Path) -> str:
-    """What names the sources of a folder; asked for as they are imported, so that it names those and no later ones."""
+    """What names the sources of a folder. It is asked for as they are imported, so it names no later ones."""
+    # A later edit of the files changes nothing: the first answer is kept.
     text = "".join(f"{path.name}\n{path.read_text()}" for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else NO_SOURCES
 
 
 def described(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> str:
-    """All that the PTX of a kernel depends on but the compiler, in one line: the kernel, its types, the device, the sources."""
+    """All that PTX depends on but the compiler, in one line: the kernel, its types, the device, the sources."""
     name = f"{kernel.py_func.__module__}.{kernel.py_func.__name__}({', '.join(types)})"
     made_of = " ".join(f"{package}={digest}" for package, digest in sources(kernel).items())
     return f"{name} for {architecture(cc)} of {made_of}"
@@ -73,7 +77,7 @@ def _file_name(kernel, *key: str) -> str:
 
 
 def cached(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> Path:
-    """Where numba's cache keeps a kernel; any change of the sources or of the compiler leads to another file."""
+    """Where numba's cache keeps a kernel. Any change of the sources or of the compiler leads to another file."""
     folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else Path(__file__).parent / "__pycache__"
     return folder / _file_name(kernel, described(kernel, types, cc), *compiler())
 
@@ -93,18 +97,20 @@ def keep(path: Path, text: str) -> None:
     """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own, because other processes may write the same kernel.
         unfinished = path.with_suffix(f".{uuid.uuid4().hex}")
         unfinished.write_text(text)
         unfinished.replace(path)
 
 
 def prepared(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> tuple[Path, str] | None:
-    """A kernel in the folder that `LATTICE_PTX` names: its file and its PTX; None where there is no folder, or no kernel in it.
+    """The file and the PTX of a kernel in the folder that `LATTICE_PTX` names, None without a folder or the kernel.
 
     Raises
     ------
     RuntimeError
-        The folder is for another architecture, of other kernels, or damaged; or `LATTICE_PTX_ONLY=1`, and it lacks the kernel.
+        The folder is for another architecture, made of other sources, or damaged. Or `LATTICE_PTX_ONLY=1`, and there is
+        no folder, or it lacks the kernel.
     """
     named, only = os.environ.get(FOLDER, ""), os.environ.get(ONLY, "")
     if only not in ("", "0", "1"):
@@ -124,7 +130,9 @@ def prepared(kernel, types: tuple[str, ...], cc: tuple[int, int]) -> tuple[Path,
 
 
 def _subfolder(top: Path, target: str) -> Path:
+    """The folder of an architecture, which must be there."""
     folder = top / target
+    # Any of these looks may fail, for want of permission or on a broken mount.
     try:
         if not top.is_dir():
             raise RuntimeError(f"{FOLDER} is {top}, which is no folder, seen from {Path.cwd()}")
@@ -132,13 +140,18 @@ def _subfolder(top: Path, target: str) -> Path:
         held = ", ".join(sorted(path.name for path in top.glob("sm_*"))) or "no compiled kernels"
         inside = (top / MANIFEST).is_file()
     except OSError as error:
-        raise RuntimeError(f"{FOLDER} is {top}, which cannot be looked into ({error.strerror}), expected a folder") from error
+        raise RuntimeError(
+            f"{FOLDER} is {top}, which cannot be looked into ({error.strerror}), expected a folder"
+        ) from error
     if not found and inside:
         raise RuntimeError(
-            f"{FOLDER} is {top}, the folder of one architecture, expected the one that it lies in, {top.resolve().parent}"
+            f"{FOLDER} is {top}, the folder of one architecture, expected the one that it lies in, "
+            f"{top.resolve().parent}"
         )
     if not found:
-        raise RuntimeError(f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is: {rewrite(folder)}")
+        raise RuntimeError(
+            f"{FOLDER} is {top}, which holds {held}, expected {target}, what the device is: {rewrite(folder)}"
+        )
     return folder
 
 
@@ -156,19 +169,23 @@ def _manifest(folder: Path, current: dict[str, str]) -> dict:
         raise RuntimeError(f"{folder} was made for {found['architecture']}, expected {folder.name}, what the device is")
     for package, wanted in current.items():
         made_of = found["sources"].get(package)
+        # Equal to NO_SOURCES says nothing: neither side knows what it is made of.
         if made_of != wanted or wanted == NO_SOURCES:
             raise RuntimeError(
-                f"{folder} was made of {package} {made_of}, expected {wanted}: the kernels have changed, {rewrite(folder)}"
+                f"{folder} was made of {package} {made_of}, expected {wanted}: the kernels have changed, "
+                f"{rewrite(folder)}"
             )
     return found
 
 
 def _read(path: Path, wanted: str, target: str, content: str | None) -> str:
-    """The text of a file, whose first line must say that it is what is wanted, and whose digest that it is what was written."""
+    """The text of a file. Its first line must say that it is what is wanted, its digest that it is what was written."""
     try:
         text = path.read_text()
     except (OSError, ValueError) as error:
-        raise RuntimeError(f"{path}, which {MANIFEST} lists, cannot be read ({error}): {rewrite(path.parent)}") from error
+        raise RuntimeError(
+            f"{path}, which {MANIFEST} lists, cannot be read ({error}): {rewrite(path.parent)}"
+        ) from error
     first = text.partition("\n")[0].removeprefix("// ")
     if first != wanted:
         raise RuntimeError(f"{path} holds {first or 'nothing'}, expected {wanted}")
@@ -177,7 +194,8 @@ def _read(path: Path, wanted: str, target: str, content: str | None) -> str:
         raise RuntimeError(f"{path} holds {'PTX for ' + found if found else 'no PTX'}, expected PTX for {target}")
     if _content(text) != content:
         raise RuntimeError(
-            f"{path} holds a text of digest {_content(text)}, expected {content} as {MANIFEST} says: {rewrite(path.parent)}"
+            f"{path} holds a text of digest {_content(text)}, expected {content} as {MANIFEST} says: "
+            f"{rewrite(path.parent)}"
         )
     return text
 
@@ -190,7 +208,7 @@ def write(top: Path, cc: tuple[int, int], kernels: Iterable[tuple], versions: di
     """Write the folder of an architecture anew: `kernels` are (kernel, type names, PTX)."""
     folder = top / architecture(cc)
     folder.mkdir(parents=True, exist_ok=True)
-    # The manifest goes first and comes last: a folder that was begun is none.
+    # The manifest goes first and comes last, so a folder that was only begun is refused.
     (folder / MANIFEST).unlink(missing_ok=True)
     for old in folder.glob("*.ptx"):
         old.unlink()
@@ -203,7 +221,11 @@ def write(top: Path, cc: tuple[int, int], kernels: Iterable[tuple], versions: di
         made_of |= sources(kernel)
         listed[name], contents[name] = line.partition(" for ")[0], _content(whole)
     manifest = {
-        "architecture": folder.name, "sources": made_of, "versions": versions, "kernels": listed, "contents": contents,
-    }  # fmt: skip
+        "architecture": folder.name,
+        "sources": made_of,
+        "versions": versions,
+        "kernels": listed,
+        "contents": contents,
+    }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return folder

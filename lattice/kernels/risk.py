@@ -1,8 +1,9 @@
 """The expected risk of N-best lists and its gradient with respect to their scores. Knows nothing of what was scored.
 
-The maximum is taken off the scores before they are scaled, and the risk of the best hypothesis off the risks before they are
-averaged. What is left in the gradient is the difference between a risk and their mean: no offset of either costs digits of it.
-NaN and +inf in a list make all of its results NaN. Everything is float64: a list is short, and its scores are large.
+The maximum is taken off the scores before they are scaled, and the risk of the best hypothesis off the risks before
+they are averaged. What is left in the gradient is the difference between a risk and their mean: no offset of either
+costs digits of it. NaN and +inf in a list make all of its results NaN. Everything is float64: a list is short, and its
+scores are large.
 """
 
 import math
@@ -17,8 +18,9 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 @register_jitable
 def highest_of(scores, b, n, stride, count):
-    """Highest score of a thread's part of a list, and its place; the first place where none is above -inf."""
-    highest, place = CLOSED, np.int64(0)
+    """Highest score of a thread's part of list b, and its place; -inf and place 0 where none is above -inf."""
+    highest, place = CLOSED, np.int64(0)  # place 0 is real, for a list has at least one hypothesis
+    # A thread takes hypotheses n, n + stride, ...: the first of equal scores stays, and a NaN is passed by.
     while n < count:
         score = np.float64(widen(scores[b, n]))
         if score > highest:
@@ -30,13 +32,13 @@ def highest_of(scores, b, n, stride, count):
 @register_jitable
 def share(score, highest, scale, lowest):
     """A hypothesis's probability before it is divided by the sum."""
-    # With nothing but -inf, the sum is 0; a NaN, which passes the comparisons of a maximum by, still shows in it.
+    # With nothing but -inf the sum is 0. A NaN, which passes the comparisons of a maximum by, still shows in the sum.
     return posterior(scale * (np.float64(widen(score)) - (0.0 if highest == CLOSED else highest)), lowest)
 
 
 @register_jitable
 def weigh(scores, risks, b, n, stride, count, highest, centre, scale, lowest):
-    """A thread's part of the sum of the shares, and of the shares times what the risks are beyond `centre`."""
+    """A thread's part of two sums: of the shares, and of the shares times (risk - centre)."""
     total, excess = 0.0, 0.0
     while n < count:
         weight = share(scores[b, n], highest, scale, lowest)
@@ -55,6 +57,7 @@ def mean_risk(total, excess, centre):
 @register_jitable
 def spread(scores, risks, b, n, stride, count, highest, centre, scale, lowest, total, excess, tiny, grad):
     """Write a thread's part of the gradient: scale * probability * (risk - expected risk), 0 beyond the list."""
+    # n runs on through both loops, so each entry is written once. With a total of 0 the first loop does not start.
     while n < count and total != 0.0:
         probability = share(scores[b, n], highest, scale, lowest) / total
         grad[b, n] = flush(scale * probability * ((risks[b, n] - centre) - excess / total), tiny)
@@ -84,6 +87,7 @@ def expected_risk_cuda(scores, risks, lengths, scale, lowest, tiny, risk, grad):
     highest, place = highest_of(scores, b, lane, WARP, count)
     for distance in (16, 8, 4, 2, 1):
         other, n = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance), cuda.shfl_xor_sync(0xFFFFFFFF, place, distance)
+        # Of equal scores the lower place, in every lane, as on a CPU: `centre` decides how all that follows rounds.
         if before(other, n, highest, place):
             highest, place = other, n
     centre = risks[b, place]
@@ -104,6 +108,7 @@ def expected_risk(scores, risks, lengths, scale, risk, grad):
     scores : (B, N) float32 or float64, on a GPU float16 and bfloat16 too
         Log-scores in nats.
     risks : (B, N) float64
+        In any unit; `risk` has it too.
     lengths : (B,) int64
         Hypotheses of each list, at least 1. What lies beyond is not read.
     scale : float
@@ -113,6 +118,7 @@ def expected_risk(scores, risks, lengths, scale, risk, grad):
     grad : (B, N), as `risk`
         Filled here: 0 beyond a list. Entries below the smallest normal number become 0.
     """
+    # Probabilities are float64 in here, whatever the gradient's dtype: `lowest` is of float64, `tiny` of the gradient.
     lowest, tiny = math.log(float(np.finfo(np.float64).tiny)), float(np.finfo(grad.dtype).tiny)
     arguments = (scores, risks, lengths, scale, lowest, tiny, risk, grad)
     if on_host(scores):

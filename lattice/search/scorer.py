@@ -13,11 +13,11 @@ from ..kernels.rows import gather
 
 
 class Scorer:
-    """One matrix product for all hypotheses of a batch; what is fetched from a device is a few numbers of each.
+    """One matrix product for all hypotheses of a batch. What is fetched from a device is a few numbers of each.
 
-    Without `allowed` the rows of the product are the hypotheses. With it each example has an output layer of its own: they are
-    gathered once, longest example first, so that the examples in use lie in one stretch, each with as many rows as the one
-    that has the most hypotheses.
+    Without `allowed` the rows of the product are the hypotheses. With `allowed` each example has an output layer of its
+    own. The layers are gathered once, longest example first, so that the layers in use lie in one stretch. Each of them
+    gets as many rows as the example with the most hypotheses.
     """
 
     def __init__(self, problem: DecodeProblem, beam: int):
@@ -31,28 +31,35 @@ class Scorer:
             self._whole_layer()
         else:
             self._own_layers()
+        # Labels listed of a row. More than `beam` never survive, and the kernel wants one at least.
         self.count = max(1, min(beam, self.size - 1))
 
     def _whole_layer(self) -> None:
+        """One output layer for all: weight (H, V), bias (1, V) or (1, 0), and ids (1, V) that are their positions."""
         problem = self.problem
         self.size = len(problem.weight)
         self.weight = self.device.convert(problem.weight, self.device.operand_dtype(problem.weight.dtype)).T
-        bias = self.device.empty(0, self.dtype) if problem.bias is None else self.device.convert(problem.bias, self.dtype)
+        bias = (
+            self.device.empty(0, self.dtype) if problem.bias is None else self.device.convert(problem.bias, self.dtype)
+        )
         self.bias = bias.reshape(1, len(bias))
+        # (B,) the layer of each example.
         self.rank, self.ids = np.zeros(len(problem.lengths), np.int64), np.arange(self.size)[None]
-        (self.blank,) = self.device.upload(None, np.array([problem.blank]))
+        (self.blank,) = self.device.upload(None, np.array([problem.blank_id]))
 
     def _own_layers(self) -> None:
+        """An output layer for each example: weight (B, H, K), bias (B, K) and ids (B, K), longest example first."""
         problem, B = self.problem, len(self.problem.lengths)
-        order = np.argsort(-problem.lengths, kind="stable")
-        self.rank = np.argsort(order)
+        order = np.argsort(-problem.lengths, kind="stable")  # (B,) examples, longest first
+        self.rank = np.argsort(order)  # (B,) its inverse
         self.size = max(len(row) for row in problem.allowed)
-        # A short row ends in more blanks, whose bias closes them.
-        self.ids, closed = np.full((B, self.size), problem.blank, np.int64), np.full((B, self.size), -math.inf, self.dtype)
+        # A short row ends in more blanks, whose bias of -inf closes them.
+        self.ids = np.full((B, self.size), problem.blank_id, np.int64)
+        closed = np.full((B, self.size), -math.inf, self.dtype)
         for rank, b in enumerate(order):
             self.ids[rank, : len(problem.allowed[b])] = problem.allowed[b]
             closed[rank, : len(problem.allowed[b])] = 0
-        blank = np.argmax(self.ids == problem.blank, axis=1)
+        blank = np.argmax(self.ids == problem.blank_id, axis=1)  # (B,) its first place, which is the open one
         ids, self.blank, self.bias = self.device.upload(None, self.ids.reshape(-1), blank, closed)
         H = problem.weight.shape[1]
         rows, self.weight = (self.device.empty(shape, self.dtype) for shape in ((B * self.size, H), (B, H, self.size)))
@@ -64,20 +71,20 @@ class Scorer:
             self.bias += bias
 
     def _take(self, name: str, shape: tuple[int, ...], dtype):
-        """Memory that every call uses again."""
+        """Memory that every call uses again, and that is replaced when a call needs more."""
         size = math.prod(shape)
         if name not in self.memory or len(self.memory[name]) < size:
             self.memory[name] = self.device.empty(size, dtype)
         return self.memory[name][:size].reshape(shape)
 
     def _places(self, example):
-        """(stretch, depth, place) of hypotheses (n,): the output layers in use, rows for each, and the row of each hypothesis."""
+        """(stretch, depth, place (n,)): the output layers in use, rows for each, and the row of each hypothesis."""
         if self.problem.allowed is None:
             return None, len(example), np.arange(len(example))
         rank = self.rank[example]
         stretch = slice(int(rank.min()), int(rank.max()) + 1)
         order = np.argsort(rank, kind="stable")
-        nth = np.empty(len(rank), np.int64)
+        nth = np.empty(len(rank), np.int64)  # (n,) its number among the hypotheses of its example
         nth[order] = np.arange(len(rank)) - np.searchsorted(rank[order], rank[order])
         depth = int(nth.max()) + 1
         return stretch, depth, (rank - stretch.start) * depth + nth
@@ -95,17 +102,18 @@ class Scorer:
         Returns
         -------
         score : (n, k + 1) float64
-            Of the blank, then of the best labels, best first; -inf where there are fewer. NaN throughout where a logit is.
+            In nats, of the blank and then of the k best labels, best first. -inf where there are fewer. NaN throughout
+            where a logit of the row is NaN or +inf.
         label : (n, k) int64
-            Their ids; -1 where there are fewer.
+            The ids of these labels, -1 where there are fewer.
         """
         n, (T, H) = len(example), self.problem.encoder.shape[1:]
         stretch, depth, place = self._places(example)
         rows = depth if stretch is None else (stretch.stop - stretch.start) * depth
-        # A row without a hypothesis repeats the first one's.
+        # (rows,) the hypothesis of each row. A row without one repeats the first hypothesis, and nobody reads it.
         slot = np.zeros(rows, np.int64)
         slot[place] = np.arange(n)
-        layer = self.rank[example]
+        layer = self.rank[example]  # (n,)
         frame_row, slot, count_up, place, owner = self.device.upload(
             None, (example * T + frame)[slot], slot, np.arange(rows), place, layer
         )
@@ -119,5 +127,6 @@ class Scorer:
             self.device.matmul(hidden.reshape(-1, depth, H), weight, logits.reshape(-1, depth, self.size))
         score, label = self.device.empty((n, self.count + 1), self.dtype), self.device.empty((n, self.count), np.int32)
         best(logits, self.bias, place, owner, self.blank, score, label)
+        # The wait of a step: n * (2k + 1) numbers.
         score, label = arrays.to_host(score=score, label=label)
         return score.astype(np.float64), np.where(label < 0, -1, self.ids[layer[:, None], label])

@@ -1,27 +1,41 @@
-"""Which cells of a group are computed at all: bounds, a probe, and rounds until every cell left out is proven negligible."""
+"""Which cells of a group are computed at all: upper bounds, a probe, and rounds until the others are proven negligible.
+
+The proof and the algorithm are in `docs/certified.md`.
+"""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels.certify import Brackets, select
+from ..kernels.layer import measure
 from ..kernels.occupied import list_cells
-from ..kernels.upper_bounds import WANTED, bound, measure, rounding_of
+from ..kernels.state import CellState
+from ..kernels.upper_bounds import bound, rounding_of
 from .groups import Group
+from .tiler import Tiler
 
 ROUNDS = 8
-"""Rounds after which what an example still lacks is computed without a proof that it must be."""
+"""Rounds, the probe included, after which the cells that an example still lacks are computed without more proofs."""
 TOLERANCE = {np.dtype(np.float32): 5e-7, np.dtype(np.float64): 1e-12}
-"""Largest certificate of a loss, in nats, by the dtype that is computed in. Of the 1e-6 promised, float32 rounding gets half."""
+"""Largest certificate of a loss, in nats, by the dtype that is computed in.
+
+The doors promise 1e-6 for float32, of which the other half is for rounding.
+"""
 MARGIN = 2.0**-6
-"""The floor of the first rounds in units of `posterior_floor`: at the floor itself, certificates came out a little too large."""
+"""The floor of the first rounds, in units of `posterior_floor`. With 1, certificates came out a little too large."""
 CELL_BYTES = 32
-"""What a run of cells takes of a tile's memory while their scores are bounded, per cell."""
+"""Bytes that a cell takes of a tile's memory while its scores are bounded: its place, and no row of H or S numbers."""
 
 
 class Cost(NamedTuple):
-    """What the examples of a group cost; all (examples,)."""
+    """What the examples of a group cost, (examples,) each; `LatticeReport` says what the fields mean.
+
+    `occupied` is None until `on_host`. Until then `certificate` and `skipped_posterior` are on the device, and so is
+    `certified` of a group that was certified.
+    """
 
     cells: np.ndarray
     certified: np.ndarray
@@ -31,102 +45,128 @@ class Cost(NamedTuple):
     skipped_posterior: np.ndarray
 
     def on_host(self, occupied):
-        """With the cells that are visited, and what lay on a device fetched from it."""
-        fetched = (array if isinstance(array, np.ndarray) else array.get() for array in self._replace(occupied=occupied))
+        """With the numbers (examples,) of visited cells, and with what lay on a device fetched from it."""
+        fetched = (
+            array if isinstance(array, np.ndarray) else array.get() for array in self._replace(occupied=occupied)
+        )
         return Cost(*fetched)
 
 
-def dense(tiles, group: Group) -> Cost:
+def dense(tiler: Tiler, group: Group) -> Cost:
     """The account of a group whose cells are all computed."""
     cells = _cells(group)
-    skipped, certificate = tiles.device.upload(tiles.space, np.zeros(len(cells)), np.zeros(len(cells)))
+    skipped, certificate = tiler.device.upload(tiler.space, np.zeros(len(cells)), np.zeros(len(cells)))
     return Cost(cells, cells, None, np.zeros(len(cells), np.int64), certificate, skipped)
 
 
 def _cells(group: Group) -> np.ndarray:
+    """(examples,) cells of each lattice."""
     return np.diff(group.frames.offset[group.frames.starts])
 
 
-def certify(tiles, group: Group, state, cells, edges, beta, counts) -> Cost:
+def certify(tiler: Tiler, group: Group, state: CellState, cells, first_cell, beta, counts) -> Cost:
     """Compute the cells of a group that may matter, and close all others.
 
-    The sums over what is open are below those over all cells by `certificate` at most.
-
-    On a GPU every round waits for the device once; if cells are left out, the last round is one that finds none.
+    The sums over the computed cells are below the sums over all cells by `certificate` nats at most. On a GPU every
+    round waits for the device once. If cells are left out, the last round is one that finds none.
 
     Parameters
     ----------
-    tiles : JointTiles
-    state : tuple of four (cells,) arrays
-        Filled with the scores, the maxima and the rests of the cells that are computed; the arcs of all others are closed, and
-        their rests negative.
+    tiler : Tiler
+    group : Group
+    state : CellState
+        Filled, with scores where a cell is computed, and elsewhere with closed arcs and upper bounds.
     cells : (cells,) int64
-        Scratch, shared with alpha.
-    edges, beta, counts
+        Scratch, which alpha uses as well.
+    first_cell, beta, counts
         Scratch, as in `list_cells` and `select`.
     """
-    bound_group(tiles, group, state)
-    number, floor = len(group.examples), tiles.problem.posterior_floor
-    brackets = Brackets(*tiles.device.upload(tiles.space, *opening(number, floor)))
-    added = np.zeros(number, np.int64)
-    scratch = cells.view(np.float64), beta, cells, edges, counts
-    for found in rounds(
-        group.index, tiles.problem.targets.monotonic, state, *scratch, brackets, tolerance_of(tiles.dtype, floor)
-    ):
+    bound_group(tiler, group, state)
+    count, floor = len(group.examples), tiler.problem.posterior_floor
+    brackets = Brackets(*tiler.device.upload(tiler.space, *first_brackets(count, floor)))
+    added = np.zeros(count, np.int64)  # (examples,) rounds that added cells
+    # One memory for alpha and the list of cells. A round lists cells when it has read alpha, and the next sums anew.
+    scratch = cells.view(np.float64), beta, cells, first_cell, counts
+    monotonic, tolerance = tiler.problem.targets.monotonic, tolerance_of(tiler.work.dtype, floor)
+    for found in rounds(group.device_frames, monotonic, state, *scratch, brackets, tolerance):
         added += np.diff(found) > 0
-        tiles.compute(group, state, cells, found)
+        # The next round expects scores where this one has marked cells.
+        tiler.score_listed(group, state, cells, found)
     return Cost(_cells(group), brackets.exact, None, added, brackets.certificate, brackets.skipped)
 
 
-def opening(count: int, posterior_floor: float) -> Brackets:
-    """Brackets of so many examples of which nothing is known yet, on the host."""
+def first_brackets(count: int, posterior_floor: float) -> Brackets:
+    """Brackets of `count` examples of which nothing is known yet, on the host."""
+    # A sum of logarithms, since the product may be 0.
     floor = math.log(MARGIN) + math.log(posterior_floor)
     return Brackets(
-        np.zeros(count), np.zeros(count), np.full(count, -1.0), np.full(count, floor), np.zeros(count, np.int64), np.zeros(count)
+        lower=np.zeros(count),
+        upper=np.zeros(count),
+        # A negative one is not found yet.
+        certificate=np.full(count, -1.0),
+        log_floor=np.full(count, floor),
+        exact=np.zeros(count, np.int64),
+        skipped=np.zeros(count),
     )
 
 
 def tolerance_of(dtype: np.dtype, posterior_floor: float) -> float:
-    """Largest certificate: alignments that leave the computed cells weigh no more than a cell may that is left out."""
+    """Largest certificate in nats.
+
+    Alignments that leave the computed cells may then weigh no more than one cell that is left out.
+    """
     return min(TOLERANCE[dtype], posterior_floor)
 
 
-def rounds(frames, monotonic, state, alpha, beta, cells, edges, counts, brackets: Brackets, tolerance: float):
-    """Round by round, the edges of the listed `cells` that are to be computed; whoever iterates computes them in between.
+def rounds(
+    frames,
+    monotonic: bool,
+    state: CellState,
+    alpha,
+    beta,
+    cells,
+    first_cell,
+    counts,
+    brackets: Brackets,
+    tolerance: float,
+) -> Iterator[np.ndarray]:
+    """Round by round, list the `cells` that are to be computed, and yield the `first_cell` (examples + 1,) of the list.
 
-    Ends once every cell has been listed, or a round finds none. `cells` may be the memory of `alpha`. The other parameters are
-    those of `select` and `list_cells`.
+    The caller computes them before it asks for the next round. Rounds end once every cell has been listed, or when a
+    round finds none. `cells` may be the memory of `alpha`. The other parameters are as in `select` and `list_cells`.
     """
     unlisted = len(cells)
+    # One more round than marks cells. Where some are left out, only a round that finds none tells that no more join.
     for number in range(ROUNDS + 1):
-        select(frames, monotonic, *state, alpha, beta, brackets, probing=number == 0, last=number == ROUNDS - 1,
-               tolerance=tolerance)  # fmt: skip
-        found = list_cells(frames, state[3], WANTED, cells, edges, counts)
+        probing, last = number == 0, number == ROUNDS - 1
+        select(frames, monotonic, state, alpha, beta, brackets, probing=probing, last=last, tolerance=tolerance)
+        found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         if not found[-1]:
             return
         yield found
-        # A cell is listed once. Of an example whose cells all are, the certificate was told as they were found.
+        # A cell is listed once. An example whose cells are all listed has its certificate already, which is 0.
         unlisted -= int(found[-1])
         if not unlisted:
             return
 
 
-def bound_group(tiles, group: Group, state) -> None:
-    """Bounds on the scores of all cells of a group."""
-    space, problem = tiles.space, tiles.problem
-    rounding = rounding_of(tiles.weight.shape[1], tiles.dtype, tiles.device.on_gpu)
-    run = tiles.plan.tile * max(1, tiles.weight.shape[1] * tiles.operand.itemsize // CELL_BYTES)
-    for segment in tiles.segments(group):
-        mark = space.used
-        norm, ceiling = space.take(len(segment.weight), tiles.dtype), space.take(3, tiles.dtype)
-        measure(segment.weight, segment.bias, norm, ceiling)
-        first, last = group.frames.cells_of(segment.begin, segment.end)
-        for begin in range(first, last, run):
-            inner, count = space.used, min(run, last - begin)
-            there = slice(begin, begin + count)
-            frame, slot, own, _ = tiles.place(group, begin, tiles.none, count)
-            into = (array[there] for array in state)
-            bound(problem.activation, group.encoder, group.predictor, group.encoder_row, group.predictor_row, frame, slot, own,
-                  segment.blank, segment.weight, segment.bias, norm, ceiling, rounding, *into)  # fmt: skip
-            space.release(inner)
-        space.release(mark)
+def bound_group(tiler: Tiler, group: Group, state: CellState) -> None:
+    """Fill the state of a group's cells with upper bounds on their scores, and mark cells that cannot be bounded."""
+    space, problem, dtype = tiler.space, tiler.problem, tiler.work.dtype
+    H = tiler.weight.shape[1]
+    rounding = rounding_of(H, dtype, tiler.device.on_gpu)
+    # Bounds make neither logits nor hidden vectors, so a run has as many cells as fit where those would lie.
+    run = tiler.work.plan.tile * max(1, H * tiler.work.operand.itemsize // CELL_BYTES)
+    for segment, layer in tiler.layers(group):
+        with space.borrowed():
+            norm, ceiling = space.take(len(layer.weight), dtype), space.take(3, dtype)  # (S,), (3,)
+            measure(layer.weight, layer.bias, norm, ceiling)
+            first, last = group.frames.cells_of(segment.begin, segment.end)
+            for begin in range(first, last, run):
+                with space.borrowed():
+                    count = min(run, last - begin)
+                    frame, slot, label_id, _ = tiler.place(group, begin, tiler.none, count)
+                    inputs = group.encoder, group.predictor, group.encoder_row, group.predictor_row, frame, slot
+                    output = layer.blank_id, layer.weight, layer.bias, norm, ceiling, rounding
+                    here = state.at(slice(begin, begin + count))
+                    bound(problem.activation, *inputs, label_id, *output, *here)

@@ -1,5 +1,6 @@
-"""Groups of examples that are worked on at once: their cells numbered, the rows those are made of, the vocabularies in use."""
+"""Groups of examples that are worked on at once: their cells, the rows that cells are made of, and vocabularies."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,21 +8,45 @@ import numpy as np
 from .. import layout
 from ..device.arrays import computing_dtype
 from ..inputs.joint import JointProblem
-from ..kernels.rows import gather
 
 
 class Group(NamedTuple):
-    """Examples `begin` to `end` of the order of work, worked on at once: their frames, and the rows their cells are made of.
+    """Examples `begin` to `end` of the order of work, and the rows their cells are made of.
 
-    `examples` and `frames` are on the host; all that follows is where the kernels want it, `index` is `frames` again.
+    `examples` and `frames` are on the host. All fields behind them lie where the kernels want them. Among these are
+    `examples` and `frames` once more, as `device_examples` and `device_frames`.
+
+    Attributes
+    ----------
+    begin, end : int
+    examples : (examples,) int64
+        Their places in the batch.
+    frames : layout.Frames
+        The numbering of their cells, frame by frame.
+    device_frames : layout.Frames
+    device_examples : (examples,) int64
+    source : (examples,) int64
+        The place of each example on the encoder's first axis. With `encoder_index` several examples share one.
+    encoder, predictor : (rows, H)
+        The arguments, seen as rows. Where they had to be widened, copies of the group's rows.
+    encoder_row, predictor_row : (frames,) int64, (slots,) int64
+        The row of each frame, and of each label position (slot) of the group.
+    frame_base : (frames,) int64
+        The number of each frame. `locate` calls it a row, and so tells each cell its frame.
+    label_base : (examples + 1,) int64
+        First slot of each example.
+    positions : (examples, U) int32
+        Positions of the labels in the vocabulary in use.
+    vocabulary : list of (S,) int64
+        The ids of each example; empty without vocabularies.
     """
 
     begin: int
     end: int
     examples: np.ndarray
     frames: layout.Frames
-    index: layout.Frames
-    example: np.ndarray
+    device_frames: layout.Frames
+    device_examples: np.ndarray
     source: np.ndarray
     encoder: np.ndarray
     predictor: np.ndarray
@@ -34,84 +59,91 @@ class Group(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Examples `begin` to `end` of a group share an output layer; `ids` are its rows of the whole weight, None for all."""
+    """Examples `begin` to `end` of a group, which share an output layer.
+
+    `ids` (S,) int64 are the layer's rows of the whole weight, where the kernels want them, or None for all rows.
+    """
 
     begin: int
     end: int
     ids: np.ndarray | None
-    blank: int
-    weight: np.ndarray
-    bias: np.ndarray
+    blank_id: int
 
 
 def widens(problem: JointProblem) -> bool:
-    """Whether a group holds copies of its rows in the dtype that is computed in; the kernels of a GPU read half precision."""
+    """Whether a group holds copies of its rows in the dtype that is computed in.
+
+    Half precision has to be widened on the host. The kernels of a GPU read it.
+    """
     return not problem.device.on_gpu and problem.encoder.dtype != computing_dtype(problem.weight.dtype)
 
 
-def number(problem: JointProblem, order: np.ndarray, begin: int, end: int, space) -> Group:
+def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, space) -> Group:
     """Number the cells of examples `begin` to `end` of the order of work.
 
     Parameters
     ----------
+    problem : JointProblem
     order : (N,) int64
+    begin, end : int
     space : Workspace
-        What the kernels of a device read is put there; the host needs it for widened rows alone.
+        Takes what the kernels of a GPU read. On the host it takes only widened rows.
     """
     targets = problem.targets
-    examples = order[begin:end]
-    frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
-    source = examples if problem.encoder_index is None else problem.encoder_index[examples]
+    examples = order[begin:end]  # (examples,)
+    frames = layout.frames_of(
+        examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+    )
+    source = examples if problem.encoder_index is None else problem.encoder_index[examples]  # (examples,)
     T_max, U1, H = problem.encoder.shape[1], problem.predictor.shape[1], problem.weight.shape[1]
-    encoder_row = source[frames.example] * T_max + frames.t
-    counts = frames.labels.astype(np.int64) + 1
-    label_base = np.append(0, np.cumsum(counts))
-    owner = np.repeat(np.arange(len(examples)), counts)
-    predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]
+    encoder_row = source[frames.example] * T_max + frames.t  # (frames,) row of the encoder
+    counts = frames.labels.astype(np.int64) + 1  # (examples,) label positions, the one behind the last label included
+    label_base = np.append(0, np.cumsum(counts))  # (examples + 1,)
+    owner = np.repeat(np.arange(len(examples)), counts)  # (slots,)
+    predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]  # (slots,) row of the predictor
     encoder, predictor = problem.encoder.reshape(-1, H), problem.predictor.reshape(-1, H)
     if widens(problem):
         dtype = computing_dtype(problem.weight.dtype)
         encoder, encoder_row = _widen(encoder, encoder_row, frames.starts, dtype, space)
         predictor, predictor_row = _widen(predictor, predictor_row, label_base, dtype, space)
+    frame_base = np.arange(len(encoder_row))  # (frames,)
     vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
-    index, rest = frames.on(
-        problem.device, space, examples, source, encoder_row, predictor_row, np.arange(len(encoder_row)), label_base,
-        targets.positions[examples], *vocabulary,
-    )  # fmt: skip
-    return Group(begin, end, examples, frames, index, *rest[:2], encoder, predictor, *rest[2:7], rest[7:])
+    integers = examples, source, encoder_row, predictor_row, frame_base, label_base, targets.positions[examples]
+    # One copy to a GPU for all of them. The host hands back the arrays themselves.
+    device_frames, placed = frames.on(problem.device, space, *integers, *vocabulary)
+    device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *vocabulary = placed
+    cells = examples, frames, device_frames, device_examples, source
+    rows = encoder, predictor, encoder_row, predictor_row, frame_base, label_base
+    return Group(begin, end, *cells, *rows, positions, vocabulary)
 
 
 def _widen(source, rows, starts, dtype, space):
+    """Copies of rows (n,) of a source (rows, H) in a wider dtype, (n, H), and their own numbers (n,)."""
     wide = space.take((len(rows), source.shape[1]), dtype)
+    # The rows of an example follow one another in the source too, so they are copied by slices, without an index array.
     for begin, end in zip(starts[:-1], starts[1:]):
         wide[begin:end] = source[rows[begin] : rows[begin] + end - begin]
     return wide, np.arange(len(rows))
 
 
-def segments(group: Group, problem: JointProblem, weight, bias, space, span=None):
-    """Split a group where the vocabulary changes; the rows of a vocabulary are gathered for as long as it is in use.
+def segments(group: Group, problem: JointProblem, span: tuple[int, int] | None = None) -> Iterator[Segment]:
+    """Split a group where the vocabulary changes.
 
-    With a `span`, a first cell and the one behind the last, segments without any of these cells are left out.
+    A `span` is a first cell and the cell behind the last. Segments without any cell of it are left out.
     """
-    blanks = problem.targets.blank[group.examples]
+    blanks = problem.targets.blank_id[group.examples]  # (examples,)
     if problem.vocabulary is None:
         if len(blanks):
-            yield Segment(0, len(group.examples), None, int(blanks[0]), weight, bias)
+            yield Segment(0, len(group.examples), None, int(blanks[0]))
         return
     ids = [problem.vocabulary[n] for n in group.examples]
     begin = 0
     while begin < len(ids):
         end = begin + 1
+        # Neighbours with the same ids in the same order share one gathered layer, and one place of the blank.
         while end < len(ids) and np.array_equal(ids[end], ids[begin]):
             end += 1
         first, last = group.frames.cells_of(begin, end)
-        if span is not None and (last <= span[0] or span[1] <= first):
-            begin = end
-            continue
-        mark, used = space.used, group.vocabulary[begin]
-        own_weight, own_bias = space.take((len(used), weight.shape[1]), weight.dtype), space.take(len(used), bias.dtype)
-        gather(weight, used, own_weight)
-        gather(bias[:, None], used, own_bias[:, None])
-        yield Segment(begin, end, used, int(blanks[begin]), own_weight, own_bias)
-        space.release(mark)
+        if span is None or (first < span[1] and span[0] < last):
+            yield Segment(begin, end, group.vocabulary[begin], int(blanks[begin]))
         begin = end

@@ -1,142 +1,183 @@
-"""The tile loop along paths: the cells of a given path with their losses and gradients, and the search for the best path."""
+"""Paths through the lattices of a joint problem: loss and gradients along a given one, and the search for the best."""
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
 from ..device.arrays import ALIGNMENT, computing_dtype
 from ..inputs.joint import JointProblem
-from ..kernels.best_path import best_path, extend, keep, move_bytes
-from ..kernels.narrow import narrow, open_all
+from ..kernels.best_path import best_path, extend, move_bytes, path_memory
+from ..kernels.marking import open_all
+from ..kernels.narrow import narrow
 from ..kernels.occupied import list_cells
 from ..kernels.path_rows import path_rows, sum_rows
-from ..kernels.upper_bounds import WANTED
+from ..kernels.state import CellState
+from ..layout import WorkspaceTooSmall
 from .certificate import bound_group
-from .groups import Group, Segment
-from .tiler import JointTiles, Outputs
+from .gradients import Outputs, Rows, backward
+from .groups import Group
+from .plan import Work, plan_work
+from .tiler import Tiler
 
 ROUNDS = 6
-"""Rounds after which what an example still lacks is computed without a proof that it must be."""
+"""Rounds of the search after which the cells that an example still lacks are computed without more proofs."""
 
 
-class OnPath(NamedTuple):
-    """The cells of a path, as `Visited`: their numbers, whether each is left by its label, and their losses."""
+def plan_along(problem: JointProblem) -> Work:
+    """Share out the workspace for a problem whose bounds leave each example only the cells of one path."""
+    real = computing_dtype(problem.weight.dtype).itemsize  # bytes of a number
 
-    edges: np.ndarray
-    cells: np.ndarray
-    emits: np.ndarray
-    loss: np.ndarray
+    def lattice_bytes(cells, order):
+        # Of a cell: its number, whether the path leaves it by its label, and its loss.
+        return cells * (8 + 1 + real) + 3 * ALIGNMENT, 0
+
+    return plan_work(problem, lattice_bytes, gradients=True, limit=problem.memory_limit)
 
 
-class PathTiles(JointTiles):
-    """The tile loop over a problem whose bounds leave the cells of one path to each example.
+def along(log_z, grad_loss, *, label_smoothing: float, label_scale: float, focal: float) -> Callable:
+    """What `Pullback.run` is to do with each group: find the loss of each path, and its gradients.
 
-    There is nothing to sum over, so there is no forward pass: the backward pass finds the losses with the gradients.
+    A path has nothing to sum over, so there is no forward pass. Losses come with the gradient rows.
+
+    Parameters
+    ----------
+    log_z : (N,) float64
+        Filled with minus the losses, in the order of work.
+    grad_loss : (N,)
+    label_smoothing, label_scale, focal : float
+        As in `joint_path_loss_and_grad`.
     """
 
-    def __init__(self, problem: JointProblem, *, label_smoothing: float, label_scale: float, focal: float):
-        self.label_smoothing, self.label_scale, self.focal = label_smoothing, label_scale, focal
-        super().__init__(problem, gradients=True, limit=problem.memory_limit)
-
-    def lattice_bytes(self, cells):
-        return cells * (9 + self.dtype.itemsize) + 3 * ALIGNMENT, 0
-
-    def forward(self, group: Group, log_z, *, posteriors: bool) -> OnPath:
-        """List the cells of the paths; `log_z` is filled in by `backward`."""
+    def of_group(tiler: Tiler, index: int, group: Group, outputs: Outputs):
         frames = group.frames
-        self.log_z = log_z[group.begin : group.end]
-        edges = frames.offset[frames.starts]
+        first_cell = frames.offset[frames.starts]  # (examples + 1,)
+        # (cells,) the label position of each cell, and of the cell after it, to which the path goes on.
         u = np.repeat(frames.first - frames.offset[:-1], np.diff(frames.offset)) + np.arange(frames.cells)
         following = np.append(u[1:], 0)
-        following[edges[1:] - 1] = frames.labels
-        cells, emits, self.edges = self.device.upload(self.space, np.arange(frames.cells), (following > u).view(np.uint8), edges)
-        return OnPath(edges, cells, emits, self.space.take(frames.cells, self.dtype))
+        # After its last cell an example has emitted all of its labels.
+        following[first_cell[1:] - 1] = frames.labels
+        emits = (following > u).view(np.uint8)  # (cells,) whether the path leaves the cell by its label
+        # Every cell is listed. The places of first cells are needed on both sides: to cut tiles, and to sum losses.
+        cells, emits, on_device = tiler.device.upload(tiler.space, np.arange(frames.cells), emits, first_cell)
+        loss = tiler.space.take(frames.cells, tiler.work.dtype)  # (cells,) nats
 
-    def write_rows(self, logits, grad_logits, segment: Segment, label, owner, known, fastemit_lambda: float, upstream) -> None:
-        emits, loss = known
-        path_rows(logits, grad_logits, segment.bias, label, emits, owner, segment.blank, self.label_scale, self.label_smoothing,
-                  self.focal, upstream, loss)  # fmt: skip
+        def write_rows(rows: Rows) -> None:
+            tile, layer = rows.tile, rows.layer
+            arcs = tile.label_id, emits[rows.part], tile.owner, layer.blank_id
+            weights = label_scale, label_smoothing, focal
+            path_rows(rows.logits, rows.target, layer.bias, *arcs, *weights, rows.upstream, loss[rows.part])
 
-    def backward(self, group: Group, visited: OnPath, fastemit_lambda: float, grad_loss, outputs: Outputs):
-        found = super().backward(group, visited, fastemit_lambda, grad_loss, outputs)
-        sum_rows(self.edges, visited.loss, self.log_z)
-        return found
+        gradients = backward(tiler, group, first_cell, cells, write_rows, grad_loss, outputs)
+        sum_rows(on_device, loss, log_z[group.begin : group.end])
+        return gradients
+
+    return of_group
 
 
-class AlignmentTiles(JointTiles):
-    """The tile loop of the search for the best alignment.
+def plan_best(problem: JointProblem) -> tuple[Work, int | None]:
+    """Share out the workspace for the search of the best alignment.
 
-    The cells that it may visit are narrowed down by bounds, so most logits are never computed; the alignment is that over all.
+    Returns
+    -------
+    work : Work
+    run : int or None
+        None where the state of all cells of an example has room. Else this many cells are worked on at once.
     """
+    real = computing_dtype(problem.weight.dtype).itemsize
+    T, U = problem.targets.frame_lengths, problem.targets.target_lengths
+    widest = int(U.max(initial=0))
+    left = 32 * (widest + 1)  # bytes of `left` of best_path.py: 2 frames, 2 arcs, 8 bytes
 
-    def __init__(self, problem: JointProblem):
-        super().__init__(problem, gradients=False, limit=problem.memory_limit)
+    def whole(cells, order):
+        # Of a cell: its state, alpha and beta.
+        return cells * (4 * real + 16) + move_bytes(cells, T[order]) + left + 16 * T[order] + 6 * ALIGNMENT, 0
 
-    def lattice_bytes(self, cells):
-        T, U = (x[self.order] for x in (self.problem.targets.frame_lengths, self.problem.targets.target_lengths))
-        widest = int(U.max(initial=0))
-        return cells * (16 + 4 * self.dtype.itemsize) + move_bytes(cells, T) + 32 * (widest + 1) + 16 * T + 6 * ALIGNMENT, 0
+    try:
+        return plan_work(problem, whole, gradients=False, limit=problem.memory_limit), None
+    except WorkspaceTooSmall:
+        pass
+    frame = widest + 1  # most cells of a frame
 
-    def align(self, group: Group, score, best) -> None:
-        """Fill in `score` (N,) of a group's examples, in the order of work, and their rows of `best`."""
-        space, index, monotonic = self.space, group.index, self.problem.targets.monotonic
-        count, frames = len(group.examples), len(group.frames.example)
-        left, moves = keep(space.take, count, group.frames.widest, group.frames.cells, frames)
-        blank, label, _, rest = state = tuple(space.take(group.frames.cells, self.dtype) for _ in range(4))
-        alpha, beta = (space.take(group.frames.cells, np.float64) for _ in range(2))
-        computed, counts, edges = (space.take(size, np.int64) for size in (count, frames + 1, count + 1))
-        best_score, cells = space.take(count, np.float64), alpha.view(np.int64)
-        computed.fill(0)
-        bound_group(self, group, state)
-        open_all(index, *state)
-        unlisted = group.frames.cells
-        for number in range(ROUNDS):
-            narrow(index, monotonic, blank, label, rest, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
-            found = list_cells(index, rest, WANTED, cells, edges, counts)
-            if not found[-1]:
-                break
-            self.compute(group, state, cells, found)
-            unlisted -= int(found[-1])
-            if not unlisted:
-                break
-        extend(index, 0, frames, 0, count, monotonic, blank, label, left, moves)
-        best_path(index, monotonic, left, moves, group.example, score[group.begin : group.end], best)
+    def in_runs(run):
+        def lattice_bytes(cells, order):
+            # Of an example its bits and `left`. The state of a run is taken once for all.
+            return move_bytes(cells, T[order]) + left + 2 * ALIGNMENT, min(run, int(cells.sum())) * 4 * real
+
+        return plan_work(problem, lattice_bytes, gradients=False, limit=problem.memory_limit), run
+
+    # Long runs where they have room. In the smallest workspace a run has the cells of one frame.
+    try:
+        return in_runs(max(frame, problem.memory_limit // (8 * 4 * real)))
+    except WorkspaceTooSmall:
+        return in_runs(frame)
 
 
-class LongAlignmentTiles(AlignmentTiles):
-    """The same where the workspace has no room for scores of all cells: every cell is computed.
+def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
+    """Find the best alignments of a group. On a GPU, `run` of None waits once for each round of the search.
 
-    The search only moves forward, so scores exist for a run of frames at a time; what is kept of every cell is one bit.
+    Parameters
+    ----------
+    tiler : Tiler
+    group : Group
+    run : int or None
+        From `plan_best`.
+    score : (N,) float64
+        Filled in the order of work with the log-probabilities in nats.
+    frames : (N, U) int32
+        Set to the frame of each label, where there is an alignment.
     """
+    own = group.frames
+    left, moves = path_memory(tiler.space.take, len(group.examples), own.widest, own.cells, len(own.example))
+    if run is None:
+        _narrowed(tiler, group, left, moves)
+    else:
+        _in_runs(tiler, group, run, left, moves)
+    # The walk has passed all frames, so `left` holds what the last frame hands on.
+    found = group.device_examples, score[group.begin : group.end], frames
+    best_path(group.device_frames, tiler.problem.targets.monotonic, left, moves, *found)
 
-    def __init__(self, problem: JointProblem):
-        # Long runs where there is room for them; in the smallest workspace a run is a frame.
-        frame = int(problem.targets.target_lengths.max(initial=0)) + 1
-        self.cell_bytes = 4 * computing_dtype(problem.weight.dtype).itemsize
-        self.run = max(frame, problem.memory_limit // (8 * self.cell_bytes))
-        try:
-            super().__init__(problem)
-        except ValueError:
-            self.run = frame
-            super().__init__(problem)
 
-    def lattice_bytes(self, cells):
-        targets = self.problem.targets
-        left = 32 * (int(targets.target_lengths.max(initial=0)) + 1)
-        state = move_bytes(cells, targets.frame_lengths[self.order]) + left + 2 * ALIGNMENT
-        return state, min(self.run, int(cells.sum())) * self.cell_bytes
+def _narrowed(tiler: Tiler, group: Group, left, moves) -> None:
+    """Walk over the cells that the best alignment may visit. Upper bounds narrow them down to a few computed ones."""
+    take, cells, examples = tiler.space.take, group.frames.cells, len(group.examples)
+    frames, monotonic, count = group.device_frames, tiler.problem.targets.monotonic, len(group.frames.example)
+    state = CellState(*(take(cells, tiler.work.dtype) for _ in range(4)))
+    alpha, beta = take(cells, np.float64), take(cells, np.float64)
+    computed, counts, first_cell = take(examples, np.int64), take(count + 1, np.int64), take(examples + 1, np.int64)
+    best_score = take(examples, np.float64)
+    computed.fill(0)
+    bound_group(tiler, group, state)
+    # From here on a cell that is not computed has its upper bounds for scores, and is in every sum.
+    open_all(frames, state)
+    unlisted = cells
+    for number in range(ROUNDS):
+        narrow(frames, monotonic, state, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
+        # Cells are listed in the memory of alpha, which the next round makes anew. On a GPU this waits.
+        listed = alpha.view(np.int64)
+        found = list_cells(frames, state.rest, listed, first_cell, counts, wanted=True)
+        if not found[-1]:
+            break
+        tiler.score_listed(group, state, listed, found)
+        unlisted -= int(found[-1])
+        if not unlisted:
+            break
+    # Cells that kept their upper bounds are walked over too, but the best alignment visits none of them.
+    extend(frames, 0, count, 0, examples, monotonic, state.blank_score, state.label_score, left, moves)
 
-    def align(self, group: Group, score, best) -> None:
-        space, frames, monotonic = self.space, group.frames, self.problem.targets.monotonic
-        offset, low = frames.offset, 0
-        left, moves = keep(space.take, len(group.examples), frames.widest, frames.cells, len(frames.example))
-        while low < len(frames.example):
-            high = int(np.searchsorted(offset, offset[low] + self.run, side="right")) - 1
-            since, until = int(frames.example[low]), int(frames.example[high - 1]) + 1
-            span, mark = (int(offset[low]), int(offset[high])), space.used
-            state = tuple(space.take(span[1] - span[0], self.dtype) for _ in range(4))
-            self.compute(group, state, span=span)
-            extend(group.index, low, high, since, until, monotonic, *state[:2], left, moves)
-            space.release(mark)
-            low = high
-        best_path(group.index, monotonic, left, moves, group.example, score[group.begin : group.end], best)
+
+def _in_runs(tiler: Tiler, group: Group, run: int, left, moves) -> None:
+    """Walk over all cells, some frames at a time. The walk only moves forward, and keeps one bit of every cell."""
+    frames, dtype, low = group.frames, tiler.work.dtype, 0
+    offset, count, monotonic = frames.offset, len(frames.example), tiler.problem.targets.monotonic
+    while low < count:
+        # `high` is behind the last frame whose cells still fit. One frame always fits: a run holds the widest frame.
+        high = int(np.searchsorted(offset, offset[low] + run, side="right")) - 1
+        # The examples of the run, which may cut the first and the last of them, and its cells.
+        since, until = int(frames.example[low]), int(frames.example[high - 1]) + 1
+        span = int(offset[low]), int(offset[high])
+        with tiler.space.borrowed():
+            state = CellState(*(tiler.space.take(span[1] - span[0], dtype) for _ in range(4)))
+            tiler.score_run(group, state, span)
+            scores = state.blank_score, state.label_score
+            extend(group.device_frames, low, high, since, until, monotonic, *scores, left, moves)
+        low = high

@@ -1,28 +1,56 @@
-"""What the work on a joint problem takes of its workspace, and how it is shared out."""
+"""What the work on a joint problem takes of its workspace, how that is shared out, and the order of the examples."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import layout
+from ..device import arrays
 from ..device.arrays import ALIGNMENT, computing_dtype
+from ..device.memory import Cuda, Host
 from ..inputs.joint import JointProblem
+from ..kernels.rows import gather
 from .groups import widens
 
 ARRAYS = 64
-"""More pieces than the workspace is ever cut into: each may lose up to `ALIGNMENT` bytes."""
+"""More pieces than the workspace is ever cut into. Each piece may lose up to `ALIGNMENT` bytes."""
 MIN_BLOCK = 16
-"""Rows of the weight gradient that the host works on at once, at least."""
+"""The fewest rows of the weight gradient that the host works on at once."""
 
 
-def plan_joint(problem: JointProblem, order: np.ndarray, lattice_bytes, *, gradients: bool, limit: int) -> layout.Plan:
+class Work(NamedTuple):
+    """A problem, and how it is worked off. Nothing is allocated yet, so several passes can follow one plan.
+
+    Attributes
+    ----------
+    order : (N,) int64
+        The targets in the order of work, in which all targets of one encoder row follow one another.
+    dtype : np.dtype
+        What is computed in, float32 or float64.
+    operand : np.dtype
+        What matrix products take: `dtype`, or on a GPU bfloat16.
+    plan : layout.Plan
+        Groups are runs of the order of work.
+    """
+
+    problem: JointProblem
+    device: Host | Cuda
+    order: np.ndarray
+    dtype: np.dtype
+    operand: np.dtype
+    plan: layout.Plan
+
+
+def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int) -> Work:
     """Groups of examples, tiles of cells and blocks of the weight gradient for a limit.
 
     Parameters
     ----------
     problem : JointProblem
-    order : (N,) int64
-        The order of work.
     lattice_bytes : callable
-        Bytes held of each of the lattices of so many cells, (N,) to (N,), both in the order of work, and bytes for all of them.
+        `lattice_bytes(cells, order)` gives the bytes held for each lattice, (N,) from the cells (N,), and the bytes
+        held once for all. Both arguments are in the order of work.
     gradients : bool
         Whether a backward pass will follow.
     limit : int
@@ -30,34 +58,67 @@ def plan_joint(problem: JointProblem, order: np.ndarray, lattice_bytes, *, gradi
 
     Raises
     ------
-    ValueError
+    WorkspaceTooSmall
         Naming the bytes that the smallest workspace needs.
     """
     targets, device, dtype = problem.targets, problem.device, computing_dtype(problem.weight.dtype)
     operand = device.operand_dtype(problem.weight.dtype)
+    N = len(targets.blank_id)
+    order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
     H, V = problem.weight.shape[1], problem.weight.shape[0]
+    # Rows of the largest output layer that is in use at once.
     S = V if problem.vocabulary is None else max((len(ids) for ids in problem.vocabulary), default=0)
+    # Bytes of a number, of a row of H numbers, and of such a row as an operand.
     real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * operand.itemsize
-    cells = layout.count_cells(order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds)
-    rows = (targets.frame_lengths + targets.target_lengths + 1)[order]
-    copies = int(widens(problem)) + int(gradients)
-    state, fixed = lattice_bytes(cells)
+    cells = layout.count_cells(
+        order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+    )  # (N,)
+    rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
+    copies = int(widens(problem)) + int(gradients)  # rows of H numbers that a group holds of each
+    state, fixed = lattice_bytes(cells, order)
+    # The host allocates index arrays by themselves. They count, but they do not lie in the block.
     outside = rows * layout.FRAME_BYTES * (not device.on_gpu)
+    # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.
     state = state + rows * (copies * row + layout.FRAME_BYTES) + 8 + real
+    # Throughout: what alignment loses, bias and its gradient, and the weight where it is not used as it lies.
     fixed += (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != operand) * V * operand_row
     fixed += (problem.weight.dtype != dtype) * gradients * V * row
     if problem.vocabulary is not None:
+        # The output layer of the example in work, and its gradient.
         fixed += S * (operand_row + real) + gradients * S * (row + real)
     if gradients and problem.encoder_index is not None:
+        # The encoder gradient that several targets share.
         fixed += problem.encoder.shape[1] * row
+    # Of a cell of a tile: where it lies, rows of ones and of sums, logits, the hidden vector, and its gradient.
     tile_cell = 32 + 2 * real + S * real + operand_row + gradients * row
     if device.on_gpu:
         # The index arrays and brackets of an example, which the host does not keep in the workspace.
         state += 5 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
         fixed += S * real
         tile_cell += gradients * (operand != dtype) * S * operand.itemsize
-    return layout.plan(
-        cells, state, outside, tile_cell_bytes=tile_cell, block_row_bytes=row, block_rows=S if gradients else 0,
-        min_block=S if device.on_gpu else MIN_BLOCK, fixed_bytes=fixed, tile_bytes=device.tile_bytes,
-        reserve=device.reserve, limit=limit,
-    )  # fmt: skip
+    plan = layout.plan(
+        cells,
+        state,
+        outside,
+        tile_cell_bytes=tile_cell,
+        block_row_bytes=row,
+        block_rows=S if gradients else 0,
+        min_block=S if device.on_gpu else MIN_BLOCK,
+        fixed_bytes=fixed,
+        tile_bytes=device.tile_bytes,
+        reserve=device.reserve,
+        limit=limit,
+    )
+    return Work(problem, device, order, dtype, operand, plan)
+
+
+def per_target(work: Work, values, like):
+    """Values (N,) float64 in the order of work -> in the order of the targets, rounded, in the kind of an argument."""
+    device, problem = work.device, work.problem
+    if problem.encoder_index is not None:
+        place = device.upload(None, np.argsort(work.order))[0]  # (N,) where each target was worked on
+        found, values = values, device.empty(values.shape, np.float64)
+        gather(found[:, None], place, values[:, None])
+    # By now the whole pass is launched, and a GPU may still read the arguments.
+    device.hold_until_read(like, problem.encoder, problem.predictor, problem.weight, problem.bias)
+    return arrays.give_back(device.convert(values, work.dtype), like)

@@ -1,5 +1,6 @@
-"""From the posteriors of every group to the gradients of the four arguments, in the kinds they were passed in."""
+"""From the gradients of every group to the gradients of the four arguments, in the kinds they were passed in."""
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any, Generic, NamedTuple
 
@@ -9,8 +10,10 @@ from ..annotations import A
 from ..device import arrays
 from ..inputs import checks
 from ..inputs.joint import JointProblem
-from ..kernels.rows import gather, share, unpack
-from .tiler import JointTiles, Outputs, Visited
+from ..kernels.rows import share, unpack
+from .gradients import Outputs
+from .plan import Work
+from .tiler import Tiler
 
 
 class JointGradients(NamedTuple, Generic[A]):
@@ -30,86 +33,111 @@ class JointGradients(NamedTuple, Generic[A]):
     bias: A | None
 
 
-def per_target(tiles: JointTiles, values, like):
-    """Values (N,) float64 in the order of work, in that of the targets and in the kind of an argument."""
-    device, problem = tiles.device, tiles.problem
-    if problem.encoder_index is not None:
-        place, found, values = device.upload(None, np.argsort(tiles.order))[0], values, device.empty(values.shape, np.float64)
-        gather(found[:, None], place, values[:, None])
-    device.keep(like, problem.encoder, problem.predictor, problem.weight, problem.bias)
-    return arrays.give_back(device.convert(values, tiles.dtype), like)
-
-
 class Pullback:
-    """Runs the backward pass of every group and puts the gradients where they belong."""
+    """Runs the backward pass of every group and puts the gradients where they belong.
 
-    def __init__(self, problem: JointProblem, encoder, predictor, fastemit_lambda, overwrite):
+    Parameters
+    ----------
+    problem : JointProblem
+    encoder, predictor : array
+        The arguments as they were given; gradients are of the encoder's kind.
+    fastemit_lambda, overwrite
+        As in `joint_transducer_loss_and_grad`, unchecked.
+    """
+
+    def __init__(self, problem: JointProblem, encoder, predictor, *, fastemit_lambda=0.0, overwrite=False):
         self.problem, self.encoder, self.predictor = problem, encoder, predictor
         self.overwrite = checks.read_flag(overwrite, "overwrite")
         self.fastemit_lambda = checks.read_factor(fastemit_lambda, "fastemit_lambda")
         self.used = False
         if self.overwrite:
             if problem.encoder_index is not None:
-                raise ValueError("overwrite=True and encoder_index cannot be combined: several targets share an encoder row")
-            to_write = {"encoder": checks.read_writable(encoder, "encoder"),
-                        "predictor": checks.read_writable(predictor, "predictor")}  # fmt: skip
+                raise ValueError(
+                    "overwrite=True and encoder_index cannot be combined: several targets share an encoder row"
+                )
+            # Read anew: the problem's arrays may be copies, or views without the mark that tells read-only memory.
+            arguments = {"encoder": encoder, "predictor": predictor}
+            to_write = {name: checks.read_writable(x, name) for name, x in arguments.items()}
             shared = {**to_write, "weight": problem.weight, "bias": problem.bias}
+            # A pair of which one is written to. Weight and bias may share memory, as both are only read.
             for one, other in combinations(shared, 2):
                 if one in to_write and shared[other] is not None and arrays.overlap(shared[one], shared[other]):
-                    raise ValueError(f"overwrite=True: {one} and {other} share memory, expected arrays apart from one another")
+                    raise ValueError(
+                        f"overwrite=True: {one} and {other} share memory, expected arrays apart from one another"
+                    )
 
     def check_unused(self) -> None:
+        """Refuse a second use after the first one overwrote the inputs."""
         if self.used:
-            raise RuntimeError("vjp was called a second time, but with overwrite=True the first call overwrote the inputs")
+            raise RuntimeError(
+                "vjp was called a second time, but with overwrite=True the first call overwrote the inputs"
+            )
         self.used = self.overwrite
 
-    def run(self, tiles: JointTiles, grad_loss, log_z, held: dict[int, Visited] | None = None) -> JointGradients:
-        problem, held = self.problem, held or {}
-        outputs = self._outputs(tiles)
-        shared: Any = None
-        opens_row: Any = None
+    def run(self, work: Work, of_group: Callable) -> JointGradients:
+        """Run a backward pass in a workspace of its own.
+
+        Parameters
+        ----------
+        work : Work
+        of_group : callable
+            `of_group(tiler, index, group, outputs)` adds the gradients of weight and bias to the outputs. It returns
+            the gradients of the group's frames and slots, (frames, H) and (slots, H).
+        """
+        problem, tiler = self.problem, Tiler(work)
+        outputs = self._outputs(tiler)
+        total: Any = None
+        starts_row: Any = None
         if problem.encoder_index is not None:
-            shared = tiles.hold((problem.encoder.shape[1], problem.encoder.shape[2]))
-            shared.fill(0)
-            opens_row = np.diff(problem.encoder_index[tiles.order], prepend=-1) != 0
-        for index in range(len(tiles.plan.groups)):
-            group = tiles.group(index)
-            visited: Any = held[index] if index in held else tiles.forward(group, log_z, posteriors=True)
-            grad_encoder, grad_predictor = tiles.backward(group, visited, self.fastemit_lambda, grad_loss, outputs)
-            unpack(grad_predictor, group.label_base, group.example, outputs.predictor)
-            if shared is None:
-                unpack(grad_encoder, group.index.starts, group.example, outputs.encoder)
-            else:
-                opens = opens_row[group.begin : group.end].astype(np.uint8)
-                opens = tiles.device.upload(tiles.space, opens)[0]
-                share(grad_encoder, group.index.starts, group.source, opens, shared, outputs.encoder)
+            # (T, H) of the encoder row in work. The targets that share it follow one another, maybe in several groups.
+            total = tiler.space.take(problem.encoder.shape[1:], work.dtype)
+            total.fill(0)
+            starts_row = np.diff(problem.encoder_index[work.order], prepend=-1) != 0  # (N,) the first target of its row
+        for index in range(len(work.plan.groups)):
+            with tiler.group(index) as group:
+                grad_encoder, grad_predictor = of_group(tiler, index, group, outputs)
+                # With `overwrite` this replaces input rows. Each belongs to one example, so no later group reads it.
+                unpack(grad_predictor, group.label_base, group.device_examples, outputs.predictor)
+                starts = group.device_frames.starts
+                if problem.encoder_index is None:
+                    unpack(grad_encoder, starts, group.device_examples, outputs.encoder)
+                else:
+                    # Rounded after each target, and at last with the sum over all of them.
+                    starts_here = starts_row[group.begin : group.end].astype(np.uint8)
+                    starts_here = tiler.device.upload(tiler.space, starts_here)[0]
+                    share(grad_encoder, starts, group.source, starts_here, total, outputs.encoder)
         return self._give_back(outputs)
 
-    def _outputs(self, tiles: JointTiles) -> Outputs:
-        problem, empty = self.problem, tiles.device.empty
+    def _outputs(self, tiler: Tiler) -> Outputs:
+        """Where gradients go; those that are added to begin with 0."""
+        problem, empty, dtype = self.problem, tiler.device.empty, tiler.work.dtype
         if self.overwrite:
             encoder, predictor = problem.encoder, problem.predictor
         else:
             encoder = empty(problem.encoder.shape, problem.encoder.dtype)
             predictor = empty(problem.predictor.shape, problem.predictor.dtype)
         if problem.encoder_index is not None:
+            # Rows that no target uses.
             encoder.fill(0)
-        if problem.weight.dtype == tiles.dtype:
-            weight = empty(problem.weight.shape, tiles.dtype)
+        if problem.weight.dtype == dtype:
+            weight = empty(problem.weight.shape, dtype)
         else:
-            weight = tiles.hold(problem.weight.shape)
+            # Summed up in the workspace, and rounded once at the end.
+            weight = tiler.space.take(problem.weight.shape, dtype)
         weight.fill(0)
-        bias = empty(len(weight), tiles.dtype)
+        bias = empty(len(weight), dtype)
         bias.fill(0)
         return Outputs(encoder, predictor, weight, bias)
 
     def _give_back(self, outputs: Outputs) -> JointGradients:
-        """Each gradient in its input's dtype and in the kind of the encoder; overwritten arguments as they were passed."""
+        """Each gradient in its input's dtype and in the kind of the encoder. Overwritten arguments are handed back."""
         problem, device = self.problem, self.problem.device
         if self.overwrite:
             encoder, predictor = self.encoder, self.predictor
         else:
-            encoder, predictor = (arrays.give_back(array, self.encoder) for array in (outputs.encoder, outputs.predictor))
+            encoder, predictor = (
+                arrays.give_back(array, self.encoder) for array in (outputs.encoder, outputs.predictor)
+            )
         weight = arrays.give_back(device.convert(outputs.weight, problem.weight.dtype), self.encoder)
         bias = None
         if problem.bias is not None:

@@ -1,4 +1,7 @@
-"""What a kernel sees as `cuda` inside one simulated block: indices, barriers, warp intrinsics, poisoned memory, limits."""
+"""What a kernel sees as `cuda` inside one simulated block.
+
+The module has indices, barriers, warp intrinsics, poisoned memory and limits.
+"""
 
 import sys
 
@@ -28,7 +31,10 @@ class LocalMemory:
 
 
 class SharedMemory:
-    """The shared arrays of one block. A static array belongs to its place in the code; all dynamic ones are the same bytes."""
+    """The shared arrays of one block.
+
+    A static array belongs to its place in the code. All dynamic arrays are the same bytes.
+    """
 
     def __init__(self, dynamic_bytes):
         self.dynamic, self.static, self.total = poisoned(dynamic_bytes, np.uint8), {}, dynamic_bytes
@@ -43,7 +49,9 @@ class SharedMemory:
             self.static[place] = poisoned(shape, dtype)
             self.total += self.static[place].nbytes
             if self.total > MAX_SHARED_BYTES:
-                raise RuntimeError(f"{self.total} bytes of shared memory in one block, {MAX_SHARED_BYTES} are to be had")
+                raise RuntimeError(
+                    f"{self.total} bytes of shared memory in one block, {MAX_SHARED_BYTES} are to be had"
+                )
         return self.static[place]
 
 

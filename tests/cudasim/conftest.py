@@ -15,7 +15,10 @@ if config.ENABLE_CUDASIM:
 
 
 def pytest_ignore_collect(collection_path):
-    """Nothing here is collected without the simulator; `tests/ptxrun` takes the tests of the doors from these modules."""
+    """Nothing here is collected without the simulator.
+
+    `tests/ptxrun` takes the tests of the doors from these modules.
+    """
     return True if collection_path.name.startswith("test_") and not config.ENABLE_CUDASIM else None
 
 

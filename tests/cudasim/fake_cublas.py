@@ -34,7 +34,9 @@ def column_major(address: int, kind: int, rows: int, columns: int, leading: int)
     return np.lib.stride_tricks.as_strided(memory, (rows, columns), (dtype.itemsize, leading * dtype.itemsize))
 
 
-def gemmEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType, algo):
+def gemmEx(
+    handle, transa, transb, m, n, k, alpha, A, Atype, lda, B, Btype, ldb, beta, C, Ctype, ldc, computeType, algo
+):
     """C = alpha * op(A) @ op(B) + beta * C, summed in float32."""
     for number in (transa, transb, m, n, k, lda, ldb, ldc, A, B, C, alpha, beta, computeType, algo):
         if type(number) is not int:

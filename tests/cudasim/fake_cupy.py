@@ -1,8 +1,9 @@
-"""A stand-in for CuPy on NumPy memory, for a process without a GPU. Strict where CuPy is strict: host arrays do not mix in.
+"""A stand-in for CuPy on NumPy memory, for a process without a GPU.
 
-`cupy = install()` puts it in `sys.modules`, `uninstall()` takes it out. `cupy.syncs` counts the times the host waited,
-`cupy.live_bytes` and `cupy.peak_bytes` the memory of all arrays that are no views, `cupy.limit` bounds it. Fresh memory is
-poison, and so is the target of a copy to the host that nobody has waited for yet.
+The stand-in is strict where CuPy is strict: host arrays do not mix in. `cupy = install()` puts it in `sys.modules`,
+`uninstall()` takes it out. `cupy.syncs` counts the times the host waited. `cupy.live_bytes` and `cupy.peak_bytes` count
+the memory of all arrays that are no views, `cupy.limit` bounds it. Fresh memory is poison, and so is the target of a
+copy to the host that nobody has waited for yet.
 """
 
 import sys
@@ -86,8 +87,12 @@ def from_dlpack(x):
     """An array of ours over the memory of one of ours, or of the one that a test's foreign tensor holds as `_fake`."""
     if not hasattr(x, "_fake") and not isinstance(x, ndarray):
         if int(x.__dlpack_device__()[0]) == 1:
-            raise TypeError("CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))` instead.")
-        raise BufferError(f"the stand-in for CuPy cannot read a capsule of {type(x).__name__}: give it an attribute `_fake`")
+            raise TypeError(
+                "CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))` instead."
+            )
+        raise BufferError(
+            f"the stand-in for CuPy cannot read a capsule of {type(x).__name__}: give it an attribute `_fake`"
+        )
     return getattr(x, "_fake", x).view()
 
 
@@ -113,14 +118,29 @@ def get_array_module(*args):
 
 def _ufunc(function):
     def call(*operands, out=None):
-        return elementwise(function, *operands[: function.nin], out=operands[-1] if len(operands) > function.nin else out)
+        return elementwise(
+            function, *operands[: function.nin], out=operands[-1] if len(operands) > function.nin else out
+        )
 
     return call
 
 
 for _name in ("add", "subtract", "multiply", "divide", "negative"):
     setattr(cupy, _name, _ufunc(getattr(np, _name)))
-for _name in ("bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
+for _name in (
+    "bool_",
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+):
     setattr(cupy, _name, getattr(np, _name))
 for _function in (full, zeros, ones, arange, array, asarray, ascontiguousarray, asnumpy, from_dlpack, copyto, matmul):
     setattr(cupy, _function.__name__, _function)

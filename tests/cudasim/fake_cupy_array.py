@@ -18,7 +18,10 @@ def apart(size):
 
 
 class ndarray:
-    """CuPy's array. `_array` is the NumPy array with its memory: for the launches of kernels, and for tests to look into."""
+    """CuPy's array.
+
+    `_array` is the NumPy array with its memory: launches of kernels take it, and tests look into it.
+    """
 
     __module__, __hash__, __array_priority__ = "cupy", None, 100
 
@@ -103,7 +106,9 @@ class ndarray:
             raise RuntimeError("`out` cannot be specified when copying to non-contiguous ndarray")
         stream = stream or get_current_stream()
         # Like CuPy: an array of another layout is first made contiguous on the device.
-        same_layout = (out.flags.c_contiguous and self.flags.c_contiguous) or (out.flags.f_contiguous and self.flags.f_contiguous)
+        same_layout = (out.flags.c_contiguous and self.flags.c_contiguous) or (
+            out.flags.f_contiguous and self.flags.f_contiguous
+        )
         copy_later(stream, out, self._array.copy() if same_layout else self.copy()._array)
         if blocking:
             stream.synchronize()
@@ -137,7 +142,8 @@ class ndarray:
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
-            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
         )
 
     def __array_ufunc__(self, ufunc, method, *operands, out=(None,), **options):
@@ -161,7 +167,14 @@ class ndarray:
         strides = None if self.flags.c_contiguous else self.strides
         data, stream = (self.data.ptr, False), get_current_stream().ptr or 1
         typestr = self.dtype.str
-        return {"shape": self.shape, "typestr": typestr, "data": data, "strides": strides, "version": 3, "stream": stream}
+        return {
+            "shape": self.shape,
+            "typestr": typestr,
+            "data": data,
+            "strides": strides,
+            "version": 3,
+            "stream": stream,
+        }
 
 
 def _method(ufunc, swap=False, inplace=False):
@@ -248,7 +261,11 @@ def matmul(a, b, out=None):
     if not np.can_cast(dtype, out.dtype, "same_kind"):
         raise TypeError(f"Cannot cast {dtype} to {out.dtype} in same_kind casting mode")
     written = out
-    if out.dtype != dtype or not out.flags.c_contiguous or any(np.may_share_memory(out._array, x._array) for x in (a, b)):
+    if (
+        out.dtype != dtype
+        or not out.flags.c_contiguous
+        or any(np.may_share_memory(out._array, x._array) for x in (a, b))
+    ):
         written = ndarray(out.shape, dtype)
     written._array[...] = product
     if written is not out:

@@ -1,7 +1,8 @@
 """What the stand-in for CuPy does with arrays as bytes, and what it leaves to compiled kernels.
 
-Those of bfloat16 include `cuda_bf16.h`, which a machine may lack, so whatever CuPy compiles a kernel for is refused for bfloat16:
-arithmetic, casts, fills but with 0, and copies, `copy` among them. Assigning one run of bytes to another compiles nothing.
+CuPy's compiled kernels of bfloat16 include `cuda_bf16.h`, which a machine may lack. The stand-in therefore refuses for
+bfloat16 whatever CuPy compiles a kernel for: arithmetic, casts, fills but with 0, and copies, `copy` among them.
+Assigning one run of bytes to another compiles nothing.
 """
 
 import ctypes
@@ -12,7 +13,9 @@ import numpy as np
 def compiled(*values):
     """What CuPy compiles a kernel for: no bfloat16, unless there is nothing to do."""
     if any(getattr(value, "dtype", np.dtype(bool)).name == "bfloat16" and value.size for value in values):
-        raise RuntimeError("CuPy would compile a kernel of bfloat16, with headers that a machine may lack: use one of ours")
+        raise RuntimeError(
+            "CuPy would compile a kernel of bfloat16, with headers that a machine may lack: use one of ours"
+        )
 
 
 def moved_by_bytes(source, target) -> bool:

@@ -1,9 +1,10 @@
 """The simulator of numba-cuda with its OS threads replaced by greenlets: fast, repeatable, and strict. Tests only.
 
-Importing this module patches the simulator, so it needs `NUMBA_ENABLE_CUDASIM=1`. A thread of a block runs until it returns or
-waits; `ORDER` says in which order the threads take their turns, so that a missing barrier shows under one order or another.
-Names such as `cuda.threadIdx` resolve on the module `numba.cuda` itself while a kernel runs. The stock simulator swaps the global
-`cuda` of the kernel's own module only, and a plain helper of another module fails there.
+Importing this module patches the simulator, so the process needs `NUMBA_ENABLE_CUDASIM=1`. A thread of a block runs
+until it returns or waits. `ORDER` says in which order the threads take their turns, so that a missing barrier shows
+under one order or another. Names such as `cuda.threadIdx` resolve on the module `numba.cuda` itself while a kernel
+runs. The stock simulator swaps only the global `cuda` of the kernel's own module, and a plain helper of another module
+fails there.
 """
 
 import copy
@@ -32,7 +33,7 @@ ORDER = os.environ.get("CUDASIM_ORDER", "forward")
 """How threads and blocks take their turns: "forward", "reverse" or "random:SEED"."""
 
 STRICT = True
-"""Refuse a block barrier that some threads never reach because they returned, or that threads wait at in different places."""
+"""Refuse a block barrier where threads wait in different places, or that some threads never reach: they returned."""
 
 
 class Launch(NamedTuple):
@@ -144,7 +145,10 @@ def points(size):
 
 
 def device_memory(argument):
-    """An argument as the kernel sees it: the memory itself. The stock simulator copies in and out, which hides aliasing."""
+    """An argument as the kernel sees it: the memory itself.
+
+    The stock simulator copies in and out, which hides aliasing.
+    """
     if isinstance(argument, tuple):
         return tuple(map(device_memory, argument))
     memory = getattr(argument, "_array", argument)
@@ -169,10 +173,12 @@ def launch(kernel, *arguments):
 
 
 def configure(kernel, configuration):
-    """Replaces `kernel[grid, block, stream, shared]`. A copy, so that a configuration that is kept stays what it was."""
+    """Replaces `kernel[grid, block, stream, shared]`; a copy, so that a configuration that is kept does not change."""
     grid, block, stream, shared_bytes = (*configuration, *(0, 0)[len(configuration) - 2 :])
     if stream and not isinstance(stream, cuda.stream):
-        raise TypeError(f"Expected a Stream object, ExperimentalStream, GraphBuilder, or 0, got {type(stream).__name__}")
+        raise TypeError(
+            f"Expected a Stream object, ExperimentalStream, GraphBuilder, or 0, got {type(stream).__name__}"
+        )
     configured = copy.copy(kernel)
     configured.grid_dim, configured.block_dim = normalize_kernel_dimensions(grid, block)
     configured.stream, configured.dynshared_size = stream, shared_bytes

@@ -24,7 +24,8 @@ def test_one_wait_and_results_where_the_first_argument_is(device, name, integers
     given = inputs.GIVEN[name]
     first = next(iter(given))
     there = {
-        key: device.asarray(x) if isinstance(x, np.ndarray) and (integers or key == first) else x for key, x in given.items()
+        key: device.asarray(x) if isinstance(x, np.ndarray) and (integers or key == first) else x
+        for key, x in given.items()
     }
     device.syncs = 0
     results = getattr(lattice, name)(**there)

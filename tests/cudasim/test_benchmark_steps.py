@@ -96,5 +96,12 @@ def test_losses_against_their_floors(device, monkeypatch):
 def test_stages_are_those_of_the_call(device, monkeypatch):
     monkeypatch.setitem(problems.JOINT, "default", SHAPE)
     rows = stages.stages_case("joint", "default", "untrained", "bfloat16")["rows"]
-    assert {"emit_cuda", "gradient_cuda", "hidden_cuda", "hidden @ weight.T", "dlogits.T @ hidden", "between"} <= rows.keys()
+    assert {
+        "emit_cuda",
+        "gradient_cuda",
+        "hidden_tanh_cuda",
+        "hidden @ weight.T",
+        "dlogits.T @ hidden",
+        "between",
+    } <= rows.keys()
     assert rows["all, watched"]["share"] == 1

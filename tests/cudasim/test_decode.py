@@ -60,9 +60,14 @@ def test_rows_wider_than_a_warp_reads_at_once(both):
 
 
 @pytest.mark.parametrize("integers", [True, False])
-@pytest.mark.parametrize("topology, door, waits", [
-    ("rnnt", "beam_decode", 2 * 3), ("monotonic", "beam_decode", 2), ("monotonic", "greedy_decode", 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "topology, door, waits",
+    [
+        ("rnnt", "beam_decode", 2 * 3),
+        ("monotonic", "beam_decode", 2),
+        ("monotonic", "greedy_decode", 2),
+    ],
+)
 def test_one_wait_at_the_door_and_one_a_level(topology, door, waits, integers, device):
     """Two frames; three levels in each of them where two labels may be emitted."""
     problem = decode_problem(44, lengths=[2, 2], vocab=6, most=2, topology=topology, allowed="all", blank_lead=-3.0)
@@ -80,5 +85,7 @@ def test_what_predict_returns_lies_where_the_encoder_does(name, device):
         vectors, state = predictor(look(labels), None)
         return vectors if name == "predictor" else device.asarray(vectors), state
 
-    with pytest.raises(ValueError, match=rf"{re.escape(name)} that predict returned is on the host, expected CUDA device 0"):
+    with pytest.raises(
+        ValueError, match=rf"{re.escape(name)} that predict returned is on the host, expected CUDA device 0"
+    ):
         lattice.greedy_decode(device.asarray(encoder), lengths, predict, device.asarray(weight), device.asarray(bias))

@@ -1,11 +1,18 @@
-"""What a device asks for beside the right numbers: waits, streams, mixed devices, memory that is not there, arrays of others."""
+"""What a device asks for beside the right numbers.
+
+The tests are of waits, streams, mixed devices, memory that is not there, and arrays of others.
+"""
+
+import gc
+import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
 
 import lattice
-from lattice.device import arrays
-from lattice.device import memory as devices
+from lattice.device import arrays, in_flight
 from lattice.inputs.joint import read_joint
 from lattice.kernels import ptx
 from tests.problems import joint_problem, logits_problem
@@ -118,15 +125,17 @@ def test_out_of_memory_names_what_was_asked_for_and_what_would_do(device):
 
 
 def test_a_device_has_a_limit_of_its_own_where_none_is_given(device):
-    problem, rest = joint_problem(12, **SMALL), (0, "tanh", "rnnt", None, None, None, None)
+    problem, options = joint_problem(12, **SMALL), {"blank": 0, "activation": "tanh", "topology": "rnnt"}
     for arguments, limit in ((problem.args, 256 << 20), (placed(device, problem.args), 1 << 30)):
-        assert read_joint(*arguments, *rest, None, 0.0).memory_limit == limit
-        assert read_joint(*arguments, *rest, 12345, 0.0).memory_limit == 12345
+        assert read_joint(*arguments, **options).memory_limit == limit
+        assert read_joint(*arguments, **options, memory_limit=12345).memory_limit == 12345
 
 
 def test_vjp_waits_for_the_stream_of_the_forward_pass(device, monkeypatch):
     waited = []
-    monkeypatch.setattr(device.cuda.Stream, "wait_event", lambda stream, event: waited.append((stream.ptr, event)), raising=False)
+    monkeypatch.setattr(
+        device.cuda.Stream, "wait_event", lambda stream, event: waited.append((stream.ptr, event)), raising=False
+    )
     forward, backward = device.cuda.Stream(), device.cuda.Stream()
     with forward:
         _, vjp = lattice.joint_transducer_loss_vjp(*placed(device, joint_problem(9, **SMALL).args))
@@ -137,13 +146,41 @@ def test_vjp_waits_for_the_stream_of_the_forward_pass(device, monkeypatch):
 
 def test_arguments_of_other_libraries_are_held_until_they_are_read(device, monkeypatch):
     held = []
-    monkeypatch.setattr(devices, "_hold", lambda event, memory: held.append(memory))
+    monkeypatch.setattr(in_flight, "hold_arguments", lambda event, arrays: held.append(arrays))
     arguments = placed(device, joint_problem(10, **SMALL).args)
     lattice.joint_transducer_loss(*arguments)
-    assert not any(isinstance(memory, tuple) for memory in held)
+    assert not held
     lattice.joint_transducer_loss(*map(Foreign, arguments))
-    (kept,) = (memory for memory in held if isinstance(memory, tuple))
+    (kept,) = held
     assert [array.data.ptr for array in kept] == [array.data.ptr for array in arguments[:4]]
+    _, vjp = lattice.joint_transducer_loss_vjp(*map(Foreign, arguments))
+    held.clear()
+    vjp()
+    ((_, *kept),) = held
+    assert [array.data.ptr for array in kept] == [array.data.ptr for array in arguments[:4]]
+
+
+def test_arguments_of_other_libraries_are_let_go_without_another_call(device, monkeypatch):
+    """A thread waits for the event; until that is passed nothing is let go, and after it nobody has to call."""
+    passed, slept = threading.Event(), []
+
+    def synchronize(event):
+        slept.append(event)
+        assert passed.wait(10)
+
+    monkeypatch.setattr(device.cuda.Event, "synchronize", synchronize)
+    arguments = [Foreign(x) for x in placed(device, joint_problem(10, **SMALL).args)]
+    encoder = weakref.ref(arguments[0]._fake._memory)
+    lattice.joint_transducer_loss(*arguments)
+    del arguments
+    gc.collect()
+    assert encoder() is not None
+    passed.set()
+    for _ in range(1000):
+        if encoder() is None:
+            break
+        time.sleep(0.01)
+    assert encoder() is None and slept
 
 
 def test_an_error_at_the_door_waits_for_copies_under_way(device):
@@ -161,7 +198,10 @@ class OnNoDevice:
 
 
 class Foreign:
-    """An array of another library on the device: read through DLPack, given back through its library's `from_dlpack`."""
+    """An array of another library on the device.
+
+    The door reads it through DLPack and gives results back through its library's `from_dlpack`.
+    """
 
     def __init__(self, array, read_only=False):
         self._fake, self.read_only = array, read_only

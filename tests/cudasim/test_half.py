@@ -1,4 +1,7 @@
-"""bfloat16 in every place where a door converts, copies or fetches it: the stand-in for CuPy refuses to compile for it."""
+"""bfloat16 in every place where a door converts, copies or fetches it.
+
+The stand-in for CuPy refuses to compile for bfloat16.
+"""
 
 import numpy as np
 import pytest
@@ -49,23 +52,33 @@ def test_layouts_that_are_copied(device):
     padded = np.zeros((*predictor.shape[:2], predictor.shape[2] + 3), BFLOAT16)
     padded[..., :-3] = predictor
     loss = lattice.joint_transducer_loss(
-        device.asarray(np.asfortranarray(encoder)), device.asarray(padded)[..., :-3], device.asarray(weight.T.copy()).T,
-        device.asarray(wide)[:, 0], *rest, **problem.options,
-    )  # fmt: skip
+        device.asarray(np.asfortranarray(encoder)),
+        device.asarray(padded)[..., :-3],
+        device.asarray(weight.T.copy()).T,
+        device.asarray(wide)[:, 0],
+        *rest,
+        **problem.options,
+    )
     compare.assert_same(device.asnumpy(loss), expected, k=64, slack=2.0**-7 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_what_a_predictor_returns(device, dtype):
     """Vectors that are widened, and a state whose layout is copied."""
-    problem = decode_problem(2, batch=2, frames=3, vocab=6, most=2, dtype=dtype, weight_dtype=np.float32, blank_lead=-2.0)
+    problem = decode_problem(
+        2, batch=2, frames=3, vocab=6, most=2, dtype=dtype, weight_dtype=np.float32, blank_lead=-2.0
+    )
     host = lattice.greedy_decode(*problem.args, **problem.options)
     seen = []
 
     def predict(labels, state):
-        vectors, state = problem.predictor(labels._array, None if state is None else tuple(part._array for part in state))
+        vectors, state = problem.predictor(
+            labels._array, None if state is None else tuple(part._array for part in state)
+        )
         seen.append(len(labels))
-        return device.asarray(np.asfortranarray(vectors)), tuple(device.asarray(np.asfortranarray(part)) for part in state)
+        return device.asarray(np.asfortranarray(vectors)), tuple(
+            device.asarray(np.asfortranarray(part)) for part in state
+        )
 
     encoder, lengths, _, weight, bias = problem.args
     placed = (device.asarray(encoder), lengths, predict, device.asarray(weight), device.asarray(bias))

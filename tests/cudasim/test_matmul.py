@@ -1,4 +1,7 @@
-"""Matrix products of a GPU in every layout and corner shape, against float64; what cuBLAS refuses is told and made otherwise."""
+"""Matrix products of a GPU in every layout and corner shape, against float64.
+
+A product that cuBLAS refuses is told and made in another way.
+"""
 
 import itertools
 import warnings
@@ -46,7 +49,8 @@ def test_bfloat16_in_every_shape_and_layout(device, shape, a_turned, b_turned):
 def test_what_cublas_refuses_is_told_and_made_in_float32(device, monkeypatch, shape, a_turned, b_turned):
     M, N, K = shape
     monkeypatch.setattr(fake_cublas, "refused", {(N, M, K)})
-    taken = rf"refuses the bfloat16 product \({M}, {K}\) by \({K}, {N}\): CUBLAS_STATUS_NOT_SUPPORTED.* {4 * K * (M + N)} bytes"
+    refused = rf"refuses the bfloat16 product \({M}, {K}\) by \({K}, {N}\): CUBLAS_STATUS_NOT_SUPPORTED"
+    taken = rf"{refused}.* {4 * K * (M + N)} bytes"
     with pytest.warns(RuntimeWarning, match=taken):
         ours, truth = product(device, shape, a_turned, b_turned)
     np.testing.assert_allclose(ours, truth, rtol=1e-5, atol=1e-6)
@@ -68,9 +72,26 @@ def test_an_operand_with_gaps_is_refused(device, position):
 
 
 RIGHT = {
-    "handle": 0, "transa": 0, "transb": 0, "m": 3, "n": 4, "k": 5, "alpha": 64, "A": 64, "Atype": 14, "lda": 3, "B": 64,
-    "Btype": 14, "ldb": 5, "beta": 64, "C": 64, "Ctype": 0, "ldc": 3, "computeType": 68, "algo": 99,
-}  # fmt: skip
+    "handle": 0,
+    "transa": 0,
+    "transb": 0,
+    "m": 3,
+    "n": 4,
+    "k": 5,
+    "alpha": 64,
+    "A": 64,
+    "Atype": 14,
+    "lda": 3,
+    "B": 64,
+    "Btype": 14,
+    "ldb": 5,
+    "beta": 64,
+    "C": 64,
+    "Ctype": 0,
+    "ldc": 3,
+    "computeType": 68,
+    "algo": 99,
+}
 WRONG = {
     "lda": ({"lda": 2}, fake_cublas.INVALID_VALUE),
     "ldb": ({"ldb": 4}, fake_cublas.INVALID_VALUE),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice.tiles import path as path_tiles
+from lattice.tiles import path as paths
 from tests import compare
 from tests.cudasim.test_walk import SMALL, assert_alike
 from tests.on_device import OnDevice
@@ -54,7 +54,9 @@ def test_alignments(there, dtype, topology):
     aligned_alike(there, joint_problem(0, dtype=dtype, topology=topology, **SMALL))
 
 
-@pytest.mark.parametrize("kind", [{"bounded": True}, {"vocabulary": "lengths"}, {"hypotheses": 5, "use_bias": False}], ids=str)
+@pytest.mark.parametrize(
+    "kind", [{"bounded": True}, {"vocabulary": "lengths"}, {"hypotheses": 5, "use_bias": False}], ids=str
+)
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_alignments_in_runs_of_few_frames(there, topology, kind):
     problem = joint_problem(1, topology=topology, **SMALL, **kind)
@@ -115,12 +117,15 @@ def placed(device, args, integers):
 @pytest.mark.parametrize("integers", [True, False])
 @pytest.mark.parametrize("door", ["transducer_alignment", "joint_transducer_alignment", "joint_path_loss_and_grad"])
 def test_waits(device, door, integers, monkeypatch):
-    """At the door for ids, lengths and frames; once a round of the search; at the end of a loss for what is not finite."""
+    """Waits at the door for ids, lengths and frames, and once in each round of the search.
+
+    The end of a loss waits once more, for what is not finite.
+    """
     kind = {"transducer_alignment": logits_problem, "joint_transducer_alignment": joint_problem}.get(door, path_problem)
     problem, rounds, door = kind(7, **SMALL), [], getattr(lattice, door)
     arguments = placed(device, problem.args, integers)
-    list_cells = path_tiles.list_cells
-    monkeypatch.setattr(path_tiles, "list_cells", lambda *given: rounds.append(0) or list_cells(*given))
+    list_cells = paths.list_cells
+    monkeypatch.setattr(paths, "list_cells", lambda *given, **kinds: rounds.append(0) or list_cells(*given, **kinds))
     device.syncs = 0
     door(*arguments, **problem.options)
     at_the_door = int(integers)
@@ -143,7 +148,9 @@ def test_alignments_of_logits_take_what_the_docstring_says(device, dtype):
     device.peak_bytes = before
     lattice.transducer_alignment(*arguments)
     # A few numbers for each frame, label and example, and the rounding of each array to 64 bytes.
-    assert device.peak_bytes - before <= (60 if dtype == np.float64 else 40) * 2 * 30 * 15 + 100 * 2 * (30 + 15) + 64 * 24
+    assert (
+        device.peak_bytes - before <= (60 if dtype == np.float64 else 40) * 2 * 30 * 15 + 100 * 2 * (30 + 15) + 64 * 24
+    )
 
 
 @pytest.mark.parametrize("vocabulary", [None, "lengths"])
@@ -159,6 +166,6 @@ def test_the_smallest_workspaces_are_not_left(device, dtype, vocabulary):
         device.peak_bytes = before
         result, rest = door(*arguments, **given.options, memory_limit=limit)
         outputs = sum(array.nbytes for array in (result, *(rest if isinstance(rest, tuple) else (rest,))))
-        # Losses in float64, the bias under way and the upstream gradient: some bytes an example, said in docs/memory.md.
+        # Losses in float64, the bias under way and the upstream gradient: some bytes an example (docs/memory.md).
         small = 64 * (8 + len(given.targets) + len(given.weight))
         assert device.peak_bytes - before <= limit + outputs + small, door.__name__

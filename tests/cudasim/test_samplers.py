@@ -1,4 +1,7 @@
-"""The samplers' doors on the simulated device: the same ids as on the CPU, where results lie, and how often is waited."""
+"""The samplers' doors on the simulated device.
+
+The ids are the same as on the CPU. The tests see where results lie and how often the host waits.
+"""
 
 import numpy as np
 import pytest
@@ -69,7 +72,9 @@ def test_posterior_mixture_and_allowed_ids(device, dtype):
     compare.assert_same(device.asnumpy(ours), host, k=64)
     mixed = samplers.mixture([samplers.uniform(V), ours], [0.1, 0.9])
     assert isinstance(mixed, device.ndarray) and mixed.shape == (3, V)
-    np.testing.assert_allclose(device.asnumpy(mixed), samplers.mixture([samplers.uniform(V), host], [0.1, 0.9]), rtol=1e-5)
+    np.testing.assert_allclose(
+        device.asnumpy(mixed), samplers.mixture([samplers.uniform(V), host], [0.1, 0.9]), rtol=1e-5
+    )
     p = (np.round(host * 50) / 50).astype(dtype)
     allowed = samplers.allowed_vocabulary(device.asarray(p), 12)
     np.testing.assert_array_equal(device.asnumpy(allowed), samplers.allowed_vocabulary(p, 12))

@@ -19,7 +19,10 @@ def there(request, device):
 
 
 def assert_alike(ours, host, dtype, *, operands=None):
-    """The device's result and the host's; where a device multiplies bfloat16, its rounding of the operands is let pass."""
+    """The device's result and the host's.
+
+    Where a device multiplies bfloat16, the comparison lets its rounding of the operands pass.
+    """
     names = ("loss", *lattice.JointGradients._fields)[: len(host)]
     for name, one, other in zip(names, ours, host, strict=True):
         if other is None:
@@ -69,7 +72,9 @@ def test_joint(there, topology, dtype):
 
 @pytest.mark.parametrize("activation", ["relu", "identity"])
 def test_joint_without_bias_and_with_skipped_cells(there, activation):
-    problem = joint_problem(3, frames=8, labels=3, batch=2, activation=activation, use_bias=False, sharpness=8.0, blank=-1)
+    problem = joint_problem(
+        3, frames=8, labels=3, batch=2, activation=activation, use_bias=False, sharpness=8.0, blank=-1
+    )
     both(there, problem, posterior_floor=2.0**-10, grad_loss=np.array([0.5, -2.0], np.float32))
 
 
@@ -138,12 +143,15 @@ def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, vocab
     device.peak_bytes = before
     loss, gradients = lattice.joint_transducer_loss_and_grad(*placed, **problem.options, memory_limit=limit)
     outputs = sum(array.nbytes for array in (loss, *gradients))
-    # Losses in float64, their order, the bias under way and the upstream gradient: some bytes an example, said in docs/memory.md.
+    # Losses in float64, their order, the bias under way, the upstream gradient: some bytes an example (docs/memory.md).
     small = 64 * (8 + len(problem.targets) + len(problem.weight))
     assert device.peak_bytes - before <= limit + outputs + small
     host = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options)
     assert_alike(
-        (device.asnumpy(loss), *map(device.asnumpy, gradients)), (host[0], *host[1]), dtype, operands=problem.weight.dtype
+        (device.asnumpy(loss), *map(device.asnumpy, gradients)),
+        (host[0], *host[1]),
+        dtype,
+        operands=problem.weight.dtype,
     )
 
 

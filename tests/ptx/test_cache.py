@@ -60,6 +60,14 @@ def test_what_the_driver_refuses_is_compiled_anew(monkeypatch, tmp_path):
         ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
 
 
+def test_a_file_of_the_cache_that_is_no_text_is_passed_over(monkeypatch, tmp_path):
+    Driver(monkeypatch, tmp_path)
+    ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0))
+    (path,) = tmp_path.glob("*.ptx")
+    path.write_bytes(b"\xff\xfe")
+    assert ptx._make(rows.mark_cuda, ARGUMENTS, (9, 0)) == "code 2"
+
+
 def test_another_calling_convention_is_noticed(monkeypatch, tmp_path):
     Driver(monkeypatch, tmp_path)
     monkeypatch.setattr(ptx, "parameters", lambda text: [8] * 13)

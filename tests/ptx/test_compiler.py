@@ -1,4 +1,7 @@
-"""What stands between a kernel and its PTX on other machines: a newer NumPy, a toolkit that is not looked for, a part missing."""
+"""What stands between a kernel and its PTX on other machines.
+
+The tests have a newer NumPy, a toolkit that is not looked for, and a missing part.
+"""
 
 import importlib.util
 import os
@@ -105,7 +108,10 @@ def driver_is_left_alone():
 
 
 def test_one_process_compiles_for_several_devices_without_a_driver(monkeypatch):
-    """A device function keeps the capability it was first compiled for; the kernels that call it are those of a fresh process."""
+    """A device function keeps the capability that it was first compiled for.
+
+    The kernels that call it must still be the kernels of a fresh process.
+    """
     from numba.cuda import api, dispatcher
 
     for module in (api, dispatcher):

@@ -1,4 +1,7 @@
-"""A folder of compiled kernels: taken first, and refused by name where it is not what is wanted. No compiler is needed."""
+"""A folder of compiled kernels comes first, and is refused by name where it is not what is wanted.
+
+The tests need no compiler.
+"""
 
 import importlib
 import json
@@ -137,7 +140,9 @@ def test_a_command_names_a_folder_whatever_it_is_called(tmp_path):
 @pytest.mark.parametrize("cc", [(7, 5), (8, 6), (8, 9), (10, 0)])
 def test_a_folder_for_other_devices(world, cc):
     """PTX for sm_80 would run on 8.6, but who asks for the kernels of a device gets those or none."""
-    said = refused(rf"which holds sm_80, sm_90, expected {ptx_store.architecture(cc)}, what the device is", world, cc=cc)
+    said = refused(
+        rf"which holds sm_80, sm_90, expected {ptx_store.architecture(cc)}, what the device is", world, cc=cc
+    )
     assert said.endswith(f"python -m benchmarks.gpu.prebuild {world.top} --capability {cc[0]}.{cc[1]}")
 
 
@@ -195,16 +200,22 @@ def test_a_file_that_was_moved(world):
     path.write_text(other.read_text())
     refused(r"holds tests\.ptx\.test_folder\.double\(int64, int64\) for sm_80 of .*, expected .* for sm_90 of", world)
     folder = ptx_store.write(world.top, (9, 0), [(k, TYPES, PTX.format("sm_90")) for k in (DOUBLE, HALVE)], VERSIONS)
-    names = {json.loads((folder / "manifest.json").read_text())["kernels"][path.name]: path for path in folder.glob("*.ptx")}
+    names = {
+        json.loads((folder / "manifest.json").read_text())["kernels"][path.name]: path for path in folder.glob("*.ptx")
+    }
     one, two = (names[f"tests.ptx.test_folder.{name}(int64, int64)"] for name in ("double", "halve"))
     one.write_text(two.read_text())
     refused(r"holds tests\.ptx\.test_folder\.halve.*expected tests\.ptx\.test_folder\.double", world)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("", "holds nothing, expected"), ("// {}\n", "holds no PTX, expected PTX for sm_90"),
-    ("// {}\n.version 9.0\n.target sm_80\n", "holds PTX for sm_80, expected PTX for sm_90"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "holds nothing, expected"),
+        ("// {}\n", "holds no PTX, expected PTX for sm_90"),
+        ("// {}\n.version 9.0\n.target sm_80\n", "holds PTX for sm_80, expected PTX for sm_90"),
+    ],
+)
 def test_a_file_without_its_ptx(world, text, said):
     file_of(world).write_text(text.format(ptx_store.described(DOUBLE, TYPES, (9, 0))))
     refused(said, world)

@@ -1,6 +1,7 @@
 """Every kernel compiles for sm_80 and sm_90 without a GPU or a driver, with the types its host function passes.
 
-The cases of `tests/kernel_cases.py` are called on stand-ins for device arrays, and what they would launch is compiled instead.
+The cases of `tests/kernel_cases.py` are called on stand-ins for device arrays. The kernels that they would launch are
+compiled instead.
 """
 
 import importlib.util
@@ -16,25 +17,41 @@ import pytest
 import lattice.kernels
 import samplers
 from lattice.kernels import ptx, ptx_store
+from lattice.kernels.activations import ACTIVATIONS
 from tests import launches as recorder
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
 
 FLOAT64_KERNELS = {
-    "sums_cuda", "posteriors_cuda", "select_cuda", "leave_out_cuda", "narrow_cuda",
-    "ctc_sums_cuda", "ctc_posteriors_cuda", "ctc_path_cuda",
-    "keys_cuda", "choose_cuda", "inclusion_cuda", "pool_cuda", "expected_risk_cuda",
-    "extend_cuda", "trace_cuda", "sum_rows_cuda",
-}  # fmt: skip
-"""Sums over alignments are float64 whatever the scores are, and two kernels compare with them and add up posteriors; so are sums
-over N-best lists. Draws are float64 so that no two ids arrive at the same time, and every device draws the same."""
+    "sums_cuda",
+    "posteriors_cuda",
+    "select_cuda",
+    "leave_out_cuda",
+    "narrow_cuda",
+    "ctc_sums_cuda",
+    "ctc_posteriors_cuda",
+    "ctc_path_cuda",
+    "keys_cuda",
+    "choose_cuda",
+    "inclusion_cuda",
+    "pool_cuda",
+    "expected_risk_cuda",
+    "extend_cuda",
+    "trace_cuda",
+    "sum_rows_cuda",
+}
+"""Sums over alignments are float64 whatever dtype the scores have, and two kernels compare with them and add up
+posteriors. Sums over N-best lists are float64, too. Draws are float64 so that no two ids arrive at the same time, and
+every device draws the same."""
 PARTS = 8
 """Tests that share the kernels of an architecture, so that several processes can."""
 NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80
 """With more, fewer than three blocks of 256 threads find room on a multiprocessor."""
+LARGER = {"to_frames_identity_cuda": 96}
+"""Its loop has no activation, so the compiler unrolls it once more. Two blocks have as many loads under way as four."""
 
 
 def assembler():
@@ -51,10 +68,19 @@ def launches():
 
 
 def test_every_kernel_is_launched(launches):
-    written = set()
-    for path in (path for package in (lattice.kernels, samplers) for path in Path(package.__file__).parent.glob("*.py")):
-        written |= set(re.findall(r"@cuda_kernel\ndef (\w+)", path.read_text()))
-    assert written == {kernel.py_func.__name__ for kernel, _ in launches}
+    assert recorder.library() == {kernel.py_func.__name__ for kernel, _ in launches}
+
+
+def test_kernels_are_called_apart():
+    """The name of a kernel finds its compiled code: one that is defined twice would be launched for another."""
+    defined = 0
+    for path in (
+        path for package in (lattice.kernels, samplers) for path in Path(package.__file__).parent.glob("*.py")
+    ):
+        text = path.read_text()
+        defined += len(re.findall(r"^@cuda_kernel\ndef", text, re.MULTILINE))
+        defined += len(ACTIVATIONS) * len(re.findall(r"^    @cuda_kernel\n", text, re.MULTILINE))
+    assert len(recorder.library()) == defined
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -70,10 +96,12 @@ def test_kernels_compile_and_assemble(launches, cc, part, tmp_path):
         assert version <= NEWEST_PTX, f"{name}: PTX {version}, expected at most {NEWEST_PTX}"
         if dtype != np.float64 and kernel.py_func.__name__ not in FLOAT64_KERNELS:
             assert not re.search(r"\.f64\b", text), f"{name} computes in float64"
-        assert not re.search(r"\b(add|sub|mul|fma|max|min)(\.\w+)*\.(f16|bf16)", text), f"{name} computes in half precision"
+        assert not re.search(r"\b(add|sub|mul|fma|max|min)(\.\w+)*\.(f16|bf16)", text), (
+            f"{name} computes in half precision"
+        )
         assert ptx.parameters(text) == passed_sizes(arguments), name
         if ptxas:
-            assert_fits(ptxas, text, cc, tmp_path, name, REGISTERS)
+            assert_fits(ptxas, text, cc, tmp_path, name, LARGER.get(kernel.py_func.__name__, REGISTERS))
 
 
 def compiled(kernel, types, arguments, cc) -> str:
@@ -95,7 +123,9 @@ def assert_fits(ptxas, text, cc, folder, name, most):
     command = [ptxas, "-v", f"-arch=sm_{cc[0]}{cc[1]}", str(source), "-o", str(folder / "kernel.cubin")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{name}: {done.stderr}"
-    frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr).groups()
+    frame = re.search(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr
+    ).groups()
     assert set(frame) == {"0"}, f"{name}: {done.stderr}"
     used = int(re.search(r"Used (\d+) registers", done.stderr)[1])
     assert used <= most, f"{name}: {used} registers, expected at most {most}"

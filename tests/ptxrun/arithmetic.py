@@ -124,7 +124,9 @@ class Arithmetic(Writer):
         if opcode[1:3] != ("approx", "ftz"):
             raise ValueError("rounding")
         factor = self.word("%block", RCP, "double")
-        self.finish(target, kind, self.name(f"call {kind} @rcp_{opcode[-1]}({kind} {self.get(a, kind)}, double {factor})"))
+        self.finish(
+            target, kind, self.name(f"call {kind} @rcp_{opcode[-1]}({kind} {self.get(a, kind)}, double {factor})")
+        )
 
     def op_ex2(self, opcode, target, a):
         if opcode[1:] != ("approx", "ftz", "f32"):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from lattice.device import arrays
-from lattice.kernels import hidden, ptx, ptx_store
+from lattice.kernels import hidden_transpose, ptx, ptx_store
 from tests.cudasim import fake_cublas, fake_cupy
 
 from . import machine
@@ -67,7 +67,11 @@ def run(kernel, blocks, threads, arguments):
 def cached(kernel, types, cc):
     """`ptx_store.cached`, with what tests change of a kernel in the name: no user's process must find it."""
     path = _cached(kernel, types, cc)
-    return path.with_name(f"{hidden.SEARCHED}-{path.name}") if "SEARCHED" in kernel.py_func.__code__.co_names else path
+    return (
+        path.with_name(f"{hidden_transpose.SEARCHED}-{path.name}")
+        if "SEARCHED" in kernel.py_func.__code__.co_names
+        else path
+    )
 
 
 @contextlib.contextmanager
@@ -76,14 +80,16 @@ def device():
     arrays.cupy.cache_clear()
     cupy = fake_cupy.install()
     fakes = {
-        "cublas": fake_cublas, "device": SimpleNamespace(get_cublas_handle=lambda: 0),
-        "Module": Module, "driver": SimpleNamespace(launchKernel=launch_kernel),
-    }  # fmt: skip
+        "cublas": fake_cublas,
+        "device": SimpleNamespace(get_cublas_handle=lambda: 0),
+        "Module": Module,
+        "driver": SimpleNamespace(launchKernel=launch_kernel),
+    }
     with contextlib.ExitStack() as stack:
         for name, value in fakes.items():
             stack.enter_context(mock.patch.object(cupy.cuda, name, value, create=True))
         stack.enter_context(mock.patch.object(ptx, "run", run))
-        stack.enter_context(mock.patch.object(ptx, "_functions", _loaded[hidden.SEARCHED]))
+        stack.enter_context(mock.patch.object(ptx, "_functions", _loaded[hidden_transpose.SEARCHED]))
         stack.enter_context(mock.patch.object(ptx_store, "cached", cached))
         yield cupy
     fake_cupy.uninstall()

@@ -2,10 +2,10 @@
 
     python -m tests.ptxrun.faults [--kernel NAME] [--kind KIND] [--record FILE] [--summary FILE]
 
-runs every case once to see which kernels it launches, then every fault of `seeds.py` on the cases that launch its kernel, until
-one of them tells: by a fault that the machine finds, by a result that is not equal, or by a race. A case runs as in
-test_kernels.py, in few threads and in production blocks. FILE holds a line for each run of a case and for each fault; what
-stands there is not run again.
+runs every case once to see which kernels it launches. Then it runs every fault of `seeds.py` on the cases that launch
+its kernel, until one of them tells: by a fault that the machine finds, by a result that is not equal, or by a race. A
+case runs as in test_kernels.py, in few threads and in production blocks. FILE holds a line for each run of a case and
+for each fault. What stands there is not run again.
 """
 
 import argparse
@@ -24,11 +24,9 @@ from unittest import mock
 
 from numba import cuda
 
-import lattice
-import samplers
 from lattice.kernels import ptx, ptx_store
 from lattice.kernels.ptx_types import signature, type_names
-from tests import kernel_cases, kernel_compare
+from tests import kernel_cases, kernel_compare, launches
 from tests.few_threads import FEW
 
 from . import driver, machine, parse, seeds
@@ -44,8 +42,9 @@ BLOCKS = {
 FUEL = 20_000_000
 """Blocks of instructions of a faulty launch; sound ones take fewer."""
 ONCE = ("parameter", "argument", "scale", "shuffle")
-"""Kinds that are sown in one specialisation of a kernel, the one with most of them: the others are passed the same arguments,
-and index and exchange them alike. Of shuffles, it is one of float64, which tells what becomes of the lower half of a sum."""
+"""Kinds that are sown in one specialisation of a kernel, the one with most faults of the kind. The other
+specialisations take the same arguments, and index and exchange them alike. For shuffles it is a specialisation of
+float64, which tells what becomes of the lower half of a sum."""
 RACING = ("barrier", "warp barrier", "parameter", "argument", "loop")
 """Kinds that may make a race and change no result here."""
 
@@ -91,9 +90,9 @@ class Kernel:
         return machine.Function(self.text, False, places)
 
     def source(self, fault):
-        """The line of the source that a fault is in."""
+        """The line of the source that a fault is in, without its comment."""
         file, _, line = fault.line.partition(" ")
-        return linecache.getline(self.files.get(file, ""), int(line or 0)).strip()
+        return linecache.getline(self.files.get(file, ""), int(line or 0)).partition("  # ")[0].strip()
 
     def key(self, number):
         """What names a fault in a record."""
@@ -132,8 +131,7 @@ def compiled(texts):
 
 def library():
     """Names of the kernels there are."""
-    sources = [path for package in (lattice, samplers) for path in Path(package.__file__).parent.rglob("*.py")]
-    return sorted(name for path in sources for name in re.findall(r"@cuda_kernel\ndef (\w+)\(", path.read_text()))
+    return sorted(launches.library())
 
 
 class Bench:
@@ -198,8 +196,13 @@ def bench():
     found = Bench()
     with driver.device() as cupy, contextlib.ExitStack() as stack:
         found.cupy = cupy
-        fakes = ((ptx, "_make", _make), (ptx, "_functions", {}), (driver, "function_of", found.function_of),
-                 (machine, "launch", found.launch), (machine, "FUEL", FUEL))  # fmt: skip
+        fakes = (
+            (ptx, "_make", _make),
+            (ptx, "_functions", {}),
+            (driver, "function_of", found.function_of),
+            (machine, "launch", found.launch),
+            (machine, "FUEL", FUEL),
+        )
         for place, name, value in fakes:
             stack.enter_context(mock.patch.object(place, name, value))
         yield found
@@ -209,7 +212,9 @@ def every_run():
     """(case, blocks) of the tier, by name."""
     both = [*kernel_cases.every_case(), *kernel_cases.wide_cases()]
     few = {case.id: (case, "few") for case in kernel_cases.every_case()}
-    return {f"{name}/few": run for name, run in few.items()} | {f"{case.id}/production": (case, "production") for case in both}
+    return {f"{name}/few": run for name, run in few.items()} | {
+        f"{case.id}/production": (case, "production") for case in both
+    }
 
 
 def learn(found, record, runs):
@@ -229,7 +234,9 @@ def learn(found, record, runs):
 def _telling(several, kind):
     """The specialisation of a kernel that the faults of a kind are sown in."""
     wide = kind == "shuffle"
-    return max(several, key=lambda one: (sum(fault.kind == kind for fault in one.faults), wide and one.name.count(" f8")))
+    return max(
+        several, key=lambda one: (sum(fault.kind == kind for fault in one.faults), wide and one.name.count(" f8"))
+    )
 
 
 def sown():
@@ -269,30 +276,44 @@ def main(arguments=None):
     parser.add_argument("--kernel", choices=library(), metavar="NAME_cuda", help="one kernel's faults")
     parser.add_argument("--kind", choices=seeds.KINDS)
     parser.add_argument("--record", type=Path, help="JSON lines: taken up again, and added to")
-    parser.add_argument("--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now")
+    parser.add_argument(
+        "--patience", type=float, default=math.inf, help="seconds after which a fault is given up for now"
+    )
     parser.add_argument("--summary", type=Path, help="write a summary of the record, as JSON")
     parser.add_argument("--tellers", type=Path, help="write the table that test_faults.py goes by")
-    parser.add_argument("--open", type=Path, help="write the table of those that no case tells and nobody has gone through")
+    parser.add_argument(
+        "--open", type=Path, help="write the table of those that no case tells and nobody has gone through"
+    )
     parser.add_argument("--no-run", action="store_true", help="make no fault, go by the record alone")
-    parser.add_argument("--left", action="store_true", help="print what no case told and no entry of the table explains")
+    parser.add_argument(
+        "--left", action="store_true", help="print what no case told and no entry of the table explains"
+    )
     asked = parser.parse_args(arguments)
     record, runs, kills = Record(asked.record), every_run(), defaultdict(Counter)
     with bench() as found:
         learn(found, record, runs)
-        known = [(kernel, number) for kernel, number in sown()
-                 if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)]  # fmt: skip
-        launches = launching(record, runs)
+        known = [
+            (kernel, number)
+            for kernel, number in sown()
+            if asked.kernel in (None, kernel.kernel) and asked.kind in (None, kernel.faults[number - 1].kind)
+        ]
+        launched_by = launching(record, runs)
         # The slowest kernel comes last.
-        turns = {pair: (pair[0].kernel == "choose_cuda", seeds.KINDS.index(pair[0].faults[pair[1] - 1].kind)) for pair in known}
+        turns = {
+            pair: (pair[0].kernel == "choose_cuda", seeds.KINDS.index(pair[0].faults[pair[1] - 1].kind))
+            for pair in known
+        }
         for kernel, number in () if asked.no_run else sorted(known, key=turns.get):
             key, fault = kernel.key(number), kernel.faults[number - 1]
             before = record.faults.get(key)
             if before and before["by"] in runs:
                 continue
-            names = [name for name in launches[kernel.name] if not before or name not in before["tried"]]
+            names = [name for name in launched_by[kernel.name] if not before or name not in before["tried"]]
             if before and not names:
                 continue
-            by, how, tried = try_fault(found, kernel, number, names, runs, kills[kernel.kernel, fault.kind], asked.patience)
+            by, how, tried = try_fault(
+                found, kernel, number, names, runs, kills[kernel.kernel, fault.kind], asked.patience
+            )
             told = {"kernel": kernel.name, "kind": fault.kind, "what": fault.what, "line": kernel.source(fault)}
             record.write(fault=key, **told, place=fault.place, by=by, how=how, tried=[] if by else tried)
     print(f"{'fault':<14} {'told':>6} {'of':>6} {'change nothing':>15} {'left':>6}")

@@ -85,7 +85,9 @@ class Function:
         self.engine = llvm.create_mcjit_compiler(module, machine)
         self.engine.finalize_object()
         word, pointer = ctypes.c_int64, ctypes.c_void_p
-        self.run = ctypes.CFUNCTYPE(word, pointer, word, pointer, word, pointer)(self.engine.get_function_address("run"))
+        self.run = ctypes.CFUNCTYPE(word, pointer, word, pointer, word, pointer)(
+            self.engine.get_function_address("run")
+        )
         self.covered = np.zeros(len(self.translation.covered), np.uint8)
         self.shared_bytes = max((start + size for start, size in self.translation.shared.values()), default=0) + w.GAP
 
@@ -115,11 +117,21 @@ def launch(function: Function, call: Launch) -> None:
     block = np.zeros(w.CONTEXT_WORDS, np.int64)
     log = np.empty((settings.log_room, 6), np.int64)
     for index, value in {
-        w.NTID: call.threads, w.NCTAID_X: call.grid[0], w.NCTAID_Y: call.grid[1],
-        w.PARAMETERS: packed.ctypes.data, w.SHARED: base, w.GLOBALS: arrays.ctypes.data, w.GLOBAL_COUNT: len(arrays),
-        w.SHAREDS: regions.ctypes.data, w.SHARED_COUNT: len(regions), w.COVER: function.covered.ctypes.data, w.FUEL: FUEL,
-        w.LOG: log.ctypes.data, w.LOG_ROOM: len(log), w.SEEDED: settings.seeded,
-    }.items():  # fmt: skip
+        w.NTID: call.threads,
+        w.NCTAID_X: call.grid[0],
+        w.NCTAID_Y: call.grid[1],
+        w.PARAMETERS: packed.ctypes.data,
+        w.SHARED: base,
+        w.GLOBALS: arrays.ctypes.data,
+        w.GLOBAL_COUNT: len(arrays),
+        w.SHAREDS: regions.ctypes.data,
+        w.SHARED_COUNT: len(regions),
+        w.COVER: function.covered.ctypes.data,
+        w.FUEL: FUEL,
+        w.LOG: log.ctypes.data,
+        w.LOG_ROOM: len(log),
+        w.SEEDED: settings.seeded,
+    }.items():
         block[index] = value
     block[[w.EX2, w.RCP]] = np.array([settings.ex2, settings.rcp]).view(np.int64)
     threads = np.empty((-(-call.threads // WARP) * WARP, code.words), np.int64)
@@ -142,7 +154,11 @@ def launch(function: Function, call: Launch) -> None:
 def ordered(items):
     kind, _, seed = settings.order.partition(":")
     items = list(items)
-    return random.Random(int(seed)).sample(items, len(items)) if kind == "random" else items[:: -1 if kind == "reverse" else 1]
+    return (
+        random.Random(int(seed)).sample(items, len(items))
+        if kind == "random"
+        else items[:: -1 if kind == "reverse" else 1]
+    )
 
 
 def _run_block(function, call, block, threads):

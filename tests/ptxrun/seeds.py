@@ -1,7 +1,8 @@
-"""Which faults a kernel's PTX can be given, one at a time: barriers left out, parameters swapped, loops that go on for too long.
+"""Which faults a kernel's PTX can be given, one at a time.
 
-Most are other instructions in the place of one; they are translated along, and made while `Settings.seeded` is their number. A
-shared array is halved, and parameters are swapped, when a kernel is launched.
+Barriers are left out, parameters swapped, and loops go on for too long. Most faults are other instructions in the place
+of one. They are translated along, and made while `Settings.seeded` is their number. A shared array is halved, and
+parameters are swapped, when a kernel is launched.
 """
 
 import re
@@ -10,7 +11,18 @@ from typing import NamedTuple
 
 from . import parse
 
-KINDS = ("barrier", "warp barrier", "shared array", "vote", "parameter", "argument", "loop", "conversion", "shuffle", "scale")
+KINDS = (
+    "barrier",
+    "warp barrier",
+    "shared array",
+    "vote",
+    "parameter",
+    "argument",
+    "loop",
+    "conversion",
+    "shuffle",
+    "scale",
+)
 BEYOND = {"lt": "le", "ge": "gt", "le": "lt", "gt": "ge"}
 """A comparison that answers the other way where both sides are equal."""
 
@@ -54,9 +66,10 @@ class Fault(NamedTuple):
 class Known(NamedTuple):
     """What a look at all instructions tells of registers.
 
-    `addresses` is the set of those that are addresses, or are added to one; `guards` of the predicates that decide about loops;
-    `steps` holds the constants that registers are advanced by, `constants` what is in those that never change, and `halves`
-    says which half of 64 bits is in a register; `loaded` is the set of those that memory was loaded into.
+    `addresses` are the registers that hold addresses, or are added to one. `guards` are the predicates that decide
+    about loops. `steps` holds the constants that registers are advanced by, `constants` the values of registers that
+    never change. `halves` says which half of 64 bits is in a register. `loaded` are the registers that memory was
+    loaded into.
     """
 
     addresses: set
@@ -90,7 +103,9 @@ def seeded(text: str, arguments: tuple[Argument, ...]) -> list[Fault]:
     place, found = 0, []
     for name, _, size in program.shared:
         # The end of numba's name of a shared array is a number.
-        found.append(Fault("shared array", f"{size} bytes, {sorted(s[0] for s in program.shared).index(name)}", shared=name))
+        found.append(
+            Fault("shared array", f"{size} bytes, {sorted(s[0] for s in program.shared).index(name)}", shared=name)
+        )
     for function in program.functions:
         if function.entry:
             found += [fault._replace(place=place + fault.place) for fault in _of_entry(function)]
@@ -102,7 +117,12 @@ def seeded(text: str, arguments: tuple[Argument, ...]) -> list[Fault]:
 def _of_entry(function):
     listed = [(number, one) for number, (_, block) in enumerate(function.blocks) for one in block]
     known = Known(
-        _addresses(listed), _guards(function, listed), _steps(listed), _constants(listed), _halves(listed), _loaded(listed)
+        _addresses(listed),
+        _guards(function, listed),
+        _steps(listed),
+        _constants(listed),
+        _halves(listed),
+        _loaded(listed),
     )
     shuffles, barriers = [one for _, one in listed if one.opcode[0] == "shfl"], Counter()
     for place, (_, one) in enumerate(listed):
@@ -124,7 +144,11 @@ def _of_instruction(one, shuffles, known):
         yield from _of_shuffle(one, shuffles, known)
     elif opcode[0] == "vote":
         target, predicate, mask = parts
-        yield "vote", "the other predicate", (f"not.pred {SPARE['p']}, {predicate}", f"{code} {target}, {SPARE['p']}, {mask}")
+        yield (
+            "vote",
+            "the other predicate",
+            (f"not.pred {SPARE['p']}, {predicate}", f"{code} {target}, {SPARE['p']}, {mask}"),
+        )
         yield "vote", "all lanes", (f"setp.eq.s32 {SPARE['p']}, 0, 0", f"{code} {target}, {SPARE['p']}, {mask}")
         # Of a vote that no lane casts, none is lost.
         if known.constants.get(predicate) != "0":
@@ -192,7 +216,8 @@ def _of_conversion(opcode, parts, known):
     *modes, to, by = opcode[1:]
     target, source = parts
     if (to, by) == ("s64", "s32") and source in known.loaded:
-        # Other numbers of 32 bits are places of threads, which are not negative, and halves, of which nothing else is used.
+        # Other numbers of 32 bits are places of threads, which are not negative, and halves, of which nothing else
+        # is used.
         yield "conversion", "s64.s32 -> u64.u32", (f"cvt.u64.u32 {target}, {source}",)
     elif (to, by) in (("f32", "f64"), ("f64", "f32"), ("f16", "f32"), ("f32", "f16")):
         if "f16" not in (to, by):
@@ -201,21 +226,32 @@ def _of_conversion(opcode, parts, known):
             yield "conversion", f"{to}.{by} by f16", (*single, half, f"cvt.{to}.f16 {target}, {SPARE['16']}")
         if to == "f16":
             # The last bit of what is rounded away decides: towards zero.
-            yield "conversion", "f16.f32 towards zero", (
-                f"and.b32 {SPARE['32']}, {source}, -8192", f"cvt.rn.f16.f32 {target}, {SPARE['32']}")  # fmt: skip
+            yield (
+                "conversion",
+                "f16.f32 towards zero",
+                (f"and.b32 {SPARE['32']}, {source}, -8192", f"cvt.rn.f16.f32 {target}, {SPARE['32']}"),
+            )
     elif modes and modes[0] == "rni":
         yield "conversion", "rni -> rmi", (".".join(("cvt", "rmi", *opcode[2:])) + f" {target}, {source}",)
 
 
 def _addresses(listed):
     """Registers that are addresses, or are added to one."""
-    found = {part.strip("[]").partition("+")[0] for _, one in listed if one.opcode[0] in ("ld", "st") and one.opcode[1] != "param"
-             for part in one.operands if part.startswith("[")}  # fmt: skip
+    found = {
+        part.strip("[]").partition("+")[0]
+        for _, one in listed
+        if one.opcode[0] in ("ld", "st") and one.opcode[1] != "param"
+        for part in one.operands
+        if part.startswith("[")
+    }
     while True:
         more = {
-            part for _, one in listed if one.opcode[0] in ADDING and one.operands[0] in found
-            for part in one.operands[1:] if part.startswith("%r") and one.opcode[-1].endswith("64")
-        }  # fmt: skip
+            part
+            for _, one in listed
+            if one.opcode[0] in ADDING and one.operands[0] in found
+            for part in one.operands[1:]
+            if part.startswith("%r") and one.opcode[-1].endswith("64")
+        }
         if more <= found:
             return found
         found |= more
@@ -224,7 +260,9 @@ def _addresses(listed):
 def _guards(function, listed):
     """Predicates that decide whether a loop is entered, left or gone round again."""
     number = {label: index for index, (label, _) in enumerate(function.blocks)}
-    branches = [(block, one.guard.lstrip("!"), number[one.operands[0]]) for block, one in listed if one.opcode[0] == "bra"]
+    branches = [
+        (block, one.guard.lstrip("!"), number[one.operands[0]]) for block, one in listed if one.opcode[0] == "bra"
+    ]
     loops = {(target, block) for block, _, target in branches if target <= block}
     found = set()
     for block, guard, target in branches:
@@ -234,9 +272,12 @@ def _guards(function, listed):
             found.add(guard)
     while True:
         more = {
-            part for _, one in listed if one.operands and one.operands[0] in found and one.opcode[-1] == "pred"
-            for part in one.operands[1:] if part.startswith("%p")
-        }  # fmt: skip
+            part
+            for _, one in listed
+            if one.operands and one.operands[0] in found and one.opcode[-1] == "pred"
+            for part in one.operands[1:]
+            if part.startswith("%p")
+        }
         if more <= found:
             return found
         found |= more
@@ -245,9 +286,10 @@ def _guards(function, listed):
 def _steps(listed):
     """Register -> the constant that it is advanced by."""
     return {
-        one.operands[0]: one.operands[2] for _, one in listed
+        one.operands[0]: one.operands[2]
+        for _, one in listed
         if one.opcode[0] == "add" and one.opcode[1][0] in "su" and re.fullmatch(r"-?\d+", one.operands[2])
-    }  # fmt: skip
+    }
 
 
 def _constants(listed):
@@ -286,7 +328,9 @@ def _of_parameters(function, arguments):
         for one, other in zip(numbers, numbers[1:]):
             yield Fault("parameter", f"{parts[one]} <-> {parts[other]}", swapped=((one, other),))
     touched = {number for numbers in used.values() for number in numbers}
-    known = [argument for argument in arguments if touched & set(range(argument.first, argument.first + len(argument.parts)))]
+    known = [
+        argument for argument in arguments if touched & set(range(argument.first, argument.first + len(argument.parts)))
+    ]
     for index, one in enumerate(known):
         for other in known[index + 1 :]:
             if one.kind == other.kind:

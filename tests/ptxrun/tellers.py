@@ -3,11 +3,12 @@
 TELLERS = {
     "add_up_cuda": (
         "compact-wide-430-float32/production",
+        "list-edges-float32/few",
         "list-frames-float32/production",
         "compact-monotonic-float32/few",
-        "list-edges-float32/few",
         "compact-rnnt-bounded-float32/production",
         "select-False-False-0.3-6e-08-False-float64/few",
+        "list-298-computed-float32/few",
     ),
     "best_cuda": (
         "best-1-bias0-1-float64/production",
@@ -23,13 +24,14 @@ TELLERS = {
         "best-1-bias1-4-float64/production",
         "best-250-bias250-4-float64/production",
     ),
-    "bound_cuda": (
+    "bound_identity_cuda": (
         "bound-identity-37-bias0-float64/production",
-        "bound-identity-120-bias0-float64/few",
-        "bound-relu-120-bias9-float64/few",
-        "bound-relu-120-bias0-float64/few",
-        "bound-relu-37-bias0-float64/production",
-        "bound-tanh-37-bias0-float64/few",
+        "bound-identity-120-bias0-float64/production",
+    ),
+    "bound_relu_cuda": ("bound-relu-120-bias0-float64/production",),
+    "bound_tanh_cuda": (
+        "bound-tanh-37-bias0-float64/production",
+        "bound-tanh-120-bias0-float64/few",
     ),
     "cast_cuda": ("cast-float16-to-float32-float16/production",),
     "ceiling_cuda": (
@@ -51,13 +53,8 @@ TELLERS = {
         "clear-float32/production",
     ),
     "count_cuda": (
-        "compact-wide-430-float32/production",
-        "list-298--1.0-float32/few",
         "select-wide-128-False-False-2.0-float32/production",
-        "list-298--0.5-float32/few",
-        "narrow-False-True-6.0-1-float32/few",
-        "compact-monotonic-float32/few",
-        "compact-wide-40-float32/few",
+        "compact-wide-430-float32/production",
     ),
     "ctc_emit_cuda": (
         "ctc-emit-150-128-float64/production",
@@ -113,14 +110,17 @@ TELLERS = {
         "gradient-in-place-129-bias129-True-float64/production",
         "gradient-in-place-1500-bias0-False-float64/production",
     ),
-    "hidden_cuda": (
-        "hidden-tanh-250-holesTrue-float16/production",
-        "hidden-relu-250-holesTrue-float16/production",
+    "hidden_identity_cuda": (
         "hidden-identity-250-holesTrue-float16/production",
-        "hidden-tanh-37-holesFalse-float16/few",
-        "hidden-relu-120-holesFalse-float16/production",
-        "hidden-tanh-120-holesFalse-float16/production",
         "hidden-identity-120-holesTrue-float16/few",
+    ),
+    "hidden_relu_cuda": (
+        "hidden-relu-250-holesFalse-float16/production",
+        "hidden-relu-120-holesTrue-float16/few",
+    ),
+    "hidden_tanh_cuda": (
+        "hidden-tanh-250-holesFalse-float16/production",
+        "hidden-tanh-120-holesTrue-float16/few",
     ),
     "inclusion_cuda": (
         "inclusion-1-float16/few",
@@ -132,16 +132,11 @@ TELLERS = {
         "compact-monotonic-bounded-float64/few",
         "compact-no-alignment-float64/production",
         "compact-rnnt-float64/few",
-        "compact-rnnt-float64/production",
     ),
     "list_cuda": (
-        "compact-wide-430-float32/production",
         "select-wide-128-False-False-2.0-float32/production",
-        "list-298--1.0-float32/few",
-        "list-298--0.5-float32/few",
-        "compact-all-monotonic-float32/few",
-        "select-False-False-0.3-6e-08-False-float32/few",
-        "select-True-False-6.0-9e-01-False-float32/production",
+        "compact-wide-430-float32/production",
+        "list-298-wanted-float32/few",
     ),
     "locate_cuda": (
         "locate-False-False-0-int64/production",
@@ -155,20 +150,12 @@ TELLERS = {
         "measure-119-False-bias119-float64/few",
     ),
     "narrow_cuda": (
-        "narrow-wide-128-False-False-2.0-0-float64/production",
-        "narrow-one-float64/few",
-        "narrow-False-True-2.0-1-float64/few",
         "narrow-wide-128-False-False-2.0-None-float64/production",
-        "narrow-False-True-6.0-None-float64/few",
-        "narrow-True-False-6.0-1-float64/production",
-        "narrow-False-True-2.0-None-float64/few",
-        "narrow-False-False-6.0-None-float64/production",
-        "narrow-False-False-0.3-None-float64/few",
-        "narrow-False-True-2.0-None-float64/production",
-        "narrow-False-True-6.0-1-float64/production",
+        "narrow-one-float64/few",
+        "narrow-wide-128-False-False-2.0-0-float64/production",
+        "narrow-False-False-2.0-1-float64/few",
     ),
     "open_cuda": (
-        "narrow-False-True-6.0-1-float32/few",
         "select-wide-128-False-False-2.0-float32/production",
         "narrow-wide-128-False-False-2.0-0-float32/production",
     ),
@@ -196,12 +183,9 @@ TELLERS = {
     "scatter_cuda": ("scatter-float32/production",),
     "select_cuda": (
         "select-wide-128-False-False-2.0-float64/production",
-        "select-False-True-2.0-6e-08-False-float64/few",
-        "select-False-False-0.3-6e-08-False-float64/few",
-        "select-False-False-6.0-1e-03-True-float64/few",
+        "select-True-False-0.3-1e-03-True-float64/few",
         "select-True-False-6.0-6e-08-False-float64/few",
-        "select-False-True-2.0-9e-01-False-float64/production",
-        "select-True-False-6.0-9e-01-False-float64/production",
+        "select-False-True-2.0-6e-08-False-float64/few",
     ),
     "share_cuda": (
         "share-3-float16/production",
@@ -221,21 +205,39 @@ TELLERS = {
         "posteriors-monotonic-bounded-float32/few",
         "alpha-monotonic-float32/few",
     ),
-    "to_frames_cuda": (
-        "transpose-tanh-37-holesFalse-float32/few",
-        "transpose-tanh-250-two-float16/production",
-        "transpose-tanh-250-holesTrue-float32/production",
-        "transpose-relu-250-holesTrue-float32/production",
-        "transpose-tanh-250-holesFalse-float32/production",
-        "transpose-relu-250-holesFalse-float32/production",
+    "to_frames_identity_cuda": (
+        "transpose-identity-250-holesFalse-float32/production",
+        "transpose-identity-250-two-float32/production",
+        "transpose-identity-250-four-float32/production",
+        "transpose-identity-250-holesTrue-float32/production",
     ),
-    "to_slots_cuda": (
+    "to_frames_relu_cuda": (
+        "transpose-relu-250-holesFalse-float32/production",
+        "transpose-relu-250-two-float16/production",
+        "transpose-relu-250-holesTrue-float32/production",
+    ),
+    "to_frames_tanh_cuda": (
+        "transpose-tanh-250-holesFalse-float32/production",
+        "transpose-tanh-250-two-float32/production",
+        "transpose-tanh-250-holesTrue-float32/production",
+    ),
+    "to_slots_identity_cuda": (
+        "transpose-identity-250-holesFalse-float32/production",
+        "transpose-identity-250-holesTrue-float32/production",
+        "transpose-identity-37-holesFalse-float32/few",
+        "transpose-identity-250-two-float32/production",
+    ),
+    "to_slots_relu_cuda": (
+        "transpose-relu-250-holesFalse-float32/production",
+        "transpose-relu-250-holesTrue-float32/production",
+        "transpose-relu-37-holesFalse-float32/few",
+        "transpose-relu-250-two-float16/production",
+    ),
+    "to_slots_tanh_cuda": (
+        "transpose-tanh-250-holesFalse-float32/production",
         "transpose-tanh-250-holesTrue-float32/production",
         "transpose-tanh-37-holesFalse-float32/few",
-        "transpose-tanh-250-holesFalse-float32/production",
-        "transpose-relu-250-holesTrue-float32/production",
-        "transpose-relu-250-holesFalse-float32/production",
-        "transpose-relu-250-two-float32/production",
+        "transpose-tanh-250-two-float32/production",
     ),
     "trace_cuda": (
         "path-monotonic-1-float32/few",

@@ -1,4 +1,7 @@
-"""The simulator's tests of whole losses, draws, searches and of a first contact once more, with kernels that run as compiled."""
+"""The simulator's tests once more, with kernels that run as compiled.
+
+The tests are of whole losses, draws, searches and a first contact.
+"""
 
 from _pytest.fixtures import FixtureFunctionDefinition
 
@@ -17,9 +20,18 @@ from tests.cudasim import (
 )
 
 MODULES = (
-    test_alignments, test_benchmark_steps, test_ctc, test_decode, test_device, test_half, test_matmul, test_path, test_risk,
-    test_samplers, test_walk,
-)  # fmt: skip
+    test_alignments,
+    test_benchmark_steps,
+    test_ctc,
+    test_decode,
+    test_device,
+    test_half,
+    test_matmul,
+    test_path,
+    test_risk,
+    test_samplers,
+    test_walk,
+)
 
 for module in MODULES:
     for name, value in vars(module).items():

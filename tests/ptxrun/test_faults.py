@@ -14,9 +14,19 @@ from tests.ptxrun.equivalent import EQUIVALENT
 from tests.ptxrun.tellers import TELLERS
 
 OPEN = {tuple(entry) for entry in json.loads(Path(__file__).with_name("open_faults.json").read_text())}
-"""What no case tells and nobody has gone through, written by `faults.py --open`: kernel, kind, what, line of the source."""
-STEPS = {"barrier": 1, "warp barrier": 1, "shared array": 1, "vote": 2, "shuffle": 15, "parameter": 8, "argument": 8, "loop": 8,
-         "conversion": 9}  # fmt: skip
+"""Faults that no case tells and nobody has gone through: kernel, kind, what, line of the source. `faults.py --open`
+writes them."""
+STEPS = {
+    "barrier": 1,
+    "warp barrier": 1,
+    "shared array": 1,
+    "vote": 2,
+    "shuffle": 15,
+    "parameter": 8,
+    "argument": 8,
+    "loop": 8,
+    "conversion": 9,
+}
 """Of these kinds every so manieth fault is made."""
 SLOW = {"choose_cuda": {"barrier": 4}}
 """A case of `choose` takes seconds: 63 rounds of a search, with two barriers and ten shuffles each."""

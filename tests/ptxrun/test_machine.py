@@ -1,4 +1,7 @@
-"""The machine itself: what each instruction gives is held against NumPy, fractions and the ISA's own words; faults are told."""
+"""The machine itself.
+
+What each instruction gives is held against NumPy, fractions and the ISA's own words. Faults are told.
+"""
 
 import struct
 from fractions import Fraction
@@ -21,7 +24,9 @@ def run(body, outputs, *inputs, threads=32, shared="", blocks=1):
     text = f"{HEAD}{shared}.visible .entry k(\n{listed}\n)\n{{\n{loads}\nmov.u32 %r0, %tid.x;\n{body}\nret;\n}}\n"
     function = machine.Function(text, machine.settings.fuse)
     parameters = [struct.pack("<q", array.ctypes.data) for array in arrays]
-    machine.launch(function, machine.Launch("k", (blocks, 1), threads, parameters, [(a.ctypes.data, a.nbytes) for a in arrays]))
+    machine.launch(
+        function, machine.Launch("k", (blocks, 1), threads, parameters, [(a.ctypes.data, a.nbytes) for a in arrays])
+    )
     return outputs
 
 
@@ -37,10 +42,13 @@ def of_each(instruction, dtype, *inputs, out=None):
     out = np.zeros(size, out or dtype)
     registers = {"%d": f"%{width[out.itemsize]}90"} | {
         f"%{'abc'[i]}": f"%{width[array.itemsize]}{80 + i}" for i, array in enumerate(arrays)
-    }  # fmt: skip
+    }
     body = address(0, out.dtype)
     for i, array in enumerate(arrays):
-        body += address(i + 1, array.dtype) + f"ld.global.u{8 * array.itemsize} {registers[f'%{chr(97 + i)}']}, [%rd{21 + i}];\n"
+        body += (
+            address(i + 1, array.dtype)
+            + f"ld.global.u{8 * array.itemsize} {registers[f'%{chr(97 + i)}']}, [%rd{21 + i}];\n"
+        )
     for name, register in registers.items():
         instruction = instruction.replace(name, register)
     body += instruction + f";\nst.global.u{8 * out.itemsize} [%rd20], {registers['%d']};"
@@ -53,7 +61,9 @@ def pairs(values, dtype):
 
 
 @pytest.mark.parametrize("dtype, suffix", [(np.float32, "f32"), (np.float64, "f64")])
-@pytest.mark.parametrize("name, function", [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div.rn", np.divide)])
+@pytest.mark.parametrize(
+    "name, function", [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div.rn", np.divide)]
+)
 def test_float_arithmetic(name, function, dtype, suffix):
     a, b = pairs(SPECIAL, dtype)
     with np.errstate(all="ignore"):
@@ -63,7 +73,9 @@ def test_float_arithmetic(name, function, dtype, suffix):
 def test_nan_of_float32_has_one_pattern():
     found = of_each("add.f32 %d, %a, %b", np.float32, [np.inf, np.nan], [-np.inf, 1])
     assert found.view(np.uint32).tolist() == [0x7FFFFFFF] * 2
-    halves = of_each("cvt.rn.f16.f32 %d, %a", np.float32, [np.nan, 65520, 2**-25, 1 + 2.0**-11, 1 + 3 * 2.0**-11], out=np.uint16)
+    halves = of_each(
+        "cvt.rn.f16.f32 %d, %a", np.float32, [np.nan, 65520, 2**-25, 1 + 2.0**-11, 1 + 3 * 2.0**-11], out=np.uint16
+    )
     assert halves.tolist() == [0x7FFF, 0x7C00, 0, 0x3C00, 0x3C02]
 
 
@@ -110,10 +122,13 @@ def test_an_assembler_may_fuse(fuse, expected, monkeypatch):
     assert of_each("mul.f64 %rd70, %a, %b;\nsub.f64 %d, %c, %rd70", np.float64, a, b, [1.0]) == [-expected]
 
 
-@pytest.mark.parametrize("what, dtype, expected", [
-    ("cvt.rzi.s32.f32", np.int32, [-(2**31), 2**31 - 1, 0, 2, -2]),
-    ("cvt.rzi.s64.f32", np.int64, [-(2**63), 2**63 - 1, -(2**63), 2, -2]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "what, dtype, expected",
+    [
+        ("cvt.rzi.s32.f32", np.int32, [-(2**31), 2**31 - 1, 0, 2, -2]),
+        ("cvt.rzi.s64.f32", np.int64, [-(2**63), 2**63 - 1, -(2**63), 2, -2]),
+    ],
+)
 def test_integers_saturate(what, dtype, expected):
     assert of_each(f"{what} %d, %a", np.float32, [-1e30, 1e30, np.nan, 2.9, -2.9], out=dtype).tolist() == expected
 
@@ -133,9 +148,10 @@ def test_integers_wrap_and_widen():
     assert of_each("cvt.u64.u32 %d, %a", np.int32, [-1], out=np.int64).tolist() == [2**32 - 1]
 
 
-@pytest.mark.parametrize("name, amounts", [
-    ("shl.b32", [-4, -8, 0, 0]), ("shr.s32", [-2, -1, -1, -1]), ("shr.u32", [2**31 - 2, 2**30 - 1, 0, 0])
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, amounts",
+    [("shl.b32", [-4, -8, 0, 0]), ("shr.s32", [-2, -1, -1, -1]), ("shr.u32", [2**31 - 2, 2**30 - 1, 0, 0])],
+)
 def test_shifts_beyond_the_width(name, amounts):
     given = np.full(4, -4, np.int32)
     counts = np.array([0 if name == "shl.b32" else 1, 1 if name == "shl.b32" else 2, 32, 33], np.int32)
@@ -158,11 +174,17 @@ def test_approximations_stay_within_what_is_promised():
     assert not (found.view(np.uint64) & 0xFFFFFFFF).any()
 
 
-@pytest.mark.parametrize("way, amount, clamp, source", [
-    ("bfly", 5, 31, lambda lane: lane ^ 5), ("up", 3, 0, lambda lane: lane - 3 if lane >= 3 else lane),
-    ("down", 4, 31, lambda lane: lane + 4 if lane + 4 < 32 else lane), ("idx", 7, 31, lambda lane: 7),
-    ("bfly", 1, 31 | 28 << 8, lambda lane: lane ^ 1), ("idx", 2, 31 | 24 << 8, lambda lane: lane & 24 | 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "way, amount, clamp, source",
+    [
+        ("bfly", 5, 31, lambda lane: lane ^ 5),
+        ("up", 3, 0, lambda lane: lane - 3 if lane >= 3 else lane),
+        ("down", 4, 31, lambda lane: lane + 4 if lane + 4 < 32 else lane),
+        ("idx", 7, 31, lambda lane: 7),
+        ("bfly", 1, 31 | 28 << 8, lambda lane: lane ^ 1),
+        ("idx", 2, 31 | 24 << 8, lambda lane: lane & 24 | 2),
+    ],
+)
 def test_shuffles(way, amount, clamp, source):
     body = f"""mul.lo.s32 %r1, %r0, 10;
     shfl.sync.{way}.b32 %r2|%p1, %r1, {amount}, {clamp}, -1;
@@ -193,22 +215,30 @@ def test_a_barrier_orders_and_its_lack_is_told(monkeypatch):
     monkeypatch.setattr(machine, "totals", machine.Totals())
     monkeypatch.setattr(machine, "settings", machine.Settings(log_room=10000))
     out = np.zeros(64, np.int32)
-    assert run(EXCHANGE.replace("BARRIER", "bar.sync 0;"), out, threads=64, shared=SHARED).tolist() == list(range(63, -1, -1))
+    assert run(EXCHANGE.replace("BARRIER", "bar.sync 0;"), out, threads=64, shared=SHARED).tolist() == list(
+        range(63, -1, -1)
+    )
     assert not machine.totals.races
     assert run(EXCHANGE.replace("BARRIER", ""), out, threads=64, shared=SHARED).tolist() != list(range(63, -1, -1))
     assert {key[1] for key in machine.totals.races} == {"shared"}
 
 
-@pytest.mark.parametrize("body, message", [
-    ("mul.wide.u32 %rd9, %r0, 8; add.s64 %rd9, %rd9, %rd1; st.global.u32 [%rd9], %r0;", "outside"),
-    ("add.s64 %rd9, %rd1, 2; ld.global.u32 %r2, [%rd9];", "misaligned"),
-    ("mov.u64 %rd9, buffer; ld.shared.u32 %r2, [%rd9+256];", "outside"),
-    ("div.s32 %r2, %r0, %r0;", "division"),
-    ("setp.eq.s32 %p1, %r0, 3; @%p1 bra OUT; bar.sync 0;\nOUT:", "63 of 64"),
-    ("setp.eq.s32 %p1, %r0, 3; @%p1 bra OTHER; bar.sync 0; bra.uni OUT;\nOTHER:\nbar.sync 0;\nOUT:", "2 places"),
-    ("setp.eq.s32 %p1, %r0, 3; @%p1 bra OTHER; bar.warp.sync -1; bra.uni OUT;\nOTHER:\nbar.sync 0;\nOUT:", "wait for ever"),
-    ("shfl.sync.idx.b32 %r2|%p1, %r0, 0, 31, 1;", "own mask"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("mul.wide.u32 %rd9, %r0, 8; add.s64 %rd9, %rd9, %rd1; st.global.u32 [%rd9], %r0;", "outside"),
+        ("add.s64 %rd9, %rd1, 2; ld.global.u32 %r2, [%rd9];", "misaligned"),
+        ("mov.u64 %rd9, buffer; ld.shared.u32 %r2, [%rd9+256];", "outside"),
+        ("div.s32 %r2, %r0, %r0;", "division"),
+        ("setp.eq.s32 %p1, %r0, 3; @%p1 bra OUT; bar.sync 0;\nOUT:", "63 of 64"),
+        ("setp.eq.s32 %p1, %r0, 3; @%p1 bra OTHER; bar.sync 0; bra.uni OUT;\nOTHER:\nbar.sync 0;\nOUT:", "2 places"),
+        (
+            "setp.eq.s32 %p1, %r0, 3; @%p1 bra OTHER; bar.warp.sync -1; bra.uni OUT;\nOTHER:\nbar.sync 0;\nOUT:",
+            "wait for ever",
+        ),
+        ("shfl.sync.idx.b32 %r2|%p1, %r0, 0, 31, 1;", "own mask"),
+    ],
+)
 def test_faults(body, message):
     with pytest.raises(RuntimeError, match=message):
         run(body, np.zeros(64, np.int32), threads=64, shared=SHARED)
@@ -234,13 +264,29 @@ def test_narrow_integers_fill_the_register_they_are_converted_into():
     assert unsigned.tolist() == [255, 127, 128, 255, 0]
 
 
-@pytest.mark.parametrize("unknown", [
-    "sin.approx.f32 %r2, %r1", "add.rm.f32 %r1, %r2, %r3", "ld.global.v2.u32 {%r1,%r2}, [%rd1]", "mov.u32 %r1, %laneid",
-    "mov.u32 %r1, %tid.y", "mov.b32 {%rs1,%rs2}, %r1", "mov.b32 %r1, {%rs1,%rs2}", "setp.lt.s32 %p1|%p2, %r1, %r2",
-    "add.rn.ftz.f32 %r1, %r2, %r3", "mul.rn.ftz.f32 %r1, %r2, %r3", "div.rn.ftz.f32 %r1, %r2, %r3", "sqrt.rn.ftz.f32 %r1, %r2",
-    "rcp.rn.ftz.f32 %r1, %r2", "neg.ftz.f32 %r1, %r2", "abs.ftz.f32 %r1, %r2", "mad.lo.cc.s32 %r1, %r2, %r3, %r4",
-    "mad.hi.s32 %r1, %r2, %r3, %r4", "cvt.rn.f16.f64 %rs1, %fd1",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        "sin.approx.f32 %r2, %r1",
+        "add.rm.f32 %r1, %r2, %r3",
+        "ld.global.v2.u32 {%r1,%r2}, [%rd1]",
+        "mov.u32 %r1, %laneid",
+        "mov.u32 %r1, %tid.y",
+        "mov.b32 {%rs1,%rs2}, %r1",
+        "mov.b32 %r1, {%rs1,%rs2}",
+        "setp.lt.s32 %p1|%p2, %r1, %r2",
+        "add.rn.ftz.f32 %r1, %r2, %r3",
+        "mul.rn.ftz.f32 %r1, %r2, %r3",
+        "div.rn.ftz.f32 %r1, %r2, %r3",
+        "sqrt.rn.ftz.f32 %r1, %r2",
+        "rcp.rn.ftz.f32 %r1, %r2",
+        "neg.ftz.f32 %r1, %r2",
+        "abs.ftz.f32 %r1, %r2",
+        "mad.lo.cc.s32 %r1, %r2, %r3, %r4",
+        "mad.hi.s32 %r1, %r2, %r3, %r4",
+        "cvt.rn.f16.f64 %rs1, %fd1",
+    ],
+)
 def test_what_is_not_known_is_refused(unknown):
     with pytest.raises(NotImplementedError):
         run(unknown + ";", np.zeros(1, np.int32))

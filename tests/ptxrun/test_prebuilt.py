@@ -1,4 +1,7 @@
-"""The command that writes a folder of compiled kernels, and doors that run from it, by the machine of `tests/ptxrun`."""
+"""The command that writes a folder of compiled kernels, and doors that run from the folder.
+
+The machine of `tests/ptxrun` runs them.
+"""
 
 import argparse
 import json
@@ -10,7 +13,7 @@ import pytest
 
 import lattice
 from benchmarks.gpu import prebuild
-from lattice.kernels import hidden, ptx, ptx_store
+from lattice.kernels import launch, ptx, ptx_store
 from tests import launches
 from tests.cudasim import fake_cupy
 from tests.few_threads import take_few
@@ -68,7 +71,9 @@ def test_the_manifest_says_what_wrote_it(folder):
     versions = manifest["versions"]
     assert set(versions) == {"numba", "numba-cuda", "cuda", "ptx"} and all(versions.values())
     assert set(manifest["sources"]) == {"lattice.kernels"}
-    assert any(line.startswith("lattice.kernels.emissions.emit_cuda(float32[2],") for line in manifest["kernels"].values())
+    assert any(
+        line.startswith("lattice.kernels.emissions.emit_cuda(float32[2],") for line in manifest["kernels"].values()
+    )
 
 
 def test_what_cannot_be_translated_is_told(folder):
@@ -85,10 +90,10 @@ def test_kernels_that_tests_change_are_kept_apart(monkeypatch):
         if few:
             take_few(monkeypatch)
         with driver.device():
-            places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
-            others.add(ptx_store.cached(hidden.to_frames_cuda, ("int64",), (9, 0)))
+            places.append(ptx_store.cached(launch.kernels["to_slots_tanh_cuda"], ("int64",), (9, 0)))
+            others.add(ptx_store.cached(launch.kernels["to_frames_tanh_cuda"], ("int64",), (9, 0)))
             tables.append(id(ptx._functions))
-    places.append(ptx_store.cached(hidden.to_slots_cuda, ("int64",), (9, 0)))
+    places.append(ptx_store.cached(launch.kernels["to_slots_tanh_cuda"], ("int64",), (9, 0)))
     assert len(set(places)) == 3 and len(others) == 1 and len({*tables, id(ptx._functions)}) == 3
 
 

@@ -1,7 +1,8 @@
-"""PTX to LLVM IR: each function runs one thread until it returns, waits for others, or does what a GPU would trap or forgive.
+"""PTX to LLVM IR.
 
-A thread is a row of 8-byte words (words.py). What is undefined in PTX is a fault or poison here. Only what the kernels of this
-project need is known; anything else raises `NotImplementedError` with the instruction.
+Each function runs one thread until it returns, waits for others, or does what a GPU would trap or forgive. A thread is
+a row of 8-byte words (words.py). What is undefined in PTX is a fault or poison here. The translator knows only what the
+kernels of this project need; anything else raises `NotImplementedError` with the instruction.
 """
 
 from pathlib import Path
@@ -57,7 +58,8 @@ def translate(text: str, *, fuse: bool = False, seeded: dict | None = None) -> T
     fuse : bool
         Take products without a rounding of their own into the sums that follow, as ptxas may.
     seeded : dict, optional
-        Place of an instruction -> [(number, instructions)]: what runs instead of it while a block's `SEEDED` is that number.
+        Place of an instruction -> [(number, instructions)]. They run instead of it while a block's `SEEDED` is that
+        number.
 
     Raises
     ------

@@ -11,8 +11,8 @@ SHAREDS, SHARED_COUNT, COVER, FUEL = range(9, 13)
 FAULT, FAULT_ADDRESS, FAULT_PLACE, LOG, LOG_COUNT, LOG_ROOM, BLOCK_EPOCH, BLOCK, EX2, RCP, SEEDED = range(13, 24)
 CONTEXT_WORDS = 24
 """Words of what the threads of a block share: its size and place, tables of addresses, what was reached, the fault that
-was found, the log of accesses; `EX2` and `RCP` are float64 factors on approximate results; `SEEDED` is the number of the
-fault that is made on purpose, or 0."""
+was found, the log of accesses. `EX2` and `RCP` are float64 factors on approximate results. `SEEDED` is the number of
+the fault that is made on purpose, or 0."""
 
 OUTSIDE, MISALIGNED, DIVIDED, ENDLESS = 1, 2, 3, 4
 RUNS, WAITS, RETURNED_ALL = 0, 1, 2

@@ -1,13 +1,19 @@
-"""LLVM IR, line by line: values, registers in a thread's row, and accesses of memory that are checked before they are made."""
+"""LLVM IR, line by line: values, registers in a thread's row, and accesses of memory.
+
+Each access is checked before it is made.
+"""
 
 import re
 
 from . import words
 
 SPECIAL = {
-    "%ntid.x": words.NTID, "%ctaid.x": words.CTAID_X, "%ctaid.y": words.CTAID_Y, "%nctaid.x": words.NCTAID_X,
+    "%ntid.x": words.NTID,
+    "%ctaid.x": words.CTAID_X,
+    "%ctaid.y": words.CTAID_Y,
+    "%nctaid.x": words.NCTAID_X,
     "%nctaid.y": words.NCTAID_Y,
-}  # fmt: skip
+}
 """Special registers that all threads of a block read alike."""
 REGISTER = re.compile(r"%(p|rs|rd|r|fd|f)\d+")
 """What a compiler calls registers; any other name with a % is a special register."""
@@ -95,7 +101,11 @@ class Writer:
         if re.match(r"0[fFdD]", operand):
             bits = 32 if operand[1] in "fF" else 64
             value = self.name(f"bitcast i{bits} {int(operand[2:], 16)} to {'float' if bits == 32 else 'double'}")
-            return self.name(f"bitcast {'float' if bits == 32 else 'double'} {value} to {kind}") if kind[0] == "i" else value
+            return (
+                self.name(f"bitcast {'float' if bits == 32 else 'double'} {value} to {kind}")
+                if kind[0] == "i"
+                else value
+            )
         if operand in self.shared:
             return str(self.shared[operand][0])
         number = int(operand.rstrip("U"), 0)
@@ -131,7 +141,11 @@ class Writer:
         good, bad = self.fresh(), self.fresh()
         self.put(f"br i1 {condition}, label %{good}, label %{bad}")
         self.label(bad)
-        for index, value in ((words.FAULT, fault), (words.FAULT_ADDRESS, address), (words.FAULT_PLACE, len(self.texts) - 1)):
+        for index, value in (
+            (words.FAULT, fault),
+            (words.FAULT_ADDRESS, address),
+            (words.FAULT_PLACE, len(self.texts) - 1),
+        ):
             self.keep("%block", index, "i64", value)
         self.put("ret i64 -1")
         self.label(good)
@@ -142,7 +156,9 @@ class Writer:
         address = self.get(base, "i64")
         if offset:
             address = self.name(f"add i64 {address}, {int(offset)}")
-        self.demand(self.name(f"icmp eq i64 {self.name(f'and i64 {address}, {size - 1}')}, 0"), words.MISALIGNED, address)
+        self.demand(
+            self.name(f"icmp eq i64 {self.name(f'and i64 {address}, {size - 1}')}, 0"), words.MISALIGNED, address
+        )
         table, count = (words.SHAREDS, words.SHARED_COUNT) if space == "shared" else (words.GLOBALS, words.GLOBAL_COUNT)
         ranges = self.name(f"inttoptr i64 {self.word('%block', table)} to ptr")
         inside = f"call i1 @inside(ptr {ranges}, i64 {self.word('%block', count)}, i64 {address}, i64 {size})"

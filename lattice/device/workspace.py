@@ -1,0 +1,54 @@
+"""Scratch memory of a limited size: one block, borrowed piece by piece."""
+
+import contextlib
+
+import numpy as np
+
+from .arrays import aligned
+from .memory import HOST, count
+
+
+class Workspace:
+    """One block of scratch memory.
+
+    Parameters
+    ----------
+    size : int
+        Bytes; nothing beyond them is allocated.
+    device : Host or Cuda
+    least : int
+        Bytes of the smallest workspace that would do, for the error text of a device without room.
+    """
+
+    def __init__(self, size: int, device=HOST, least: int = 0):
+        self.memory = device.scratch(size, least)  # (size,) bytes
+        self._used = 0
+
+    def take(self, shape, dtype):
+        """An uninitialised array out of the block.
+
+        Raises
+        ------
+        RuntimeError
+            The block is used up. A plan takes care that it never is, so this is a bug of the plan.
+        """
+        dtype = np.dtype(dtype)
+        size = count(shape) * dtype.itemsize
+        begin = self._used
+        # Every piece starts on a multiple of the alignment.
+        self._used += aligned(size)
+        if self._used > len(self.memory):
+            raise RuntimeError(
+                f"the workspace of {len(self.memory)} bytes is {self._used - len(self.memory)} bytes short: "
+                "a bug in how lattice plans its memory, please report it with the arguments' shapes"
+            )
+        return self.memory[begin : begin + size].view(dtype).reshape(shape)
+
+    @contextlib.contextmanager
+    def borrowed(self):
+        """Context after which everything that was taken inside is free again: its arrays may be written over."""
+        mark = self._used
+        try:
+            yield
+        finally:
+            self._used = mark

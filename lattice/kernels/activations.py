@@ -1,0 +1,125 @@
+"""The activations of the joint, a line of one table each. Kernels are compiled for every entry, without a branch.
+
+The backward pass keeps no preactivation. It makes the activation's value again, and goes from the value to the
+gradient. So an entry fits if its slope is a function of its value. tanh, relu, sigmoid and leaky relu fit. gelu and
+silu do not, because they take one value at two places: a kernel for them would have to make the preactivation again.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from numba.extending import register_jitable
+
+from .cells import exp, typed
+
+
+class Activation(NamedTuple):
+    """What the kernels take of an activation. All three are module-level functions that both targets can compile.
+
+    Attributes
+    ----------
+    name : str
+        What the doors call it.
+    value : callable
+        The activation of a preactivation, by arithmetic that vectorises on a CPU. NaN stays NaN.
+    value_on_gpu : callable
+        The same by the instructions of a GPU; equal to it to rounding.
+    through : callable
+        `through(value, grad_value)`, the gradient before the activation, from its value and the gradient behind it. It
+        takes the slope from the activation's VALUE and never sees the preactivation.
+
+    Notes
+    -----
+    A new entry gets cases of `upper_bounds.bound` from `_bounds` in `tests/certificate_cases.py`. With bfloat16 weights
+    a GPU rounds hidden values to bfloat16 before it multiplies them, and a CPU does not. The two agree only at values
+    that bfloat16 holds exactly, so `_bounds` must pick preactivations at which the value is one of these. For tanh they
+    are multiples of 640, where it is -1, 0 or 1.
+    """
+
+    name: str
+    value: Callable
+    value_on_gpu: Callable
+    through: Callable
+
+
+@register_jitable
+def tanh(x, e):
+    """tanh from e = exp(-2 |x|); absolute error about 1 ulp of 1."""
+    # e is at most 1, so nothing overflows, and both ends are exact: e = 1 gives 0, e = 0 gives the sign of x.
+    one = typed(1, x)
+    return math.copysign((one - e) / (one + e), x)
+
+
+@register_jitable
+def tanh_by_polynomial(x):
+    # x + x, because 2 * x with an integer is float64. `exp` takes arguments of at most 0.
+    return tanh(x, exp(-abs(x + x)))
+
+
+@register_jitable
+def tanh_by_instruction(x):
+    return tanh(x, math.exp(-abs(x + x)))
+
+
+@register_jitable
+def through_tanh(value, grad_value):
+    # The slope of tanh is 1 - value**2.
+    return grad_value - grad_value * value * value
+
+
+@register_jitable
+def rectify(x):
+    # Not `x if x > 0 else 0`, which would make 0 of a NaN.
+    return typed(0, x) if x < 0 else x
+
+
+@register_jitable
+def through_relu(value, grad_value):
+    # A NaN is not at most 0 and lets the gradient pass.
+    if value <= 0:
+        return typed(0, grad_value)
+    return grad_value
+
+
+@register_jitable
+def same(x):
+    return x
+
+
+@register_jitable
+def through_identity(value, grad_value):
+    return grad_value
+
+
+ACTIVATIONS = {
+    entry.name: entry
+    for entry in (
+        Activation("tanh", tanh_by_polynomial, tanh_by_instruction, through_tanh),
+        Activation("relu", rectify, rectify, through_relu),
+        Activation("identity", same, same, through_identity),
+    )
+}
+
+
+def named(name: str):
+    """Decorator: a kernel of a factory under a name of its own, by which compiled code is kept and faults are told."""
+
+    def rename(function):
+        function.__name__ = function.__qualname__ = name
+        return function
+
+    return rename
+
+
+def entry_of(kernels: dict, activation: Activation):
+    """What was compiled for an activation.
+
+    Raises
+    ------
+    ValueError
+        There is no such entry.
+    """
+    if activation not in kernels:
+        raise ValueError(f"activation is {activation!r}, expected an entry of ACTIVATIONS: {', '.join(ACTIVATIONS)}")
+    return kernels[activation]

@@ -1,0 +1,120 @@
+"""Lattices of given logits: what is known of each cell, the sum over alignments, the best one, and the gradient."""
+
+import numpy as np
+
+from . import layout
+from .device.arrays import computing_dtype
+from .inputs.logits import LogitsProblem
+from .kernels.best_path import best_path, extend, path_memory
+from .kernels.emissions import emit
+from .kernels.forward_backward import forward_backward, forward_sums
+from .kernels.gradient import gradient
+from .kernels.locate import locate
+from .kernels.rows import NO_IDS
+from .kernels.state import CellState, Posteriors
+from .staging import clear_others, staged
+
+
+class Lattices:
+    """The cells of a batch of logits: where each one's row lies, and its state.
+
+    Parameters
+    ----------
+    problem : LogitsProblem
+        All its examples are worked on at once.
+    """
+
+    def __init__(self, problem: LogitsProblem):
+        self.problem, self.device = problem, problem.device
+        self.dtype = computing_dtype(problem.logits.dtype)
+        targets, empty = problem.targets, self.device.empty
+        examples = np.arange(len(problem.base))
+        frames = layout.frames_of(
+            examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+        )
+        count, example = frames.cells, frames.example
+        frame_base = problem.base[example] + frames.t * problem.step[example]  # (frames,) row of cell (t, 0)
+        label_base = np.zeros(len(examples), np.int64)  # a slot is the label position itself
+        self.frames, (self.examples, positions, frame_base, label_base, self.none) = frames.on(
+            self.device, None, examples, targets.positions, frame_base, label_base, NO_IDS
+        )
+        # (cells,) row of the logits, position of the label in it or -1, example
+        self.row, self.label_id, self.owner = empty(count, np.int64), empty(count, np.int32), empty(count, np.int32)
+        slot = empty(count, np.int64)
+        locate(0, self.none, self.frames, positions, frame_base, label_base, self.row, slot, self.label_id, self.owner)
+        self.row += slot
+        # One blank for all: vocabularies exist in the joint only.
+        self.blank_id = int(targets.blank_id[0]) if len(examples) else 0
+        self.no_bias = empty(0, self.dtype)
+        self.state = CellState(*(empty(count, self.dtype) for _ in range(4)))
+
+    def _staged(self):
+        return staged(self.problem.logits, self.row, self.dtype, self.device)
+
+    def _emit(self) -> None:
+        # No list of places is given: the cells of a part follow one another in the state.
+        for cells, logits, row in self._staged():
+            emit(logits, self.no_bias, row, self.none, self.label_id[cells], self.blank_id, *self.state.at(cells))
+
+    def _sums(self):
+        """(alpha (cells,), log_z (B,)), float64, not filled in."""
+        return self.device.empty(len(self.row), np.float64), self.device.empty(len(self.problem.base), np.float64)
+
+    def loss(self):
+        """Losses (B,), in the dtype that is computed in."""
+        self._emit()
+        alpha, log_z = self._sums()
+        scores = self.state.blank_score, self.state.label_score
+        forward_sums(self.frames, self.problem.targets.monotonic, *scores, alpha, log_z)
+        return self.device.convert(-log_z, self.dtype)
+
+    def forward(self):
+        """Losses as `loss` gives them, and the posteriors, which take the place of the scores."""
+        self._emit()
+        alpha, log_z = self._sums()
+        # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
+        beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
+        scores = self.state.blank_score, self.state.label_score
+        posteriors = forward_backward(self.frames, self.problem.targets.monotonic, *scores, alpha, log_z, beta)
+        return self.device.convert(-log_z, self.dtype), posteriors
+
+    def path(self):
+        """Scores (B,) of the best alignments, in the dtype that is computed in, and their frames (B, U) int32.
+
+        Frames are -1 beyond a target's length, and throughout where there is no alignment.
+        """
+        empty, frames, targets = self.device.empty, self.frames, self.problem.targets
+        count = len(self.problem.base)
+        self._emit()
+        left, moves = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
+        score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
+        best.fill(-1)
+        if count:
+            scores = self.state.blank_score, self.state.label_score
+            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *scores, left, moves)
+        best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
+        return self.device.convert(score, self.dtype), best
+
+    def backward(self, posteriors: Posteriors, target, fastemit_lambda: float, grad_loss) -> None:
+        """Write the gradient of the logits into `target` (rows, V), zeros where no alignment passes.
+
+        Parameters
+        ----------
+        posteriors : Posteriors
+            From `forward`.
+        target : (rows, V)
+            May be the logits themselves.
+        fastemit_lambda : float
+        grad_loss : (B,)
+            Upstream gradients, in the dtype that is computed in.
+        """
+        for cells, logits, row in self._staged():
+            widened = logits is not self.problem.logits
+            # Widened rows become their own gradient, and are rounded into the target.
+            rows = logits, logits if widened else target, row, self.no_bias
+            arcs = self.label_id[cells], self.owner[cells], self.blank_id, *(array[cells] for array in posteriors)
+            norms = self.state.maximum[cells], self.state.rest[cells]
+            gradient(*rows, *arcs, *norms, fastemit_lambda, grad_loss, anew=False)
+            if widened:
+                target[self.row[cells]] = logits[: len(row)]
+        clear_others(self.device, self.row, target, self.dtype)

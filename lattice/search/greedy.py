@@ -1,0 +1,39 @@
+"""The walk of the greedy search: each example takes the likeliest arc of its cell, all examples at once."""
+
+import numpy as np
+
+from ..inputs.decode import DecodeProblem
+from .predictions import Predictor
+from .scorer import Scorer
+
+
+def greedy(problem: DecodeProblem):
+    """(sequences, score): the labels of each example, and the scores (B,) float64 of their alignments."""
+    scorer, predictor, lengths = Scorer(problem, 1), Predictor(problem), problem.lengths
+    # (n,) of the examples that are still on their way: number, frame, and labels emitted in that frame.
+    example, frame, count = np.arange(len(lengths)), np.zeros_like(lengths), np.zeros_like(lengths)
+    most = 1 if problem.monotonic else problem.most_labels
+    sequences: list[list[int]] = [[] for _ in lengths]
+    score, predictions = np.zeros(len(lengths)), predictor.start()
+    while len(example):
+        scores, labels = scorer(example, frame, predictions.rows[0])  # (n, 2), (n, 1): the blank and the best label
+        (blank_score, label_score), label = scores.T, labels[:, 0]
+        wins = (label_score > blank_score) | ((label_score == blank_score) & (label < problem.blank_id))
+        # Comparisons with NaN are False, so a broken row takes the blank and with it a score of NaN.
+        emits = wins & (label >= 0) & (count < most)
+        score[example] += np.where(emits, label_score, blank_score)
+        for b, v in zip(example[emits].tolist(), label[emits].tolist()):
+            sequences[b].append(v)
+        moves = ~emits | problem.monotonic  # (n,) whether the arc consumes the frame
+        frame, count = frame + moves, np.where(moves, 0, count + 1)
+        live = (frame < lengths[example]) & ~np.isnan(blank_score)
+        # After a blank the old prediction holds, after a label there is a new one. Rows follow in the order of the two.
+        stays, goes = np.flatnonzero(live & ~emits), np.flatnonzero(live & emits)
+        parts = [(predictions, stays)] if len(stays) else []
+        if len(goes):
+            parts.append((predictor.extend(predictions, goes, label[goes]), np.arange(len(goes))))
+        if parts:
+            predictions = predictor.join(parts)
+        order = np.concatenate([stays, goes])
+        example, frame, count = example[order], frame[order], count[order]
+    return sequences, score

@@ -1,0 +1,166 @@
+"""The sum over all alignments of a group: its loss, the cells that carry probability, and their gradients."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ..device.arrays import computing_dtype
+from ..inputs.joint import JointProblem
+from ..kernels.forward_backward import forward_backward, forward_sums
+from ..kernels.gradient import gradient
+from ..kernels.occupied import compact
+from ..kernels.state import CellState, Visited
+from .certificate import Cost, certify, dense
+from .gradients import Outputs, Rows, backward
+from .groups import Group
+from .plan import Work, plan_work
+from .tiler import Tiler
+
+
+class Lattice(NamedTuple):
+    """What is held of a group's lattices in the workspace while they are summed over.
+
+    Attributes
+    ----------
+    state : CellState
+    alpha : (cells,) float64
+    cells : (cells,) int64
+        Numbers of listed cells, in the memory of `alpha`. A list is read before the next sum fills alpha, and the last
+        list is made once alpha has been read.
+    first_cell : (examples + 1,) int64
+        Place in the list of each example's first cell.
+    beta, counts : (cells,) float64, (frames + 1,) int64
+        Scratch on a GPU, None on the host.
+    """
+
+    state: CellState
+    alpha: np.ndarray
+    cells: np.ndarray
+    first_cell: np.ndarray
+    beta: np.ndarray | None
+    counts: np.ndarray | None
+
+
+class Forward(NamedTuple):
+    """What a forward pass leaves: the cells that the backward pass visits, and what the forward pass cost."""
+
+    visited: Visited
+    cost: Cost
+
+
+def plan(problem: JointProblem, *, gradients: bool, limit: int) -> Work:
+    """Share out a workspace of `limit` bytes for the sum over all alignments, with a backward pass or without."""
+    real = computing_dtype(problem.weight.dtype).itemsize  # bytes of a number
+
+    def lattice_bytes(cells, order):
+        # Of a cell: its state of four numbers, alpha, and on a GPU beta. This is what `_open` takes.
+        return cells * (4 * real + 8 + 8 * problem.device.on_gpu), 0
+
+    return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
+
+
+def _take_lattice(tiler: Tiler, group: Group) -> Lattice:
+    """Memory for a group's lattices, uninitialised; it is lent for as long as the group is worked on."""
+    take, frames = tiler.space.take, group.frames
+    cells, beta, counts = take(frames.cells, np.int64), None, None
+    state = CellState(*(take(frames.cells, tiler.work.dtype) for _ in range(4)))
+    first_cell = take(len(group.examples) + 1, np.int64)
+    if tiler.device.on_gpu:
+        beta, counts = take(frames.cells, np.float64), take(len(frames.example) + 1, np.int64)
+    return Lattice(state, cells.view(np.float64), cells, first_cell, beta, counts)
+
+
+def _fill(tiler: Tiler, group: Group, lattice: Lattice) -> Cost:
+    """Compute the cells that may matter, or all cells if the floor is 0."""
+    if tiler.problem.posterior_floor:
+        return certify(tiler, group, lattice.state, lattice.cells, lattice.first_cell, lattice.beta, lattice.counts)
+    tiler.score_run(group, lattice.state)
+    return dense(tiler, group)
+
+
+def loss(tiler: Tiler, group: Group, log_z) -> None:
+    """Fill in `log_z` (N,) float64 of a group's examples, in the order of work."""
+    lattice = _take_lattice(tiler, group)
+    _fill(tiler, group, lattice)
+    # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
+    scores = lattice.state.blank_score, lattice.state.label_score
+    own_log_z = log_z[group.begin : group.end]  # (examples,) a view
+    forward_sums(group.device_frames, tiler.problem.targets.monotonic, *scores, lattice.alpha, own_log_z)
+
+
+def forward(tiler: Tiler, group: Group, log_z) -> Forward:
+    """Fill in `log_z` (N,) float64 of a group's examples, in the order of work, and find their occupied cells.
+
+    What is returned lies in the workspace, and is good for as long as the group is worked on.
+    """
+    lattice, log_z = _take_lattice(tiler, group), log_z[group.begin : group.end]
+    cost = _fill(tiler, group, lattice)
+    frames, monotonic, floor = group.device_frames, tiler.problem.targets.monotonic, tiler.problem.posterior_floor
+    state, beta, count = lattice.state, lattice.beta, group.frames.cells
+    # The posteriors take the place of the scores.
+    posteriors = forward_backward(frames, monotonic, state.blank_score, state.label_score, lattice.alpha, log_z, beta)
+    # Alpha and beta have been read. `compact` lists cells in the memory of alpha, and moves arrays through beta's.
+    spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
+    numbers = posteriors, state.maximum, state.rest
+    places = lattice.cells, lattice.first_cell, cost.skipped_posterior, lattice.counts, spare
+    return Forward(compact(frames, log_z, floor, *numbers, *places), cost)
+
+
+def hold(work: Work, log_z, room: int) -> dict[int, Visited]:
+    """Run a forward pass in a workspace of its own, and hold what a backward pass will ask for.
+
+    Parameters
+    ----------
+    work : Work
+    log_z : (N,) float64
+        Filled in the order of work.
+    room : int
+        Bytes beyond the workspace. Groups whose visited cells do not fit are left to be computed again.
+
+    Returns
+    -------
+    held : dict
+        From the number of a group to its `Visited`, copied out of the workspace.
+    """
+    held, tiler = {}, Tiler(work)
+    for index in range(len(work.plan.groups)):
+        with tiler.group(index) as group:
+            visited = forward(tiler, group, log_z).visited
+            cost = sum(array.nbytes for array in visited)
+            # A later group may still fit where this one does not.
+            if cost <= room:
+                held[index] = Visited(*(array.copy() for array in visited))
+                room -= cost
+    return held
+
+
+def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Mapping[int, Visited]) -> Callable:
+    """What `Pullback.run` is to do with each group: forward, unless its visited cells are held, and backward.
+
+    Parameters
+    ----------
+    log_z : (N,) float64
+        Filled in the order of work, except for groups that are held.
+    grad_loss : (N,)
+    fastemit_lambda : float
+    held : mapping
+        From the number of a group to its `Visited`.
+    """
+
+    def of_group(tiler: Tiler, index: int, group: Group, outputs: Outputs):
+        visited = held[index] if index in held else forward(tiler, group, log_z).visited
+        numbers = visited.blank_posterior, visited.label_posterior, visited.maximum, visited.rest  # (n,) each
+
+        def write_rows(rows: Rows) -> None:
+            tile, layer, known = rows.tile, rows.layer, [array[rows.part] for array in numbers]
+            row = tiler.count_up[: len(tile.owner)]  # cell i of the tile has row i of its logits
+            arcs = tile.label_id, tile.owner, layer.blank_id
+            # `anew`: the logits come from another product than `rest`, over other rows, and so are rounded otherwise.
+            gradient(
+                rows.logits, rows.target, row, layer.bias, *arcs, *known, fastemit_lambda, rows.upstream, anew=True
+            )
+
+        return backward(tiler, group, visited.first_cell, visited.cells, write_rows, grad_loss, outputs)
+
+    return of_group

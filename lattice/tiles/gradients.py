@@ -1,0 +1,131 @@
+"""The tile loop of every backward pass: rows of the logits' gradient on to encoder, predictor, weight and bias.
+
+What a row holds is not known here: `full_sum` and `path` hand in the function that writes the rows of a tile.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.hidden_transpose import hidden_transpose
+from ..kernels.rows import gather, scatter
+from .groups import Group
+from .tiler import Layer, Tile, Tiler
+
+
+class Outputs(NamedTuple):
+    """Gradients under way.
+
+    Those of encoder (B, T, H) and predictor (N, U+1, H) are in their own dtypes, for each of their rows is written
+    once. Sums over all cells go into weight (V, H) and bias (V,), in the dtype that is computed in.
+    """
+
+    encoder: np.ndarray
+    predictor: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+class Rows(NamedTuple):
+    """What a function that writes gradient rows is given of a tile of n cells.
+
+    Attributes
+    ----------
+    logits : (n, S)
+        Of the tile, without the bias, in the dtype that is computed in.
+    target : (n, S)
+        Where their gradient goes. It is the logits themselves, or an array of the dtype that matrix products take.
+    part : slice
+        The places of the tile's cells in the list of cells.
+    tile : Tile
+    layer : Layer
+    upstream : (examples,)
+        `grad_loss` of each example of the group.
+    """
+
+    logits: np.ndarray
+    target: np.ndarray
+    part: slice
+    tile: Tile
+    layer: Layer
+    upstream: np.ndarray
+
+
+def backward(
+    tiler: Tiler, group: Group, first_cell, cells, write_rows: Callable[[Rows], None], grad_loss, outputs: Outputs
+):
+    """Add to the gradients of weight and bias, and return the gradients of a group's frames and label positions.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    group : Group
+    first_cell, cells : (examples + 1,) int64 on the host, (n,) int64
+        The place of each example's first cell in the list, and the list of cells whose logits have a gradient,
+        ascending.
+    write_rows : callable
+        Fills `target` of `Rows`, and may overwrite `logits`.
+    grad_loss : (N,)
+    outputs : Outputs
+
+    Returns
+    -------
+    grad_encoder, grad_predictor : (frames, H), (slots, H)
+        In the workspace, in the dtype that is computed in.
+    """
+    space, dtype, H = tiler.space, tiler.work.dtype, tiler.weight.shape[1]
+    grad_encoder = space.take((len(group.encoder_row), H), dtype)
+    grad_predictor = space.take((len(group.predictor_row), H), dtype)
+    # Tiles add to them, and cells that are not listed add nothing.
+    grad_encoder.fill(0)
+    grad_predictor.fill(0)
+    upstream = space.take(len(group.examples), dtype)  # (examples,)
+    gather(grad_loss[:, None], group.device_examples, upstream[:, None])
+    for segment, layer in tiler.layers(group):
+        with space.borrowed():
+            grad_weight, grad_bias = outputs.weight, outputs.bias
+            if segment.ids is not None:
+                # (S, H), (S,) of the segment's own rows, added to those of the whole weight when the segment is done.
+                grad_weight, grad_bias = (space.take(like.shape, dtype) for like in (layer.weight, layer.bias))
+                grad_weight.fill(0)
+                grad_bias.fill(0)
+            for part in tiler.tiles(int(first_cell[segment.begin]), int(first_cell[segment.end])):
+                own = cells[part]
+                tile = tiler.hidden(group, 0, own, len(own))
+                # Made once more, since nobody has kept the logits of the forward pass.
+                logits = tiler.logits(tile, layer)
+                target = logits if tiler.work.operand == dtype else space.take(logits.shape, tiler.work.operand)
+                write_rows(Rows(logits, target, part, tile, layer, upstream))
+                grad_hidden = space.take((len(own), H), dtype)
+                tiler.device.matmul(target, layer.weight, grad_hidden)
+                _add_weight(tiler, target, tile.hidden, grad_weight, grad_bias)
+                # Cells ascend, and are added in this order, whatever the number of threads.
+                places = tile.frame, tile.slot, own, group.device_frames, group.label_base
+                activation = tiler.problem.activation
+                hidden_transpose(activation, tile.hidden, grad_hidden, *places, grad_encoder, grad_predictor)
+            if segment.ids is not None:
+                # No id stands twice in a vocabulary, so no two rows go to one place.
+                scatter(grad_weight, segment.ids, outputs.weight)
+                scatter(grad_bias[:, None], segment.ids, outputs.bias[:, None])
+    return grad_encoder, grad_predictor
+
+
+def _add_weight(tiler: Tiler, grad_logits, hidden, grad_weight, grad_bias) -> None:
+    """Add a tile's part to the gradients of weight (S, H) and bias (S,), by blocks of rows of the weight.
+
+    `grad_logits` is (n, S) and `hidden` (n, H), both as matrix products take them.
+    """
+    count, size = grad_logits.shape
+    block, dtype = tiler.work.plan.block, tiler.work.dtype
+    # A matrix product overwrites its output, so each block of it is made apart and then added.
+    product = tiler.space.take((min(block, size), hidden.shape[1]), dtype)
+    for begin in range(0, size, block):
+        rows = slice(begin, begin + block)
+        here = product[: len(grad_weight[rows])]
+        tiler.device.matmul(grad_logits[:, rows].T, hidden, here)
+        grad_weight[rows] += here
+    # The sum over cells is a product with a row of ones, which takes bfloat16 rows as well and gives float32.
+    summed = tiler.space.take((1, size), dtype)
+    tiler.device.matmul(tiler.ones[None, :count], grad_logits, summed)
+    grad_bias += summed[0]
