@@ -17,7 +17,7 @@ bias = np.zeros(V, np.float32)
 targets = rng.integers(1, V, (B, U))  # id 0 is the blank
 encoder_lengths = np.array([60, 55, 31, 12])
 target_lengths = np.array([12, 7, 12, 0])
-lengths = targets, encoder_lengths, target_lengths
+inputs, lengths = (encoder, predictor, weight, bias), (targets, encoder_lengths, target_lengths)
 
 # 1. From logits: what every other library asks for. `out=logits` would let the gradient overwrite them.
 hidden = np.tanh(encoder[:, :, None] + predictor[:, None])
@@ -26,8 +26,9 @@ loss, grad_logits = lattice.transducer_loss_and_grad(logits, *lengths)
 print("loss in nats        ", loss.round(3))
 print("logits and gradient ", f"{(logits.nbytes + grad_logits.nbytes) / 1e6:.1f} MB")
 
-# 2. From the joint network: the logits never exist as a whole, in a workspace you set (256 MiB by default, 1 GiB on a GPU).
-loss, gradients = lattice.joint_transducer_loss_and_grad(encoder, predictor, weight, bias, *lengths, memory_limit=1 << 20)
+# 2. From the joint network: the logits never exist as a whole.
+# You set the workspace: it is 256 MiB by default, and 1 GiB on a GPU.
+loss, gradients = lattice.joint_transducer_loss_and_grad(*inputs, *lengths, memory_limit=1 << 20)
 print("the same, in 1 MiB  ", loss.round(3))
 
 # The two agree: the chain rule through the logits gives the same gradient of the weight.
@@ -35,6 +36,6 @@ expected = np.einsum("btuv,btuh->vh", grad_logits, hidden)
 print("largest difference  ", f"{np.abs(expected - gradients.weight).max():.1e} of {np.abs(expected).max():.1f}")
 
 # 3. For autograd hosts: the loss now, the gradients once the upstream gradient is known.
-loss, vjp = lattice.joint_transducer_loss_vjp(encoder, predictor, weight, bias, *lengths)
+loss, vjp = lattice.joint_transducer_loss_vjp(*inputs, *lengths)
 mean = vjp(np.full(B, 1 / B, np.float32))
 print("gradient of the mean", f"{np.abs(mean.weight * B - gradients.weight).max():.1e} from {B} x the mean's")

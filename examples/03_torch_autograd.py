@@ -1,6 +1,6 @@
 """The joint transducer loss as a `torch.autograd.Function` to copy: on the CPU, and on CUDA where there is one.
 
-Checked in float64 by gradcheck and against plain autograd through the full logits; then a few steps of SGD.
+The proof below it checks the gradients in float64, by gradcheck and against autograd through the full logits.
 
 Run: python examples/03_torch_autograd.py    (needs torch; for CUDA also CuPy)
 """
@@ -11,19 +11,24 @@ import torch
 
 import lattice
 
+# ---- To copy, with the imports above ----
+
 
 class JointTransducerLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, options, *given):  # encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
+        if options.get("overwrite"):
+            raise ValueError("overwrite=True would write over tensors that autograd still needs")
+        detached = [x if x is None else x.detach() for x in given]
         with torch_stream(given[0]):
-            loss, ctx.vjp = lattice.joint_transducer_loss_vjp(*(x if x is None else x.detach() for x in given), **options)
-        ctx.save_for_backward(*given[:4])
+            loss, ctx.vjp = lattice.joint_transducer_loss_vjp(*detached, **options)
+        ctx.save_for_backward(*given[:4])  # a loss holds its inputs
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_loss):
-        encoder = ctx.saved_tensors[0]  # raises if an input was changed in place since
+        encoder = ctx.saved_tensors[0]  # raises if torch has changed an input in place since
         with torch_stream(encoder):
             return None, *ctx.vjp(grad_loss.detach()), None, None, None
 
@@ -42,18 +47,25 @@ def torch_stream(tensor):
 
 def joint_transducer_loss(
     encoder, predictor, weight, bias, targets, logit_lengths, target_lengths, *, blank=0, reduction="none", **options
-):  # fmt: skip
-    """`targets` to `reduction` are torchaudio's by name; its defaults are -1 and "mean". A loss holds its inputs."""
+):
+    """`targets` to `reduction` have torchaudio's names. Its `blank` is -1 by default, its `reduction` is "mean"."""
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f'reduction is {reduction!r}, expected "none", "mean" or "sum"')
     options["blank"] = blank
     loss = JointTransducerLoss.apply(options, encoder, predictor, weight, bias, targets, logit_lengths, target_lengths)
-    return loss if reduction == "none" else {"mean": loss.mean, "sum": loss.sum}[reduction]()
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+# ---- The proof ----
 
 
 def plain_loss(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths):
+    """The same loss (B,) from logits that exist, for autograd to go through."""
     scores = (torch.tanh(encoder[:, :, None] + predictor[:, None]) @ weight.T + bias).log_softmax(-1)
     loss = []
     for score, ids, T, U in zip(scores, targets, encoder_lengths.tolist(), target_lengths.tolist()):
-        climb = torch.nn.functional.pad(score[:T, torch.arange(U), ids[:U].long()].cumsum(1), (1, 0))  # [t, u]: u labels at t
+        label_score = score[:T, torch.arange(U), ids[:U].long()]  # (T, U)
+        climb = torch.nn.functional.pad(label_score.cumsum(1), (1, 0))  # [t, u]: u labels at t
         alpha = climb[0]
         for t in range(1, T):
             alpha = climb[t] + (alpha + score[t - 1, : U + 1, 0] - climb[t]).logcumsumexp(0)
@@ -61,23 +73,27 @@ def plain_loss(encoder, predictor, weight, bias, targets, encoder_lengths, targe
     return torch.stack(loss)
 
 
+def prove(device):
+    torch.manual_seed(0)
+    shapes = (2, 5, 4), (2, 4, 4), (6, 4), (6,)  # B=2, T=5, U=3, H=4, V=6
+    inputs = [torch.randn(shape, dtype=torch.float64).to(device).requires_grad_() for shape in shapes]
+    lengths = [torch.tensor(x, dtype=torch.int32, device=device) for x in ([[1, 2, 2], [5, 3, 0]], [5, 3], [3, 2])]
+    assert torch.autograd.gradcheck(lambda *x: joint_transducer_loss(*x, *lengths, posterior_floor=0), inputs)
+    ours, plain = (loss(*inputs, *lengths) for loss in (joint_transducer_loss, plain_loss))
+    pairs = zip(*(torch.autograd.grad(loss.mean(), inputs) for loss in (ours, plain)))
+    assert torch.allclose(ours, plain) and all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in pairs)
+    print(f"{device}: gradcheck passed; loss and gradients are those of autograd through the logits")
+    optimizer, losses = torch.optim.SGD(inputs, lr=0.5), []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = joint_transducer_loss(*inputs, *lengths).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True), losses
+    print(f"{device}: mean loss {losses[0]:.3f} -> {losses[-1]:.3f} nats in {len(losses)} steps of SGD")
+
+
 if __name__ == "__main__":
-    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-        torch.manual_seed(0)
-        shapes = (2, 5, 4), (2, 4, 4), (6, 4), (6,)  # B=2, T=5, U=3, H=4, V=6
-        inputs = [torch.randn(shape, dtype=torch.float64).to(device).requires_grad_() for shape in shapes]
-        lengths = [torch.tensor(x, dtype=torch.int32, device=device) for x in ([[1, 2, 2], [5, 3, 0]], [5, 3], [3, 2])]
-        assert torch.autograd.gradcheck(lambda *x: joint_transducer_loss(*x, *lengths, posterior_floor=0), inputs)  # noqa: B023
-        ours, plain = (loss(*inputs, *lengths) for loss in (joint_transducer_loss, plain_loss))
-        pairs = zip(*(torch.autograd.grad(loss.mean(), inputs) for loss in (ours, plain)))
-        assert torch.allclose(ours, plain) and all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in pairs)
-        print(f"{device}: gradcheck passed; loss and gradients are those of autograd through the logits")
-        optimizer, losses = torch.optim.SGD(inputs, lr=0.5), []
-        for _ in range(10):
-            optimizer.zero_grad()
-            loss = joint_transducer_loss(*inputs, *lengths).mean()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert losses == sorted(losses, reverse=True), losses
-        print(f"{device}: mean loss {losses[0]:.3f} -> {losses[-1]:.3f} nats in {len(losses)} steps of SGD")
+    for name in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        prove(name)

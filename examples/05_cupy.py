@@ -47,7 +47,8 @@ outputs = sum(x.nbytes for x in results)
 logits = B * T * (U + 1) * V * 4
 print(f"loss in nats      {results[0].round(1)}")
 print(f"time              {cupy.cuda.get_elapsed_time(start, end):.1f} ms")
-print(f"memory            {grown / 1e6:.1f} MB, {outputs / 1e6:.1f} of them loss and gradients; logits: {logits / 1e6:.0f} MB")
+print(f"memory            {grown / 1e6:.1f} MB, {outputs / 1e6:.1f} of them loss and gradients")
+print(f"logits            {logits / 1e6:.0f} MB if they existed")
 
 loss, gradients = lattice.joint_transducer_loss_and_grad(*host, *lengths, memory_limit=LIMIT)
 gaps = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(results, (loss, *gradients))]

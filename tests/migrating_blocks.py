@@ -1,7 +1,6 @@
 """The blocks of docs/migrating.md, run: loss and gradients that a block comes to, and what the oracle says of them."""
 
 import re
-import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,10 +36,17 @@ def blocks():
     return found
 
 
+def what_is_to_be_copied(example):
+    """The imports of an example and its part to copy: what stands above its proof, below the docstring."""
+    above, heading, _ = (ROOT / "examples" / example).read_text().partition("\n# ---- The proof")
+    assert heading and "\n# ---- To copy, with the imports above" in above
+    return above.split('"""', 2)[2]
+
+
 def copy_example(monkeypatch):
-    """Example 03 as the module `joint_loss`, the file that pages ask for."""
+    """Example 03, without its proof, as the module `joint_loss`, the file that pages ask for."""
     module = ModuleType("joint_loss")
-    vars(module).update(runpy.run_path(str(ROOT / "examples" / "03_torch_autograd.py")))
+    exec(what_is_to_be_copied("03_torch_autograd.py"), vars(module))
     monkeypatch.setitem(sys.modules, "joint_loss", module)
 
 
@@ -83,7 +89,13 @@ def truth(names, *, reduction="none", bounds=None, **options):
     grad_loss = np.full(len(arrays[0]), share)
     told = []
     for loss, gradients in truth_and_naive(
-        joint_oracle.joint_loss_and_grad, arrays[0].dtype, *arrays, *integers, bounds=bounds, grad_loss=grad_loss, **options
+        joint_oracle.joint_loss_and_grad,
+        arrays[0].dtype,
+        *arrays,
+        *integers,
+        bounds=bounds,
+        grad_loss=grad_loss,
+        **options,
     ):
         told.append((loss if reduction == "none" else np.atleast_1d((share * loss).sum()), gradients))
     return told

@@ -32,7 +32,7 @@ FLOOR = 2.0**-24  # the library's default posterior_floor
 
 
 def sharp_network(rng):
-    """Parameters in float64 whose scores lie so far apart that a part of every lattice is negligible, and provably so."""
+    """Parameters in float64 whose scores lie far apart: a part of every lattice is negligible, and provably so."""
     parameters = initial_parameters(rng, dtype=np.float64)
     parameters["output.weight"] *= 64
     # Labels have to be rarer than blanks, as in a trained network: the bounds are of no use where all ids are alike.
@@ -81,8 +81,14 @@ def test_the_log_has_one_object_an_epoch(tmp_path):
     lines = path.read_text().splitlines()
     assert len(lines) == 2
     assert json.loads(lines[1]) == {
-        "epoch": 1, "loss": 2.5, "error_rate": 0.5, "occupied": 0.25, "certified": 0.375, "step_ms": 20.0, "joint_ms": 8.0
-    }  # fmt: skip
+        "epoch": 1,
+        "loss": 2.5,
+        "error_rate": 0.5,
+        "occupied": 0.25,
+        "certified": 0.375,
+        "step_ms": 20.0,
+        "joint_ms": 8.0,
+    }
     line = "epoch  1  loss 2.500 nats a label  errors 50.00%  occupied 25%  certified 38%  step 20.0 ms (joint 8.0)"
     assert epoch_line(curve) == line
 
@@ -113,6 +119,16 @@ def test_an_interrupted_run_keeps_the_log_of_its_epochs(tmp_path, monkeypatch):
     assert [row["epoch"] for row in rows] == [0, 1]
     assert [(row["occupied"], row["certified"]) for row in rows] == shares
     assert rows[1]["error_rate"] == 1.0
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--steps", "--batch", "--held-out"])
+def test_a_count_below_one_is_refused(option, monkeypatch, capsys):
+    from digit_strings.arguments import read_arguments
+
+    monkeypatch.setattr(sys, "argv", ["demo", "--smoke", option, "0"])
+    with pytest.raises(SystemExit):
+        read_arguments("The demo.")
+    assert f"argument {option}: 0, expected at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
-"""The sampled-softmax study: its training step, its rows, the conventional joint beside it, and the program at smoke size."""
+"""The sampled-softmax study.
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
+The tests are of its training step, its rows, the conventional joint beside it, and the program at smoke size.
+"""
+
+# ruff: noqa: E402 - packages that may be missing are asked for first
 
 import json
 import os
@@ -16,36 +19,46 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("threadpoolctl")
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from sampled_softmax import evaluate, step
-from sampled_softmax.bias import bias_lines, losses_of
-from sampled_softmax.conventional import conventional_joint, dense_logits
-from sampled_softmax.measure import measure_rows
-from sampled_softmax.report import table_lines
-from sampled_softmax.rows import Row, ctc_distribution, draw_vocabulary, study_rows
-from sampled_softmax.train import clip, run_once
-from speech.batches import Batch
-from speech.corpus import Utterances, load_corpus
-from speech.encoder import encoder_forward
-from speech.network import initial_parameters
 
 import samplers
+from studies.sampled_softmax import evaluate, step
+from studies.sampled_softmax.bias import bias_lines, losses_of
+from studies.sampled_softmax.conventional import conventional_joint, dense_logits
+from studies.sampled_softmax.measure import measure_rows
+from studies.sampled_softmax.report import table_lines
+from studies.sampled_softmax.rows import Row, ctc_distribution, draw_vocabulary, study_rows
+from studies.sampled_softmax.train import clip, run_once
+from studies.speech.batches import Batch
+from studies.speech.corpus import Utterances, load_corpus
+from studies.speech.encoder import encoder_forward
+from studies.speech.network import initial_parameters
 
-PROGRAM = ROOT / "examples" / "06_sampled_softmax_study.py"
+PROGRAM = sys.executable, "-m", "studies.sampled_softmax", "--smoke"
 ROWS = study_rows([9, 12])
 
 
 def batch_of(vocab, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     targets = rng.integers(1, vocab, (2, 3)).astype(np.int32)
-    return Batch(rng.standard_normal((2, 7, 5)).astype(dtype), np.array([7, 5]), targets, np.array([3, 2]), np.arange(2))
+    return Batch(
+        rng.standard_normal((2, 7, 5)).astype(dtype), np.array([7, 5]), targets, np.array([3, 2]), np.arange(2)
+    )
 
 
 def parameters_for(row, vocab=20, dtype=np.float64):
     rng = np.random.default_rng(1)
-    found = initial_parameters(rng, features=5, vocab_size=vocab, channels=6, blocks=2, width=3, joint=5, embedding=4,
-                               mode=row.mode, dtype=dtype)  # fmt: skip
+    found = initial_parameters(
+        rng,
+        features=5,
+        vocab_size=vocab,
+        channels=6,
+        blocks=2,
+        width=3,
+        joint=5,
+        embedding=4,
+        mode=row.mode,
+        dtype=dtype,
+    )
     return {name: (value + 0.1 * rng.standard_normal(value.shape)).astype(dtype) for name, value in found.items()}
 
 
@@ -131,8 +144,9 @@ def test_losses_over_drawn_ids_are_lower():
 def test_sizes_below_the_targets_are_left_out():
     _, held_out, _ = load_corpus("generated", units=30, utterances=8, held_out=6)
     most = max(len(set(target.tolist())) for target in held_out.targets)
-    parameters = initial_parameters(np.random.default_rng(0), features=held_out.features[0].shape[1], vocab_size=31, channels=8,
-                                    blocks=2, joint=8)  # fmt: skip
+    parameters = initial_parameters(
+        np.random.default_rng(0), features=held_out.features[0].shape[1], vocab_size=31, channels=8, blocks=2, joint=8
+    )
     lines = bias_lines(parameters, held_out, [most, most + 1])
     assert [line.split("|")[2].strip() for line in lines[2:]] == [str(most + 1)] * 2
 
@@ -150,8 +164,15 @@ def test_error_rates_count_edits():
 def test_allowed_ids_bound_what_is_decoded():
     train_set, held_out, units = load_corpus("generated", units=30, utterances=8, held_out=6)
     row = ROWS[1]
-    parameters = initial_parameters(np.random.default_rng(0), features=train_set.features[0].shape[1], vocab_size=31, channels=8,
-                                    blocks=2, joint=8, mode=row.mode)  # fmt: skip
+    parameters = initial_parameters(
+        np.random.default_rng(0),
+        features=train_set.features[0].shape[1],
+        vocab_size=31,
+        channels=8,
+        blocks=2,
+        joint=8,
+        mode=row.mode,
+    )
     rates = evaluate.evaluate(parameters, held_out, units, row, [1, 30])
     assert rates["top 30"]["missing"] == 0 and rates["top 1"]["missing"] > 0
     assert rates["top 30"]["unit_error_rate"] == rates["free"]["unit_error_rate"]
@@ -182,8 +203,9 @@ def test_a_run_is_kept_and_not_repeated(tmp_path):
 def test_a_larger_vocabulary_takes_memory_only_where_logits_are_dense():
     train_set, _, _ = load_corpus("generated", units=300, utterances=12, held_out=4)
     rows = [Row("all"), Row("some", "none", "uniform", "example", 60)]
-    parameters = initial_parameters(np.random.default_rng(0), features=train_set.features[0].shape[1], vocab_size=301, channels=8,
-                                    blocks=2, joint=8)  # fmt: skip
+    parameters = initial_parameters(
+        np.random.default_rng(0), features=train_set.features[0].shape[1], vocab_size=301, channels=8, blocks=2, joint=8
+    )
     found = measure_rows(dict.fromkeys(rows, parameters), train_set, 12, rounds=1)
     assert found["some"]["conventional_bytes"] < 0.5 * found["all"]["conventional_bytes"]
     assert found["all"]["peak_bytes"] < 0.7 * found["all"]["conventional_bytes"]
@@ -191,7 +213,7 @@ def test_a_larger_vocabulary_takes_memory_only_where_logits_are_dense():
 
 @pytest.mark.slow
 def test_the_program_writes_table_and_picture_and_goes_on_where_it_stopped(tmp_path):
-    command = [sys.executable, PROGRAM, "--smoke", "--jobs", "2", "--out", tmp_path]
+    command = [*PROGRAM, "--jobs", "2", "--out", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
@@ -211,8 +233,10 @@ def test_the_program_writes_table_and_picture_and_goes_on_where_it_stopped(tmp_p
 
 @pytest.mark.slow
 def test_the_full_softmax_alone(tmp_path):
-    command = [sys.executable, PROGRAM, "--smoke", "--sizes", "--jobs", "1", "--out", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=500)
+    command = [*PROGRAM, "--sizes", "--jobs", "1", "--out", tmp_path]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=500
+    )
     assert done.returncode == 0, done.stderr
     study = json.loads((tmp_path / "generated-60" / "study.json").read_text())
     assert len(study["runs"]) == 3 and study["bias"] == []

@@ -1,26 +1,18 @@
 """What the speech studies train on: features against slow direct ones, units, generated corpora, the cache, batches."""
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
-
 import cmath
 import itertools
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from studies.speech.batches import batches
+from studies.speech.corpus import Utterances, alignable, alignable_rows, load_corpus, record_phones
+from studies.speech.features import FLOOR, log_mel, mean_and_deviation, stack_frames
+from studies.speech.units import SymbolUnits, train_units
 from tests.debs import write_deb
 from tests.test_speech_packages import wave_bytes
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from speech.batches import batches
-from speech.corpus import Utterances, alignable, alignable_rows, load_corpus, record_phones
-from speech.features import FLOOR, log_mel, mean_and_deviation, stack_frames
-from speech.units import SymbolUnits, train_units
 
 
 def direct_log_mel(samples, sampling_rate, bands, t):
@@ -144,7 +136,9 @@ def test_a_unit_sounds_alike_wherever_it_is():
 
 def test_utterances_with_too_many_labels_cannot_be_aligned():
     targets = [np.array(labels, np.int32) for labels in ([1, 2, 3], [1, 2, 2], [1, 2], [2, 2], [])]
-    utterances = Utterances([np.zeros((3, 2), np.float32)] * 3 + [np.zeros((2, 2), np.float32)] * 2, targets, list("abcde"))
+    utterances = Utterances(
+        [np.zeros((3, 2), np.float32)] * 3 + [np.zeros((2, 2), np.float32)] * 2, targets, list("abcde")
+    )
     assert alignable_rows(utterances) == [0, 2, 4]
     assert alignable(utterances).texts == ["a", "c", "e"]
     assert [target.tolist() for target in alignable(utterances).targets] == [[1, 2, 3], [1, 2], []]

@@ -1,20 +1,21 @@
-"""The encoder and the predictor of the speech studies: gradients by finite differences, independence of padding, decoding."""
+"""The encoder and the predictor of the speech studies.
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
-
-import sys
-from pathlib import Path
+The tests are of gradients by finite differences, of independence of padding, and of decoding.
+"""
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from speech.encoder import encoder_backward, encoder_forward
-from speech.layers import depthwise_forward
-from speech.network import initial_parameters
-from speech.predictor import decoding_predictor, label_contexts, predictor_backward, predictor_forward, sum_by_id
+from studies.speech.encoder import encoder_backward, encoder_forward
+from studies.speech.layers import depthwise_forward
+from studies.speech.network import initial_parameters
+from studies.speech.predictor import (
+    decoding_predictor,
+    label_contexts,
+    predictor_backward,
+    predictor_forward,
+    sum_by_id,
+)
 
 FEATURES, CHANNELS, JOINT, VOCAB_SIZE = 4, 3, 5, 6
 LENGTHS = np.array([7, 4])
@@ -174,7 +175,9 @@ def test_float32_stays_float32(mode):
     contexts = label_contexts(np.array([[3, 5]]))
     predictor, predictor_saved = predictor_forward(parameters, contexts)
     grads |= predictor_backward(parameters, predictor_saved, predictor)
-    assert {array.dtype for array in [*arrays, predictor, *grads.values(), *parameters.values()]} == {np.dtype(np.float32)}
+    assert {array.dtype for array in [*arrays, predictor, *grads.values(), *parameters.values()]} == {
+        np.dtype(np.float32)
+    }
     assert {*grads, "output.weight", "output.bias"} == set(parameters)
 
 
@@ -194,7 +197,9 @@ def test_predictor_gradient():
     grads = predictor_backward(parameters, saved, upstream)
     assert set(grads) == {"embedding", "predictor.weight", "predictor.bias"}
     for name, grad in grads.items():
-        wanted = numerical_gradient(lambda: (predictor_forward(parameters, contexts)[0] * upstream).sum(), parameters[name])
+        wanted = numerical_gradient(
+            lambda: (predictor_forward(parameters, contexts)[0] * upstream).sum(), parameters[name]
+        )
         assert np.abs(wanted).max() > 1e-3, name
         np.testing.assert_allclose(grad, wanted, rtol=1e-6, atol=1e-7, err_msg=name)
 

@@ -1,12 +1,9 @@
 """Where the speech studies get sound and text from: Debian packages built here, their readers, and the synthesiser."""
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
-
 import gzip
 import hashlib
 import io
 import subprocess
-import sys
 import time
 import wave
 from pathlib import Path
@@ -14,16 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from studies.speech import debian, espeak
+from studies.speech.debian import package_file, package_members
+from studies.speech.espeak import VOICES, Line, cast_voices, synthesise
+from studies.speech.festvox import Phone, clean_transcript, read_festvox, read_labels, read_phones
+from studies.speech.text import read_sentences
 from tests.debs import write_deb
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from speech import debian, espeak
-from speech.debian import package_file, package_members
-from speech.espeak import VOICES, Line, cast_voices, synthesise
-from speech.festvox import Phone, clean_transcript, read_festvox, read_labels, read_phones
-from speech.text import read_sentences
 
 FILES = {"./usr/share/a.txt": b"one", "./usr/share/b.bin": bytes(range(256)) * 40, "./usr/c.txt": b""}
 
@@ -71,7 +64,9 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(debian.shutil, "which", lambda name: f"/usr/bin/{name}")
     failed = subprocess.CompletedProcess([], 100, "", "W: a\nE: Unable to locate package x\n")
     monkeypatch.setattr(debian.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match=r"Unable to locate package x.*apt-get update.*Debian package x .*--data PATH"):
+    with pytest.raises(
+        RuntimeError, match=r"Unable to locate package x.*apt-get update.*Debian package x .*--data PATH"
+    ):
         package_file("x", tmp_path)
     monkeypatch.setattr(debian.shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match=r"apt-get is not installed here.*Debian package x .*--data PATH"):
@@ -119,7 +114,9 @@ def test_festvox_joins_texts_and_sounds(tmp_path):
 
 def test_festvox_has_phones_with_times(tmp_path):
     files = {
-        "./voice/lab/ru_0002.lab": b"#\n0.10000 125 pau\n0.15000 125 k\n0.20000 125 pau\n0.32000 125 ay\n0.40000 125 pau\n",
+        "./voice/lab/ru_0002.lab": (
+            b"#\n0.10000 125 pau\n0.15000 125 k\n0.20000 125 pau\n0.32000 125 ay\n0.40000 125 pau\n"
+        ),
         "./voice/etc/txt.done.data": b'( ru_0002 "b" )\n( ru_0001 "a" )\n',
         "./voice/lab/ru_0001.lab": b"#\n0.05000 125 a\n0.09000 125 a\n",
         "./voice/lab/ru_0003.lab": b"#\n0.05000 125 x\n",
@@ -139,13 +136,20 @@ def test_transcripts_keep_letters_only():
 
 def test_sentences_are_whole_plain_and_distinct(tmp_path):
     markdown = (
-        "# It is what we\n\nIt is **what** we\nsay. It is what we say! We say it is what it is. What is it we say? Say it.\n"
-        # A digit, a full stop inside, a link, a letter, a rare word, a long one, a sentence without its end or beginning:
-        "We say 3 it is now. It is e.g. what we say. It is [what](a.md) we say. What is b b b we say? What is rare now?\n\n"
+        "# It is what we\n\nIt is **what** we\nsay. It is what we say! We say it is what it is. What is it we say? "
+        "Say it.\n"
+        # A digit, a full stop inside, a link, a letter, a rare word, a long word, a sentence without its end or
+        # beginning:
+        "We say 3 it is now. It is e.g. what we say. It is [what](a.md) we say. What is b b b we say? "
+        "What is rare now?\n\n"
         "Say what muchmorethanaword muchmorethanaword muchmorethanaword is. "
-        "Now it is\n\nwhat we say now. It is what we\n\n* Say what it is [1] now.\n\nIt is what it is now and what it is.\n"
+        "Now it is\n\nwhat we say now. It is what we\n\n* Say what it is [1] now.\n\n"
+        "It is what it is now and what it is.\n"
     )
-    page = "<html><head><title>Now it is what it is.</title></head><p>Now we say &#8220;it is&#8221; now.</p><p>We say</p></html>"
+    page = (
+        "<html><head><title>Now it is what it is.</title></head>"
+        "<p>Now we say &#8220;it is&#8221; now.</p><p>We say</p></html>"
+    )
     fortunes = "Say it now, we say.\n\t\t-- What Is It\n%\nNow it is what\nwe say.\n"
     names = {
         "anarchism": ("./usr/share/doc/anarchism/markdown/a.md.gz", gzip.compress(markdown.encode())),

@@ -1,35 +1,27 @@
 """The three-stage pipeline: the gradient of each stage's step, chunks, alignments against times, and resuming."""
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
-
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rapidfuzz")
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from speech.batches import Batch
-from speech.corpus import Utterances, load_corpus
-from speech.encoder import encoder_forward
-from speech.festvox import Phone
-from speech.network import initial_parameters
-from three_stage import stages
-from three_stage.align import align
-from three_stage.checkpoint import State, load
-from three_stage.chunks import Cut, chunk_batches, cuts_of, take_chunks
-from three_stage.memory import dense_joint
-from three_stage.objectives import ctc_step, full_sum_step, viterbi_step
-from three_stage.recipe import CTC, FULL_SUM, VITERBI, Row, Stage, band_width, learning_rate
-from three_stage.risk import Hypotheses, risk_step
-from three_stage.times import alignment_errors, centre_seconds
-
 import lattice
+from studies.speech.batches import Batch
+from studies.speech.corpus import Utterances, load_corpus
+from studies.speech.encoder import encoder_forward
+from studies.speech.festvox import Phone
+from studies.speech.network import initial_parameters
+from studies.three_stage import stages
+from studies.three_stage.align import align
+from studies.three_stage.checkpoint import State, load
+from studies.three_stage.chunks import Cut, chunk_batches, cuts_of, take_chunks
+from studies.three_stage.memory import dense_joint
+from studies.three_stage.objectives import ctc_step, full_sum_step, viterbi_step
+from studies.three_stage.recipe import CTC, FULL_SUM, VITERBI, Row, Stage, band_width, learning_rate
+from studies.three_stage.risk import Hypotheses, risk_step
+from studies.three_stage.times import alignment_errors, centre_seconds
 
 VOCAB = 6
 TARGETS = [[1, 3, 3], [5, 2]]
@@ -39,8 +31,17 @@ SMOOTHED = {"label_smoothing": 0.2, "label_scale": 3.0, "focal": 1.5, "encoder_w
 
 def small_parameters(seed=1, blocks=2, width=3):
     rng = np.random.default_rng(seed)
-    found = initial_parameters(rng, features=5, vocab_size=VOCAB, channels=6, blocks=blocks, width=width, joint=5, embedding=4,
-                               dtype=np.float64)  # fmt: skip
+    found = initial_parameters(
+        rng,
+        features=5,
+        vocab_size=VOCAB,
+        channels=6,
+        blocks=blocks,
+        width=width,
+        joint=5,
+        embedding=4,
+        dtype=np.float64,
+    )
     return {name: value + 0.2 * rng.standard_normal(value.shape) for name, value in found.items()}
 
 
@@ -60,7 +61,9 @@ def small_batch():
 
 def small_chunks(chunk=4, hop=2):
     lengths = (7, 5)
-    return take_chunks(small_utterances(), FRAMES, [cut for row in (0, 1) for cut in cuts_of(row, lengths[row], chunk, hop)])
+    return take_chunks(
+        small_utterances(), FRAMES, [cut for row in (0, 1) for cut in cuts_of(row, lengths[row], chunk, hop)]
+    )
 
 
 def small_lists():
@@ -89,8 +92,10 @@ def check_gradient(step, untrained=()):
 
 
 def test_gradient_of_the_ctc_model():
-    check_gradient(lambda parameters: ctc_step(parameters, small_batch()),
-                   untrained=("encoder.", "embedding", "predictor.", "output."))  # fmt: skip
+    check_gradient(
+        lambda parameters: ctc_step(parameters, small_batch()),
+        untrained=("encoder.", "embedding", "predictor.", "output."),
+    )
 
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
@@ -98,7 +103,9 @@ def test_gradient_of_full_sum_training(ctc_weight):
     check_gradient(lambda parameters: full_sum_step(parameters, small_batch(), ctc_weight=ctc_weight))
     parameters = small_parameters()
     alone = ctc_step(parameters, small_batch()).loss
-    assert full_sum_step(parameters, small_batch(), ctc_weight=ctc_weight).encoder_loss == pytest.approx(ctc_weight * alone)
+    assert full_sum_step(parameters, small_batch(), ctc_weight=ctc_weight).encoder_loss == pytest.approx(
+        ctc_weight * alone
+    )
 
 
 def test_full_sum_begins_in_a_band_around_the_alignment():
@@ -141,7 +148,9 @@ def test_risk_is_the_mean_of_edits_by_probability():
         scores = []
         for labels, language in zip(found.labels, found.language):
             target = np.array([labels], np.int32).reshape(1, -1)
-            one = Batch(batch.frames[b : b + 1], batch.frame_lengths[b : b + 1], target, np.array([len(labels)]), np.array([0]))
+            one = Batch(
+                batch.frames[b : b + 1], batch.frame_lengths[b : b + 1], target, np.array([len(labels)]), np.array([0])
+            )
             loss = full_sum_step(parameters, one, ctc_weight=0.0).loss * max(1, len(labels))
             scores.append(0.8 * (0.3 * language - loss))
         weights = np.exp(scores) / np.exp(scores).sum()
@@ -206,11 +215,16 @@ def test_batches_hold_every_chunk_once():
 
 def test_viterbi_training_follows_its_alignment():
     """Without smoothing the loss is minus the log-probability of one alignment: that of the best is the lowest."""
-    parameters, plain = small_parameters(), {"label_smoothing": 0.0, "label_scale": 0.0, "focal": 0.0, "encoder_weight": 0.0}
+    parameters, plain = (
+        small_parameters(),
+        {"label_smoothing": 0.0, "label_scale": 0.0, "focal": 0.0, "encoder_weight": 0.0},
+    )
     utterances = small_utterances()
     best = align(parameters, utterances, "transducer")
     whole = [Cut(0, 0, 7), Cut(1, 0, 5)]
-    losses = [viterbi_step(parameters, take_chunks(utterances, frames, whole), **plain).loss for frames in (best, FRAMES)]
+    losses = [
+        viterbi_step(parameters, take_chunks(utterances, frames, whole), **plain).loss for frames in (best, FRAMES)
+    ]
     full = full_sum_step(parameters, small_batch(), ctc_weight=0.0).loss
     assert full < losses[0] <= losses[1]
     assert [len(frames) for frames in best] == [3, 2]
@@ -222,7 +236,9 @@ def test_ctc_alignments_are_peaky():
     frames = align(parameters, utterances, "CTC")
     batch = small_batch()
     encoded, _ = encoder_forward(parameters, batch.frames, batch.frame_lengths, mode="none")
-    wanted, _ = lattice.ctc_alignment(encoded.ctc_logits, batch.targets, batch.frame_lengths, batch.target_lengths, keep="last")
+    wanted, _ = lattice.ctc_alignment(
+        encoded.ctc_logits, batch.targets, batch.frame_lengths, batch.target_lengths, keep="last"
+    )
     assert [row.tolist() for row in frames] == [wanted[0].tolist(), wanted[1, :2].tolist()]
     impossible = Utterances(utterances.features, [np.ones(4, np.int32), np.ones(3, np.int32)], ["aaaa", "bbb"])
     with pytest.raises(ValueError, match="utterance 0 has no alignment: 'aaaa'"):
@@ -264,10 +280,27 @@ def test_the_learning_rate_rises_and_falls():
     assert learning_rate(Stage(CTC, 4, 2.0), 3) == 2.0
 
 
-OPTIONS = {"channels": 8, "blocks": 2, "joint": 8, "batch": 4, "mask": True, "chunk": 10, "label_smoothing": 0.1,
-           "label_scale": 1.0, "focal": 0.0, "encoder_weight": 0.5}  # fmt: skip
-ROW = Row("x", (Stage(CTC, 3, 1e-3, 5e-4), Stage(VITERBI, 5, 1e-3, align="CTC"), Stage(VITERBI, 2, 1e-3, align="transducer"),
-                Stage(FULL_SUM, 4, 1e-3, ctc_weight=0.5, band=2)))  # fmt: skip
+OPTIONS = {
+    "channels": 8,
+    "blocks": 2,
+    "joint": 8,
+    "batch": 4,
+    "mask": True,
+    "chunk": 10,
+    "label_smoothing": 0.1,
+    "label_scale": 1.0,
+    "focal": 0.0,
+    "encoder_weight": 0.5,
+}
+ROW = Row(
+    "x",
+    (
+        Stage(CTC, 3, 1e-3, 5e-4),
+        Stage(VITERBI, 5, 1e-3, align="CTC"),
+        Stage(VITERBI, 2, 1e-3, align="transducer"),
+        Stage(FULL_SUM, 4, 1e-3, ctc_weight=0.5, band=2),
+    ),
+)
 
 
 class Interrupted(Exception):

@@ -1,11 +1,7 @@
 """Stage 3's parts: the language model, lists of hypotheses, what is expected of them; and the masks of training."""
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
-
 import itertools
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +9,16 @@ import pytest
 pytest.importorskip("rapidfuzz")
 pytest.importorskip("nltk")
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from speech.batches import take_batch
-from speech.corpus import Utterances, load_corpus
-from speech.encoder import encoder_forward
-from speech.masking import mask
-from speech.network import initial_parameters
-from three_stage.bayes import risk_once
-from three_stage.checkpoint import State, load, save
-from three_stage.decoding import best_lists, ctc_greedy, error_rate, greedy
-from three_stage.language_model import LanguageModel, crossed_models
-from three_stage.risk import decode_lists, rescore, risk_step
+from studies.speech.batches import take_batch
+from studies.speech.corpus import Utterances, load_corpus
+from studies.speech.encoder import encoder_forward
+from studies.speech.masking import mask
+from studies.speech.network import initial_parameters
+from studies.three_stage.bayes import risk_once
+from studies.three_stage.checkpoint import State, load, save
+from studies.three_stage.decoding import best_lists, ctc_greedy, error_rate, greedy
+from studies.three_stage.language_model import LanguageModel, crossed_models
+from studies.three_stage.risk import decode_lists, rescore, risk_step
 
 UNITS = 8
 
@@ -36,7 +29,9 @@ def small_corpus():
 
 def small_parameters(utterances, seed=0):
     rng = np.random.default_rng(seed)
-    found = initial_parameters(rng, features=utterances.features[0].shape[1], vocab_size=UNITS + 1, channels=8, blocks=2, joint=8)
+    found = initial_parameters(
+        rng, features=utterances.features[0].shape[1], vocab_size=UNITS + 1, channels=8, blocks=2, joint=8
+    )
     return {name: (value + 0.3 * rng.standard_normal(value.shape)).astype(np.float32) for name, value in found.items()}
 
 
@@ -117,8 +112,16 @@ def test_stage_3_is_kept_and_not_repeated(tmp_path):
     corpus = small_corpus()
     source = tmp_path / "source.npz"
     save(source, State(small_parameters(corpus[0]), None, None, {}))
-    options = {"batch": 4, "beam": 3, "order": 2, "lm_scale": 0.3, "risk_scale": 1.0, "risk_steps": 6, "risk_rate": 1e-3,
-               "risk_full_sum": 0.05}  # fmt: skip
+    options = {
+        "batch": 4,
+        "beam": 3,
+        "order": 2,
+        "lm_scale": 0.3,
+        "risk_scale": 1.0,
+        "risk_steps": 6,
+        "risk_rate": 1e-3,
+        "risk_full_sum": 0.05,
+    }
     path, losses = tmp_path / "stage.json", []
     result = risk_once(path, source, 0, corpus, options, losses.append)
     assert len(losses) == 6 and result["after"]["training_risk"] < result["before"]["training_risk"]

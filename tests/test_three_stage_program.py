@@ -1,7 +1,5 @@
 """The three-stage program end to end: on pseudo-speech, and on the phones of a corpus made here."""
 
-# ruff: noqa: E402 - the examples folder has to be on the path before its package is imported
-
 import json
 import os
 import subprocess
@@ -14,20 +12,40 @@ import pytest
 from tests.debs import write_deb
 from tests.test_speech_packages import wave_bytes
 
-for library in ("rapidfuzz", "matplotlib", "threadpoolctl", "tqdm", "nltk"):
-    pytest.importorskip(library)
+pytest.importorskip("rapidfuzz")
+pytest.importorskip("matplotlib")
+pytest.importorskip("threadpoolctl")
+pytest.importorskip("tqdm")
+pytest.importorskip("nltk")
+
+from studies.three_stage.report import alignment_lines, first_seconds, goal_lines, run_lines
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "examples"))
-
-from three_stage.report import alignment_lines, first_seconds, goal_lines, run_lines
-
-PROGRAM = ROOT / "examples" / "07_three_stage_pipeline.py"
-ROWS = ["full-sum from scratch", "three stages", "full-sum from scratch, half", "three stages, half",
-        "CTC model and full sum, half"]  # fmt: skip
-SMALL = {"utterances": 10, "held-out": 3, "stack": 4, "steps": 4, "stage-steps": (4, 4, 4), "half-stage-steps": (2, 2, 2),
-         "control-steps": 2, "risk-steps": 2, "batch": 4, "channels": 8, "blocks": 2, "joint": 8, "chunk": 8, "beam": 3,
-         "order": 2, "seeds": 1}  # fmt: skip
+ROWS = [
+    "full-sum from scratch",
+    "three stages",
+    "full-sum from scratch, half",
+    "three stages, half",
+    "CTC model and full sum, half",
+]
+SMALL = {
+    "utterances": 10,
+    "held-out": 3,
+    "stack": 4,
+    "steps": 4,
+    "stage-steps": (4, 4, 4),
+    "half-stage-steps": (2, 2, 2),
+    "control-steps": 2,
+    "risk-steps": 2,
+    "batch": 4,
+    "channels": 8,
+    "blocks": 2,
+    "joint": 8,
+    "chunk": 8,
+    "beam": 3,
+    "order": 2,
+    "seeds": 1,
+}
 
 
 def made_up_run(*points):
@@ -62,7 +80,7 @@ def test_alignments_have_a_line_each():
 
 
 def run_program(*arguments, folder):
-    command = [sys.executable, PROGRAM, *arguments, "--jobs", "2", "--out", folder / "out"]
+    command = [sys.executable, "-m", "studies.three_stage", *arguments, "--jobs", "2", "--out", folder / "out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -110,7 +128,9 @@ def test_all_stages_on_pseudo_speech(tmp_path):
 def test_phones_are_held_against_their_times(tmp_path):
     small_package(tmp_path / "festvox-ru_1_all.deb")
     small = [
-        str(part) for name, value in SMALL.items() for part in (f"--{name}", *(value if isinstance(value, tuple) else [value]))
+        str(part)
+        for name, value in SMALL.items()
+        for part in (f"--{name}", *(value if isinstance(value, tuple) else [value]))
     ]
     run_program("--units", "phones", "--data", tmp_path, *small, folder=tmp_path)
     study = json.loads((tmp_path / "out" / "festvox-phones" / "study.json").read_text())

@@ -18,7 +18,9 @@ class Adam:
         Added to the root of the second moment.
     """
 
-    def __init__(self, parameters: dict[str, np.ndarray], *, beta1: float = 0.9, beta2: float = 0.98, epsilon: float = 1e-8):
+    def __init__(
+        self, parameters: dict[str, np.ndarray], *, beta1: float = 0.9, beta2: float = 0.98, epsilon: float = 1e-8
+    ):
         self.parameters = parameters
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.first = {name: np.zeros_like(value) for name, value in parameters.items()}

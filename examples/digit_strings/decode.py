@@ -3,8 +3,14 @@
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from .network import CONTEXT, Arrays, predictor_forward
-from .strings import BLANK
+from .network import CONTEXT, Arrays, encoder_forward, predictor_forward
+from .strings import BLANK, DigitStrings
+
+
+def read_strings(parameters: Arrays, strings: DigitStrings) -> list[list[int]]:
+    """The label ids that greedy decoding finds in each string."""
+    encoder, _ = encoder_forward(parameters, strings.frames, strings.encoder_lengths)
+    return greedy_decode(parameters, encoder, strings.encoder_lengths)
 
 
 def greedy_decode(

@@ -88,7 +88,12 @@ def draw_cells(axes: Axes, curve: LearningCurve) -> None:
     # One above its line and one below: the two may end close to each other.
     for percent, offset, side in ((certified, 6, "bottom"), (occupied, -6, "top")):
         axes.annotate(
-            f"{percent[-1]:.0f} %", (epochs[-1], percent[-1]), (0, offset), textcoords="offset points", ha="right", va=side
+            f"{percent[-1]:.0f} %",
+            (epochs[-1], percent[-1]),
+            (0, offset),
+            textcoords="offset points",
+            ha="right",
+            va=side,
         )
     axes.set_ylim(0, 105)
     axes.set_title("Held-out lattice cells computed", loc="left")
@@ -121,7 +126,9 @@ def draw_lattice(figure: SubFigure, string: DigitStrings, decoded: list[int], pi
     strip.tick_params(labelbottom=False, bottom=False)
 
     shown = np.ma.masked_less(picture.posterior.T, FLOOR)
-    image = lattice.imshow(shown, norm=LogNorm(FLOOR, 1.0), cmap="Blues", origin="lower", aspect="auto", interpolation="nearest")
+    image = lattice.imshow(
+        shown, norm=LogNorm(FLOOR, 1.0), cmap="Blues", origin="lower", aspect="auto", interpolation="nearest"
+    )
     # The best path stays on its frame for a label and moves one frame for a blank: a staircase through cell centres.
     frames = np.concatenate(([0], np.repeat(picture.label_frames, 2), [T - 1]))
     lattice.plot(frames, np.repeat(np.arange(rows), 2), color=PATH, lw=2, label="best path, with the labels it emits")
@@ -134,6 +141,8 @@ def draw_lattice(figure: SubFigure, string: DigitStrings, decoded: list[int], pi
     lattice.set_ylabel("labels emitted so far, u")
     lattice.legend(loc="lower right")
     shown_part = 100 * (picture.posterior >= FLOOR).mean()
-    lattice.set_title(f"Lattice posterior: {shown_part:.0f} % of the cells reach 2$^{{-24}}$, the rest is white", loc="left")
+    lattice.set_title(
+        f"Lattice posterior: {shown_part:.0f} % of the cells reach 2$^{{-24}}$, the rest is white", loc="left"
+    )
     bar = figure.colorbar(image, ax=lattice, pad=0.01)
     bar.set_label("probability that an alignment visits the cell")

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice.kernels.forward_backward import forward_backward
-from lattice.layout import frames_of
+from lattice import transducer_alignment, transducer_loss_and_grad
+
+from .network import Arrays, forward
+from .strings import BLANK, DigitStrings
 
 
 class LatticePicture(NamedTuple):
@@ -19,10 +21,21 @@ class LatticePicture(NamedTuple):
     label_frames: np.ndarray
 
 
+def lattice_picture(parameters: Arrays, string: DigitStrings) -> LatticePicture:
+    """Posteriors and best path of `string`, a batch of one."""
+    encoder, predictor, _ = forward(parameters, string)
+    output = parameters["output.weight"], parameters["output.bias"]
+    return lattice_picture_arrays(encoder[0], predictor[0], *output, string.targets[0], BLANK)
+
+
 def lattice_picture_arrays(
     encoder: np.ndarray, predictor: np.ndarray, weight: np.ndarray, bias: np.ndarray, targets: np.ndarray, blank: int
 ) -> LatticePicture:
-    """Posteriors and best path of one lattice, in float64; the sums over alignments are the library's.
+    """Posteriors and best path of one lattice, in float64.
+
+    The gradient of a logit is the posterior of its cell times the softmax, less the probability of the arc with its id.
+    No arc has the spare id that is added here, so its gradient is the posterior times its softmax, which is 1/2. All
+    alignments have T + U arcs, and the spare id takes half the probability of each: their shares stay as they are.
 
     Parameters
     ----------
@@ -32,45 +45,16 @@ def lattice_picture_arrays(
     bias : (V,)
     targets : (U,) int
     blank : int
+        In 0..V-1.
 
     Returns
     -------
     LatticePicture
     """
-    logits = np.tanh(encoder[:, None] + predictor).astype(np.float64) @ weight.T + bias
-    scores = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-    blank_score = scores[:, :, blank].copy()
-    label_score = scores[:, np.arange(len(targets)), targets]
-
-    # The kernel turns both score arrays into the posteriors of their arcs; without a label left, the arc is closed.
-    blank_arc, label_arc = blank_score.ravel(), np.pad(label_score, ((0, 0), (0, 1)), constant_values=-np.inf).ravel()
-    frames = frames_of(np.arange(1), np.array([len(encoder)]), np.array([len(targets)]), False, None)
-    forward_backward(frames, False, blank_arc, label_arc, np.empty(frames.cells), np.empty(1), posteriors=True)
-    posterior = (blank_arc + label_arc).reshape(blank_score.shape)
-    return LatticePicture(posterior, trace_back(best_scores(blank_score, label_score), label_score))
-
-
-def best_scores(blank_score: np.ndarray, label_score: np.ndarray) -> np.ndarray:
-    """The score of the best way from cell (0, 0) to each cell; (T, U+1)."""
-    best = np.full(blank_score.shape, -np.inf)
-    best[0, 0] = 0.0
-    for t, u in np.ndindex(best.shape):
-        if t > 0:
-            best[t, u] = best[t - 1, u] + blank_score[t - 1, u]
-        if u > 0:
-            best[t, u] = max(best[t, u], best[t, u - 1] + label_score[t, u - 1])
-    return best
-
-
-def trace_back(best: np.ndarray, label_score: np.ndarray) -> np.ndarray:
-    """Walk from the last cell to the first along the best arcs; the frame of each label, (U,) int."""
-    t, u = best.shape[0] - 1, best.shape[1] - 1
-    label_frames = np.zeros(u, dtype=int)
-    while u > 0:
-        # `best` holds this very sum if the label arc won, so the comparison is exact.
-        if best[t, u] == best[t, u - 1] + label_score[t, u - 1]:
-            u -= 1
-            label_frames[u] = t
-        else:
-            t -= 1
-    return label_frames
+    logits = np.tanh(encoder[:, None] + predictor).astype(np.float64) @ weight.T + bias  # (T, U+1, V)
+    spare = np.logaddexp.reduce(logits, axis=-1, keepdims=True)  # as probable as all other ids together
+    batch = np.concatenate((logits, spare), axis=-1)[None]  # (1, T, U+1, V+1)
+    lengths = targets[None], np.array([len(encoder)]), np.array([len(targets)])
+    (label_frames,), _ = transducer_alignment(batch, *lengths, blank=blank)
+    _, (grad,) = transducer_loss_and_grad(batch, *lengths, blank=blank, out=batch)
+    return LatticePicture(2 * grad[:, :, -1], label_frames)

@@ -1,8 +1,20 @@
 """The numbers of each epoch: columns for the picture, a line to print, a line of JSON to keep."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+
+class Step(NamedTuple):
+    """Loss of a training step in nats a label, its seconds, and the seconds of the call into `lattice` within it."""
+
+    loss: float
+    seconds: float
+    joint_seconds: float
 
 
 class LearningCurve(NamedTuple):
@@ -19,6 +31,26 @@ class LearningCurve(NamedTuple):
     certified: list[float]
     step_ms: list[float]
     joint_ms: list[float]
+
+
+def add_epoch(curve: LearningCurve, steps: list[Step], error_rate: float) -> None:
+    """Complete an epoch of training; its shares of computed cells come from `tell_epoch`."""
+    losses, seconds, joint_seconds = zip(*steps)
+    curve.loss.append(float(np.mean(losses)))
+    curve.error_rate.append(error_rate)
+    # Medians: the first step may compile kernels, and others may use the machine.
+    curve.step_ms.append(1e3 * statistics.median(seconds))
+    curve.joint_ms.append(1e3 * statistics.median(joint_seconds))
+
+
+def tell_epoch(curve: LearningCurve, shares: tuple[float, float], log: Path | None) -> None:
+    """Add the shares of occupied and certified cells, print the newest epoch, and write it to `log` if there is one."""
+    occupied, certified = shares
+    curve.occupied.append(occupied)
+    curve.certified.append(certified)
+    tqdm.write(epoch_line(curve))
+    if log is not None:
+        log_epoch(log, curve)
 
 
 def newest_epoch(curve: LearningCurve) -> dict[str, float]:

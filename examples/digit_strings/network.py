@@ -6,7 +6,9 @@ arrays with the same keys, in one real dtype: float32 to train, float64 to check
 
 import numpy as np
 
-from .strings import BLANK, NUM_LABELS, SIDE
+from lattice import JointGradients
+
+from .strings import BLANK, NUM_LABELS, SIDE, DigitStrings
 
 Arrays = dict[str, np.ndarray]
 
@@ -36,6 +38,24 @@ def initial_parameters(
     parameters["output.weight"] = normal(NUM_LABELS, joint, fan_in=joint)
     parameters["output.bias"] = np.zeros(NUM_LABELS, dtype)
     return parameters
+
+
+def forward(parameters: Arrays, strings: DigitStrings) -> tuple[np.ndarray, np.ndarray, tuple]:
+    """What the joint network takes of both networks, (B, T, H) and (B, U+1, H), and what `backward` needs."""
+    encoder, encoder_saved = encoder_forward(parameters, strings.frames, strings.encoder_lengths)
+    predictor, predictor_saved = predictor_forward(parameters, label_contexts(strings.targets))
+    return encoder, predictor, (encoder_saved, predictor_saved)
+
+
+def backward(parameters: Arrays, saved: tuple, grads: JointGradients) -> Arrays:
+    """The gradients of all parameters from the gradients that the joint call returned."""
+    encoder_saved, predictor_saved = saved
+    return {
+        **encoder_backward(parameters, encoder_saved, grads.encoder),
+        **predictor_backward(parameters, predictor_saved, grads.predictor),
+        "output.weight": grads.weight,
+        "output.bias": grads.bias,
+    }
 
 
 def stack_windows(inputs: np.ndarray, width: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from lattice import joint_transducer_report
 
-from .network import Arrays, encoder_forward, label_contexts, predictor_forward
+from .network import Arrays, forward
 from .strings import BLANK, DigitStrings
 
 MAX_STRINGS = 64  # a report on so many takes about as long as one training step
@@ -24,8 +24,7 @@ def cell_shares(parameters: Arrays, strings: DigitStrings) -> tuple[float, float
         In 0..1: cells that the forward pass computes, because they could not be shown to carry none.
     """
     strings = DigitStrings(*(array[:MAX_STRINGS] for array in strings))
-    encoder, _ = encoder_forward(parameters, strings.frames, strings.encoder_lengths)
-    predictor, _ = predictor_forward(parameters, label_contexts(strings.targets))
+    encoder, predictor, _ = forward(parameters, strings)
     report = joint_transducer_report(
         encoder,
         predictor,

@@ -92,6 +92,11 @@ def join_strings(scans: Scans, count: int, rng: np.random.Generator, *, jitter: 
     return DigitStrings(frames, encoder_lengths, targets, target_lengths, starts)
 
 
+def first_of_length(strings: DigitStrings, length: int) -> DigitStrings:
+    """The first string of `length` digits, as a batch of one; the first of all if none has that length."""
+    return take_string(strings, int(np.argmax(strings.target_lengths == length)))
+
+
 def take_string(strings: DigitStrings, b: int) -> DigitStrings:
     """String `b` alone, as a batch of one without padding."""
     T, U = strings.encoder_lengths[b], strings.target_lengths[b]

@@ -32,13 +32,19 @@ def test_posteriors_and_allowed_ids(cupy, dtype):
     host, ours = samplers.ctc_posterior(logits, lengths), samplers.ctc_posterior(cupy.asarray(logits), lengths)
     compare.assert_same(cupy.asnumpy(ours), host, k=64)
     p = np.round(host, 4)
-    np.testing.assert_array_equal(cupy.asnumpy(samplers.allowed_vocabulary(cupy.asarray(p), 300)),
-                                  samplers.allowed_vocabulary(p, 300))  # fmt: skip
+    np.testing.assert_array_equal(
+        cupy.asnumpy(samplers.allowed_vocabulary(cupy.asarray(p), 300)), samplers.allowed_vocabulary(p, 300)
+    )
 
 
 def test_drawn_ids_go_into_the_joint(cupy):
     rng = np.random.default_rng(2)
-    arrays = rng.standard_normal((2, 9, 8)), rng.standard_normal((2, 4, 8)), rng.standard_normal((60, 8)), rng.standard_normal(60)
+    arrays = (
+        rng.standard_normal((2, 9, 8)),
+        rng.standard_normal((2, 4, 8)),
+        rng.standard_normal((60, 8)),
+        rng.standard_normal(60),
+    )
     integers = rng.integers(1, 60, (2, 3)), np.array([9, 5]), np.array([3, 1])
     drawn = samplers.sample_vocabulary(integers[0], integers[2], 20, distribution=samplers.uniform(60), seed=0)
     host = lattice.joint_transducer_loss(*arrays, *integers, vocabulary=drawn.ids)

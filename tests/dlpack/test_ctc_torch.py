@@ -14,10 +14,13 @@ def by_torch(problem, upstream):
     logits = torch.tensor(np.nan_to_num(problem.logits), requires_grad=True)
     real = np.arange(problem.targets.shape[1]) < problem.target_lengths[:, None]
     loss = torch.nn.functional.ctc_loss(
-        logits.log_softmax(-1).transpose(0, 1), torch.tensor(np.where(real, problem.targets, 1)),
-        torch.tensor(problem.logit_lengths), torch.tensor(problem.target_lengths),
-        blank=problem.blank % problem.logits.shape[2], reduction="none",
-    )  # fmt: skip
+        logits.log_softmax(-1).transpose(0, 1),
+        torch.tensor(np.where(real, problem.targets, 1)),
+        torch.tensor(problem.logit_lengths),
+        torch.tensor(problem.target_lengths),
+        blank=problem.blank % problem.logits.shape[2],
+        reduction="none",
+    )
     loss.backward(torch.tensor(upstream))
     return loss.detach().numpy(), logits.grad.numpy()
 

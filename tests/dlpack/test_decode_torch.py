@@ -69,7 +69,9 @@ def test_in_kind(library, door, dtype, allowed, topology):
 
 def test_no_labels(library, door):
     problem = decode_problem(51, blank_lead=60.0)
-    labels, lengths, _ = call(library, replace(problem, max_labels_per_frame=0), door, in_kind(library, problem.predictor))
+    labels, lengths, _ = call(
+        library, replace(problem, max_labels_per_frame=0), door, in_kind(library, problem.predictor)
+    )
     assert isinstance(labels, library.kind) and labels.shape[-1] == 0 and not library.fetch(lengths).any()
 
 

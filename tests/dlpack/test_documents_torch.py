@@ -32,4 +32,6 @@ def test_the_three_stages_from_torch():
         torch.testing.assert_close(ours.grad, leaf.grad.float(), rtol=1e-4, atol=1e-4)
     scores = names["scores"]
     assert not scores.grad[1, 2:].any() and scores.grad[0].any() and abs(scores.grad.sum()) < 1e-5
-    assert isinstance(lattice.minimum_bayes_risk(scores.detach(), scores.detach(), torch.tensor([4, 2]))[0], torch.Tensor)
+    assert isinstance(
+        lattice.minimum_bayes_risk(scores.detach(), scores.detach(), torch.tensor([4, 2]))[0], torch.Tensor
+    )

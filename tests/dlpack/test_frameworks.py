@@ -71,9 +71,14 @@ def test_from_logits_in_kind(library, dtype):
 def test_joint_in_kind(library, dtype, integer):
     problem = joint_problem(1, dtype=np.dtype(dtype), integer=integer, vocabulary="lengths", bounded=True)
     upstream = np.linspace(-1, 1, 4).astype(np.float64 if dtype == "float64" else np.float32)
-    expected_loss, expected = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, grad_loss=upstream)
+    expected_loss, expected = lattice.joint_transducer_loss_and_grad(
+        *problem.args, **problem.options, grad_loss=upstream
+    )
     options = dict(problem.options)
-    options["vocabulary"], options["bounds"] = library.put(options["vocabulary"]), tuple(map(library.put, options["bounds"]))
+    options["vocabulary"], options["bounds"] = (
+        library.put(options["vocabulary"]),
+        tuple(map(library.put, options["bounds"])),
+    )
     loss, vjp = lattice.joint_transducer_loss_vjp(*put_all(library, problem.args), **options)
     assert np.array_equal(library.fetch(loss), expected_loss)
     for ours, truth in zip(vjp(library.put(upstream)), expected, strict=True):
@@ -145,13 +150,16 @@ def test_tracers_are_told_where_to_go():
         jax.jit(lambda logits: lattice.transducer_loss(logits, *problem.args[1:]))(problem.logits)
 
 
-@pytest.mark.parametrize("value, match", [
-    (torch.zeros(2, 3, 4, 5, dtype=torch.int32), "dtype int32, expected one of float32"),
-    (torch.zeros(2, 3, 4, 5, dtype=torch.complex64), "dtype complex64"),
-    (torch.zeros(2, 3, 4, 5, dtype=torch.float8_e4m3fn), "cannot be read by DLPack"),
-    (torch.zeros(2, 3, 4, 5, device="meta"), "has no device|cannot be read"),
-    (torch.zeros(2, 3).to_sparse(), "cannot be read by DLPack"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, match",
+    [
+        (torch.zeros(2, 3, 4, 5, dtype=torch.int32), "dtype int32, expected one of float32"),
+        (torch.zeros(2, 3, 4, 5, dtype=torch.complex64), "dtype complex64"),
+        (torch.zeros(2, 3, 4, 5, dtype=torch.float8_e4m3fn), "cannot be read by DLPack"),
+        (torch.zeros(2, 3, 4, 5, device="meta"), "has no device|cannot be read"),
+        (torch.zeros(2, 3).to_sparse(), "cannot be read by DLPack"),
+    ],
+)
 def test_what_cannot_be_taken_is_a_type_error(value, match):
     with pytest.raises((TypeError, ValueError), match=f"logits.*({match})"):
         lattice.transducer_loss(value, *logits_problem(8).args[1:])

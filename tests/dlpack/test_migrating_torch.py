@@ -69,7 +69,9 @@ def test_the_joint_of_nemo(names, sigmoid):
     dense = names["rnnt_loss"](logits, *(names[name] for name in ("targets", "logit_lengths", "target_lengths")))
     parameters = [joint.enc.weight, joint.pred.weight, last.weight, last.bias]
     torch.testing.assert_close(names["loss"], dense)
-    torch.testing.assert_close(*(torch.autograd.grad(loss, parameters) for loss in (names["loss"], dense)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, parameters) for loss in (names["loss"], dense)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_gradcheck(wide):
@@ -130,7 +132,10 @@ def test_the_simple_loss(wide):
 
 def test_what_is_refused(names):
     logits, (targets, lengths, target_lengths) = given(names)
-    for wrong in ([targets, lengths * torch.tensor([1, 0]), target_lengths], [targets + 12, lengths, target_lengths],
-                  [targets * 0 + 11, lengths, target_lengths]):  # fmt: skip
+    for wrong in (
+        [targets, lengths * torch.tensor([1, 0]), target_lengths],
+        [targets + 12, lengths, target_lengths],
+        [targets * 0 + 11, lengths, target_lengths],
+    ):
         with pytest.raises(ValueError, match=r"\[\d"):
             names["rnnt_loss"](logits, *wrong)

@@ -12,7 +12,9 @@ jax = pytest.importorskip("jax")
 TARGETS, LENGTHS = np.array([[3, 1, 3], [2, 4, 9]], np.int32), np.array([3, 1], np.int32)
 
 
-@pytest.mark.parametrize("put, kind", [(torch.from_numpy, torch.Tensor), (jax.numpy.asarray, jax.Array)], ids=["torch", "jax"])
+@pytest.mark.parametrize(
+    "put, kind", [(torch.from_numpy, torch.Tensor), (jax.numpy.asarray, jax.Array)], ids=["torch", "jax"]
+)
 def test_results_come_in_kind(put, kind):
     logits = np.random.default_rng(0).standard_normal((2, 6, 30)).astype(np.float32)
     host = samplers.ctc_posterior(logits, np.array([6, 4]))
@@ -28,9 +30,16 @@ def test_results_come_in_kind(put, kind):
     )
     rows, weight = np.ones((2, 4, 3), np.float32), np.ones((30, 3), np.float32)
     loss = lattice.joint_transducer_loss(
-        put(rows), put(rows), put(weight), None, put(TARGETS), put(np.array([4, 4], np.int32)), put(LENGTHS),
-        vocabulary=drawn.ids, vocabulary_lengths=drawn.lengths,
-    )  # fmt: skip
+        put(rows),
+        put(rows),
+        put(weight),
+        None,
+        put(TARGETS),
+        put(np.array([4, 4], np.int32)),
+        put(LENGTHS),
+        vocabulary=drawn.ids,
+        vocabulary_lengths=drawn.lengths,
+    )
     assert isinstance(loss, kind) and np.isfinite(np.asarray(loss)).all()
 
 

@@ -1,1 +1,0 @@
-"""The parts of the certified-lattice picture: a problem like a trained model's, the library's rounds on it, the drawing."""

@@ -1,0 +1,1 @@
+"""The parts of the certified-lattice picture: a problem like a trained model's, the library's rounds, the drawing."""
