@@ -40,17 +40,31 @@ autodoc_preserve_defaults = True
 autosummary_generate = False
 numpydoc_show_class_members = False
 numpydoc_attributes_as_param_list = True
-# Which parameters are described, and in which order, is for tests/test_docstrings.py: "encoder, ..., bounds" stands for many.
-numpydoc_validation_checks = {"GL01", "GL03", "GL05", "GL06", "GL07", "GL08", "GL10", "SS01", "SS03", "SS04", "RT01", "SA04"}
+# tests/test_docstrings.py checks which parameters are described, and in which order: "encoder, ..., bounds" stands for
+# many parameters.
+numpydoc_validation_checks = {
+    "GL01",
+    "GL03",
+    "GL05",
+    "GL06",
+    "GL07",
+    "GL08",
+    "GL10",
+    "SS01",
+    "SS03",
+    "SS04",
+    "RT01",
+    "SA04",
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
-html_sidebars = {page: [] for page in ("index", "migrating", "examples", "benchmarks", "changelog")}
+html_sidebars = {page: [] for page in ("index", "migrating", "examples", "studies", "benchmarks", "changelog")}
 html_theme_options = {
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "navbar_persistent": ["search-button"],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
@@ -58,9 +72,15 @@ html_theme_options = {
 }
 
 PAGES = {
-    "README.md": "index", "CHANGELOG.md": "changelog", "examples/README.md": "examples", "benchmarks/README.md": "benchmarks",
+    "README.md": "index",
+    "CHANGELOG.md": "changelog",
+    "examples/README.md": "examples",
+    "studies/README.md": "studies",
+    "studies/data_parallel": "studies",
+    "studies/three_stage": "studies",
+    "benchmarks/README.md": "benchmarks",
     "benchmarks/results": "benchmarks",
-}  # fmt: skip
+}
 """What lies outside docs/ and has a page of the site."""
 
 NAMES = {name: f"{package.__name__}.{name}" for package in (lattice, samplers) for name in package.__all__}
@@ -68,7 +88,7 @@ LINKS = (addnodes.pending_xref, addnodes.download_reference)
 
 
 class Links(SphinxTransform):
-    """Links lead from the file they stand in, as where the repository is read: to the page of a file, or else to the file."""
+    """Links lead from the file they stand in, as in the repository: to the page of a file, or else to the file."""
 
     default_priority = 100
 
@@ -81,7 +101,10 @@ class Links(SphinxTransform):
             found = (Path(link.source).parent / target).resolve()
             if link["reftarget"] in self.env.found_docs or not found.exists():
                 continue
-            page, attributes = PAGES.get(os.path.relpath(found, ROOT)) or self.env.path2doc(found), {"refdoc": self.env.docname}
+            page, attributes = (
+                PAGES.get(os.path.relpath(found, ROOT)) or self.env.path2doc(found),
+                {"refdoc": self.env.docname},
+            )
             attributes |= {"reftype": "myst", "refexplicit": link["refexplicit"]}
             if page in self.env.found_docs:
                 attributes |= {"refdomain": "doc", "reftarget": page, "reftargetid": anchor or None}
@@ -114,7 +137,7 @@ class Names(SphinxTransform):
         if page := re.fullmatch(r"docs/(.+)\.md", text):
             attributes |= {"refdomain": "std", "reftype": "doc", "reftarget": f"/{page[1]}", "refexplicit": False}
             return addnodes.pending_xref("", code, **attributes)
-        for path in (ROOT / text, ROOT / "examples" / text):
+        for path in (ROOT / text, ROOT / "examples" / text, ROOT / "studies" / text):
             if path.suffix == ".py" and path.is_file():
                 attributes |= {"refdomain": None, "reftype": "download"}
                 attributes["reftarget"] = "/" + os.path.relpath(path, self.env.srcdir)

@@ -43,7 +43,9 @@ def test_before_and_after_are_the_same(section, before, after, library, monkeypa
     if "packed" in after:
         loss, own_loss, true_loss = (np.atleast_1d(x.sum()) for x in (loss, own_loss, true_loss))
     assert_close(loss / np.float32(REPORTED.get(section, 1)), true_loss, own_loss, k=ROUNDING, what="loss")
-    for what, *three in zip(("encoder", "predictor", "weight", "bias"), gradients, true_gradients, own_gradients, strict=True):
+    for what, *three in zip(
+        ("encoder", "predictor", "weight", "bias"), gradients, true_gradients, own_gradients, strict=True
+    ):
         assert_close(*three, k=ROUNDING, what=what)
 
 

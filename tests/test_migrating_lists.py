@@ -116,9 +116,11 @@ def test_layout_and_width(given):
 
 def test_ids_and_lengths_out_of_range(given):
     logits, targets, frames, labels = given
-    for loss, wrong in ((torchaudio_loss, [targets, frames * torch.tensor([1, 1, 0, 1]), labels]),
-                        (torchaudio_loss, [torch.zeros_like(targets), frames, labels]),
-                        (torchaudio_loss, [torch.full_like(targets, V), frames, labels])):  # fmt: skip
+    for loss, wrong in (
+        (torchaudio_loss, [targets, frames * torch.tensor([1, 1, 0, 1]), labels]),
+        (torchaudio_loss, [torch.zeros_like(targets), frames, labels]),
+        (torchaudio_loss, [torch.full_like(targets, V), frames, labels]),
+    ):
         wrong = [x.int() for x in wrong]
         assert loss(logits, *wrong).shape == (4,)
         with pytest.raises(ValueError, match=r"\[\d"):
@@ -208,7 +210,10 @@ def test_losses_of_k2_with_a_joint_that_adds(given):
     options = {"boundary": torch.stack([zero, zero, labels, frames], 1).long(), "reduction": "none"}
     simple = fast_rnnt.rnnt_loss_simple(lm, am, targets.long(), 0, **options)
     smoothed = fast_rnnt.rnnt_loss_smoothed(lm, am, targets.long(), 0, lm_only_scale=0.0, am_only_scale=0.0, **options)
-    near(lattice.joint_transducer_loss(am, lm, torch.eye(V), None, targets, frames, labels, activation="identity"), simple)
+    near(
+        lattice.joint_transducer_loss(am, lm, torch.eye(V), None, targets, frames, labels, activation="identity"),
+        simple,
+    )
     near(smoothed, simple)
 
 

@@ -19,7 +19,9 @@ def assert_alike(printed: str, shown: str) -> None:
     assert ours[::2] == theirs[::2], f"prints\n{printed}\nshows\n{shown}"
     for one, other in zip(ours[1::2], theirs[1::2]):
         unit = 10.0 ** -len(other.partition(".")[2])
-        assert abs(float(one) - float(other)) <= max(unit, 0.05 * float(other)) * (1 + 1e-9), f"prints {one}, shows {other}"
+        assert abs(float(one) - float(other)) <= max(unit, 0.05 * float(other)) * (1 + 1e-9), (
+            f"prints {one}, shows {other}"
+        )
 
 
 def run(page: str) -> dict:
@@ -61,7 +63,9 @@ def test_memory():
 def test_training():
     names = run("training.md")
     assert np.mean(names["right"]) > 0.95 and names["losses"][-1] < 0.05 < 1 < names["losses"][0]
-    (loop,) = (text for _, text in pages.BLOCK.findall((pages.HERE / "training.md").read_text()) if "losses = []" in text)
+    (loop,) = (
+        text for _, text in pages.BLOCK.findall((pages.HERE / "training.md").read_text()) if "losses = []" in text
+    )
     body = [line for line in loop.splitlines() if line.startswith("    ") and line.strip() not in (")", "")]
     assert len(body) <= 10
 

@@ -1,6 +1,7 @@
 """The pictures of the tutorials, drawn from what the blocks of their pages come to.
 
-Run: python -m docs.tutorials.pictures [lattice memory training half_precision]    (needs `pip install -e ".[examples,bf16]"`)
+Run: python -m docs.tutorials.pictures [lattice memory training half_precision]
+Needs: pip install -e ".[examples,bf16]"
 """
 
 import argparse
@@ -55,12 +56,16 @@ def draw_posterior(axes: Axes, names: dict, logits: np.ndarray):
     """Posterior and best path of one lattice; each letter stands on its arc."""
     posterior = names["visited"](logits)
     shown = np.ma.masked_less(posterior, LOWEST)
-    image = axes.imshow(shown.T, norm=LogNorm(LOWEST, 1.0), cmap="Blues", origin="lower", aspect="auto", interpolation="nearest")
+    image = axes.imshow(
+        shown.T, norm=LogNorm(LOWEST, 1.0), cmap="Blues", origin="lower", aspect="auto", interpolation="nearest"
+    )
     (frames,), _ = lattice.transducer_alignment(logits[None], names["targets"][None], *names["lengths"])
     T, rows = posterior.shape
     # The best path stays on its frame for a label and moves one frame for a blank: a staircase through cell centres.
     across = np.concatenate(([0], np.repeat(frames, 2), [T - 1]))
-    axes.plot(across, np.repeat(np.arange(rows), 2), color=ORANGE, lw=2, label="best alignment, with the labels it emits")
+    axes.plot(
+        across, np.repeat(np.arange(rows), 2), color=ORANGE, lw=2, label="best alignment, with the labels it emits"
+    )
     for u, (frame, letter) in enumerate(zip(frames, names["word"])):
         circle = {"boxstyle": "circle,pad=0.16", "facecolor": "white", "edgecolor": ORANGE}
         axes.annotate(letter, (frame, u + 0.5), ha="center", va="center", color=ORANGE, fontsize=9, bbox=circle)
@@ -119,7 +124,9 @@ def draw_half_precision() -> None:
         in_all, computing = np.array([error[name] for error in errors]).T
         axes.hlines(rows + lift, computing, in_all, color=colour, lw=1, alpha=0.5)
         axes.plot(in_all, rows + lift, "o", color=colour, label=f"gradient of {name}, rounded inputs counted")
-        axes.plot(computing, rows + lift, "o", color=colour, mfc="white", label=f"gradient of {name}, computation alone")
+        axes.plot(
+            computing, rows + lift, "o", color=colour, mfc="white", label=f"gradient of {name}, computation alone"
+        )
     axes.set_yticks(rows, labels=PRECISIONS)
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -130,7 +137,7 @@ def draw_half_precision() -> None:
 
 
 def gradient_errors(inputs: str, weights: str) -> dict[str, tuple[float, float]]:
-    """Relative l2 errors of gradients: against float64, and against float64 of the inputs as they are after rounding."""
+    """Relative l2 errors of gradients, against float64 and against float64 of the inputs as they are after rounding."""
     import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 
     rng = np.random.default_rng(0)
@@ -155,7 +162,12 @@ def bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-PICTURES = {"lattice": draw_lattice, "memory": draw_memory, "training": draw_training, "half_precision": draw_half_precision}
+PICTURES = {
+    "lattice": draw_lattice,
+    "memory": draw_memory,
+    "training": draw_training,
+    "half_precision": draw_half_precision,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
