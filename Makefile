@@ -15,8 +15,9 @@ WHEEL_TESTS ?= tests
 
 .PHONY: demo test test-quick test-kernels test-gpu test-oldest test-wheel docs lint coverage bench clean
 
-# Modules are compiled when they are first imported: of what the larger packages bring, little ever is. Where nothing may keep
-# them, each of the hundreds of processes that tests start would compile all of numba and NumPy anew, in twice its time.
+# Python compiles a module when it is first imported, and few modules of the larger packages ever are. Where nothing may
+# keep them, each of the hundreds of processes that tests start would compile all of numba and NumPy anew, in twice its
+# time.
 unexport PYTHONDONTWRITEBYTECODE
 
 define environment
@@ -40,13 +41,15 @@ test:
 	TIERS="dlpack ptx ptxrun cuda mpi" NUMBA_ENABLE_CUDASIM=1 $(CUDA)/bin/$(PYTEST) tests/cudasim
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptx
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptxrun
-	TIERS="cudasim ptx ptxrun cuda" OMP_NUM_THREADS=1 $(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/mpi
+	TIERS="cudasim ptx ptxrun cuda" OMP_NUM_THREADS=1 \
+		$(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/mpi
 
 # Before a commit to the CPU half: its tier without programs that run for long, hypothesis with few examples.
 test-quick: $(VENV)/.dev
 	TIERS="dlpack cudasim ptx ptxrun mpi cuda" HYPOTHESIS_PROFILE=quick $(BIN)/$(PYTEST) -m "not slow"
 
-# Before a commit to a kernel: its cases as compiled. CASE is a part of their names in tests/*_cases.py: `emit`, not `emit_cuda`.
+# Before a commit to a kernel: its cases as compiled. CASE is a part of their names in tests/*_cases.py: `emit`, not
+# `emit_cuda`.
 CASE ?=
 test-kernels: $(CUDA)/.test-cuda
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptxrun/test_kernels.py -k "$(CASE)"
@@ -61,11 +64,12 @@ test-oldest: $(VENV)-oldest/.dev
 
 $(VENV)-oldest/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/pip install --quiet --no-compile --editable ".[dev]" "numpy==2.0.0" "numba==0.61.0" "scipy==1.13.0" "ml-dtypes==0.5.0"
+	$(VENV)-oldest/bin/pip install --quiet --no-compile --editable ".[dev]" \
+		"numpy==2.0.0" "numba==0.61.0" "scipy==1.13.0" "ml-dtypes==0.5.0"
 	touch $@
 
-# Lines of both packages that the tests reach. Those of compiled sweeps count when Numba compiles them, so without a cache; those
-# of CUDA kernels when the simulator runs them.
+# Lines of both packages that the tests reach. Lines of compiled sweeps count when Numba compiles them, so the run has
+# no cache. Lines of CUDA kernels count when the simulator runs them.
 COVERAGE := build/coverage
 coverage: $(VENV)/.dev $(CUDA)/.test-cuda
 	rm -rf $(COVERAGE)
@@ -77,7 +81,8 @@ coverage: $(VENV)/.dev $(CUDA)/.test-cuda
 	$(BIN)/python -m coverage combine --data-file=$(COVERAGE)/.coverage $(COVERAGE)
 	$(BIN)/python -m coverage report --data-file=$(COVERAGE)/.coverage --fail-under=95
 
-# What users install: the sdist holds all that the tests need, the wheel is built from it, and the tests run beside no source.
+# What users install. The sdist holds all that the tests need, the wheel is built from the sdist, and the tests run
+# beside no source.
 test-wheel: $(VENV)/.dev
 	rm -rf $(WHEEL)
 	$(BIN)/python -m build --outdir $(WHEEL)/dist

@@ -26,7 +26,11 @@ def wide(problem: shapes.Joint) -> list:
 
 
 def truth_of(problem: shapes.Joint) -> tuple:
-    """Loss and gradients in float64 over every cell: the oracle, whose dense logits need not fit, stands behind it in `check`."""
+    """Loss and gradients in float64 over every cell.
+
+    Dense logits of these shapes need not fit in memory. `check` compares them with the oracle at a
+    smaller shape.
+    """
     return lattice.joint_transducer_loss_and_grad(*wide(problem), *problem[4:], posterior_floor=0)
 
 
@@ -88,8 +92,7 @@ def table_of(results: dict) -> str:
             errors = [rows[key]["gradient_error"] for key in (f"{name}, {kind}" for kind in KINDS) if key in rows]
             cells.append(" / ".join(f"{error:.1e}" for error in errors))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    missing = [f"{name} ({reason})" for name, reason in results["not_measured"].items()]
-    return "\n".join([*lines, "", f"Not measured: {'; '.join(missing) or 'nothing'}."])
+    return "\n".join([*lines, "", record.not_measured(results["not_measured"])])
 
 
 def draw(results: dict, path: Path) -> None:
@@ -133,8 +136,13 @@ def main(options) -> None:
         missing = {name: reason for name, reason in missing.items() if peers.PEERS[name][1]}
         chosen = MEASURED if options.shape == "all" else (options.shape,)
         tables = {shape: measure(shape, compared) for shape in chosen}
-        results = {"benchmark": "accuracy", "shapes": {shape: SHAPES[shape] for shape in chosen}, "rows": tables,
-                   "truth_error": worst, "not_measured": missing}  # fmt: skip
+        results = {
+            "benchmark": "accuracy",
+            "shapes": {shape: SHAPES[shape] for shape in chosen},
+            "rows": tables,
+            "truth_error": worst,
+            "not_measured": missing,
+        }
         record.write(options.json, results)
     for shape, rows in results["rows"].items():
         record.show(f"errors in float32, {shape} {results['shapes'][shape]}", rows, ("loss_error", "gradient_error"))

@@ -1,7 +1,8 @@
 """Time, memory and accuracy at real shapes, ours and every importable peer's: a record, a table and a picture of each.
 
-Each cell, one implementation at one shape, is a process of its own: what crashes, runs out of memory or takes too long loses its
-own cell and no other. Cells lie in a folder, and those that are there already are not measured again.
+Each cell, one implementation at one shape, runs in a process of its own. A process that crashes, runs out of memory or
+takes too long loses its own cell and no other. Cells lie in a folder; cells that lie there already are not measured
+again.
 """
 
 import json
@@ -71,8 +72,15 @@ def run_cell(arguments: list[str], path: Path, minutes: float) -> None:
     """Measure in a process of its own, which writes its record; where it does not, the record says why."""
     command = [sys.executable, "-m", "benchmarks", *arguments, "--json", str(path)]
     try:
-        done = subprocess.run(command, cwd=record.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                              timeout=60 * minutes, preexec_fn=first_to_go)  # fmt: skip
+        done = subprocess.run(
+            command,
+            cwd=record.ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60 * minutes,
+            preexec_fn=first_to_go,
+        )
         failed = reason_of(done) if done.returncode else None
     except subprocess.TimeoutExpired:
         failed = f"no result in {minutes:g} minutes"
@@ -110,10 +118,13 @@ def merged(part: str, options) -> dict:
             truth_error = max(truth_error, cell.get("truth_error", 0.0))
     return {
         "benchmark": COMPARISONS[part].benchmark if part in COMPARISONS else part,
-        "shapes": {shape: PARTS[part].sizes[shape] for shape in shapes}, "rows": rows, "failed": failed,
-        "not_measured": peers.chosen(options.without)[1], "commits": sorted(commits),
+        "shapes": {shape: PARTS[part].sizes[shape] for shape in shapes},
+        "rows": rows,
+        "failed": failed,
+        "not_measured": peers.chosen(options.without)[1],
+        "commits": sorted(commits),
         **({"truth_error": truth_error} if part == "accuracy" else {}),
-    }  # fmt: skip
+    }
 
 
 def add_arguments(command) -> None:
@@ -135,4 +146,7 @@ def main(options) -> None:
         if pictures.possible():
             pictures.draw(part, results, path.with_suffix(".png"))
     if not pictures.possible():
-        print("no pictures: matplotlib is not installed; `python -m benchmarks pictures` draws those of the committed records")
+        print(
+            "no pictures: matplotlib is not installed; "
+            "`python -m benchmarks pictures` draws those of the committed records"
+        )

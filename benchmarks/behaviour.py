@@ -20,7 +20,9 @@ VERDICTS = {
     "right": "loss and gradient agree with the float64 oracle as closely as the tests ask",
     "refused": "a Python exception; right where there is no answer, because an id or a length is out of range",
     "accepted": "an answer where there is none",
-    "wrong": "an answer that is off, by so much (relative l2 error of the losses or of the gradient, whichever is larger)",
+    "wrong": (
+        "an answer that is off, by so much (relative l2 error of the losses or of the gradient, whichever is larger)"
+    ),
     "NaN": "NaN in the loss or in the gradient where the truth has none, or infinity where it is finite",
     "crash": "the process died",
     "hang": "no answer within the time limit",
@@ -91,7 +93,10 @@ def true_answer(question: Question, fused: bool, dtype) -> tuple:
 
 
 def relative_error(ours, truth) -> float | None:
-    """l2 distance over the truth's l2 norm, over the entries where the truth is a number; None if an answer is not one there."""
+    """l2 distance over the truth's l2 norm, over the entries where the truth is a finite number.
+
+    None where an answer is finite at other entries than the truth.
+    """
     ours, truth = np.asarray(ours).astype(np.float64), np.asarray(truth)
     numbers = np.isfinite(truth)
     if not np.array_equal(np.isfinite(ours), numbers):
@@ -113,7 +118,9 @@ def judged(given: Answer, question: Question, truth: tuple | None, naive: tuple 
     for place, (ours, true, near) in enumerate(pairs[1:], 1):
         poisoned = np.isnan(true).any(axis=tuple(range(1, true.ndim)), keepdims=True)
         pairs[place] = [np.where(poisoned, 0, array).astype(array.dtype) for array in (ours, true, near)]
-    broken = any((~np.isfinite(ours) & np.isfinite(true) | np.isnan(ours) & ~np.isnan(true)).any() for ours, true, _ in pairs)
+    broken = any(
+        (~np.isfinite(ours) & np.isfinite(true) | np.isnan(ours) & ~np.isnan(true)).any() for ours, true, _ in pairs
+    )
     errors = [relative_error(ours, true) for ours, true, _ in pairs]
     verdict = "NaN" if broken else "right" if agrees(pairs, errors, question.limit) else "wrong"
     errors = {"loss_error": errors[0], "gradient_error": None if None in errors[1:] else max(errors[1:])}
@@ -163,5 +170,7 @@ def main(options) -> None:
         print(f"not measured: {name}: {reason}")
     cases = {name: {"asked": case.asked, "limit": case.make().limit} for name, case in CASES.items()}
     rows = {case: {name: rows[case][name] for name in names} for case in CASES}
-    record.write(options.json, {"benchmark": "behaviour", "verdicts": VERDICTS, "cases": cases, "rows": rows,
-                                "not_measured": missing})  # fmt: skip
+    record.write(
+        options.json,
+        {"benchmark": "behaviour", "verdicts": VERDICTS, "cases": cases, "rows": rows, "not_measured": missing},
+    )

@@ -1,6 +1,7 @@
-"""Greedy and beam search on lattices like a trained model's, over all ids and over allowed ones, against the bare products.
+"""Greedy and beam search against the bare products, over all ids and over allowed ids.
 
-The floor is what greedy search cannot do without: one product of B hidden vectors with the output layer for each step.
+The lattices are like a trained model's. The floor is what greedy search cannot do without: one product of B hidden
+vectors with the output layer for each step.
 """
 
 import numpy as np
@@ -49,12 +50,16 @@ def main(options) -> None:
     allowed = samplers.allowed_vocabulary(samplers.ctc_posterior(ctc_logits(problem), problem.encoder_lengths), size)
 
     def search(door, **given):
-        return door(problem.encoder, problem.encoder_lengths, predictor_of(problem), problem.weight, problem.bias, **given)
+        return door(
+            problem.encoder, problem.encoder_lengths, predictor_of(problem), problem.weight, problem.bias, **given
+        )
 
     calls = {"bare products": products(problem)}
     for name, ids in ((f"all V={shape[3]}", None), (f"{size} allowed", allowed)):
         for topology in ("rnnt", "monotonic"):
-            calls[f"greedy, {topology}, {name}"] = lambda i=ids, t=topology: search(lattice.greedy_decode, allowed=i, topology=t)
+            calls[f"greedy, {topology}, {name}"] = lambda i=ids, t=topology: search(
+                lattice.greedy_decode, allowed=i, topology=t
+            )
             calls[f"beam {beam}, {topology}, {name}"] = lambda i=ids, t=topology: search(
                 lattice.beam_decode, allowed=i, topology=t, beam=beam
             )
@@ -64,6 +69,9 @@ def main(options) -> None:
     )
     table = record.ratios(record.interleaved(calls, options.rounds), "bare products")
     B, T, U, V, H = shape
-    record.show(f"search, B={B} T={T} U={U} V={V} H={H} float32, {right:.0%} of the targets found by greedy search", table,
-                ("seconds", "ratio", "ratio_min", "ratio_max"))  # fmt: skip
+    record.show(
+        f"search, B={B} T={T} U={U} V={V} H={H} float32, {right:.0%} of the targets found by greedy search",
+        table,
+        ("seconds", "ratio", "ratio_min", "ratio_max"),
+    )
     record.write(options.json, {"benchmark": "decode", "shape": SIZES[options.shape], "found": right, "rows": table})

@@ -53,8 +53,20 @@ def cells(shape, frame_lengths, target_lengths) -> np.ndarray:
     return (t < frame_lengths[:, None, None]) & (u <= target_lengths[:, None, None])
 
 
-def question(frames=FRAMES, labels=LABELS, *, vocab=V, width=H, padding=0.0, wider=(0, 0), dtype=np.float32, scale=1.0, shift=0.0,
-             closed=(), **options) -> Question:  # fmt: skip
+def question(
+    frames=FRAMES,
+    labels=LABELS,
+    *,
+    vocab=V,
+    width=H,
+    padding=0.0,
+    wider=(0, 0),
+    dtype=np.float32,
+    scale=1.0,
+    shift=0.0,
+    closed=(),
+    **options,
+) -> Question:
     """A ragged batch with random logits of unit variance, times `scale`, plus `shift`, -inf at the ids in `closed`.
 
     Real padding is `padding`, ids behind a target are 0, and both padded axes are `wider` than the longest example.
@@ -192,9 +204,12 @@ CASES = {
     "id too large": Case("an id of a target is V", lambda: with_id(V)),
     "id negative": Case("an id of a target is -3", lambda: with_id(-3)),
     "blank as a label": Case("an id of a target is the blank", lambda: with_id(0)),
-    "long lattice": Case(f"T = 1000, U = 150, V = 32 in float32: gradient within {LONG_LIMIT:.0e} (relative l2)",
-                         asked_with(frames=(1000,), labels=(150,), vocab=32, width=16, limit=LONG_LIMIT)),
-    "U above 1024": Case("T = 4, U = 1100: more labels than a GPU block has threads",
-                         asked_with(frames=(4, 3), labels=(1100, 7))),
-}  # fmt: skip
+    "long lattice": Case(
+        f"T = 1000, U = 150, V = 32 in float32: gradient within {LONG_LIMIT:.0e} (relative l2)",
+        asked_with(frames=(1000,), labels=(150,), vocab=32, width=16, limit=LONG_LIMIT),
+    ),
+    "U above 1024": Case(
+        "T = 4, U = 1100: more labels than a GPU block has threads", asked_with(frames=(4, 3), labels=(1100, 7))
+    ),
+}
 """Name -> what is asked. Where an id or a length is out of range, refusing is right and any answer is wrong."""

@@ -1,4 +1,7 @@
-"""Time of the fused joint, loss and all gradients, against the three matrix products no dense implementation can avoid."""
+"""Time of the fused joint, loss and all gradients, against its floor.
+
+The floor is the three matrix products that no dense implementation can avoid.
+"""
 
 import functools
 
@@ -18,7 +21,8 @@ SHAPES = {
     "smoke": (2, 20, 5, 32, 16),
 }
 LENGTHS = {"ragged": ((160, 215, 280, 335, 350, 370, 405, 448), (34, 46, 58, 68, 74, 77, 90, 107))}
-"""Frames and labels where they differ: quantiles of LibriSpeech-100h, padded 1.98-fold, as a random batch of 30 there is."""
+"""Frames and labels where they differ: quantiles of LibriSpeech-100h. The batch is padded 1.98-fold, as a random batch
+of 30 utterances is there."""
 KINDS = {"untrained": shapes.untrained, "near-uniform": shapes.near_uniform, "trained-like": shapes.trained_like}
 LIMITS = {"256 MiB": 256 << 20, "64 MiB": 64 << 20}
 
@@ -61,8 +65,9 @@ def our_calls(problems: dict[str, shapes.Joint]) -> dict:
     ours = lattice.joint_transducer_loss_and_grad
     calls = {
         f"lattice, {kind}, {name}": functools.partial(ours, *problem, memory_limit=limit)
-        for kind, problem in problems.items() for name, limit in LIMITS.items()
-    }  # fmt: skip
+        for kind, problem in problems.items()
+        for name, limit in LIMITS.items()
+    }
     every = functools.partial(ours, *problems["untrained"], posterior_floor=0, memory_limit=LIMITS["64 MiB"])
     return calls | {"lattice, untrained, every cell": every}
 
@@ -91,8 +96,13 @@ def main(options) -> None:
     compared, missing = peers.chosen(options.without, options.only)
     table = measure(options.shape, options.rounds, compared, ours=options.only in (None, peers.OURS))
     B, T, U, V, H = SHAPES[options.shape]
-    record.show(f"fused joint, B={B} T={T} U={U} V={V} H={H} float32 (gradients within {worst:.0e} of the oracle)", table,
-                ("seconds", "ratio", "ratio_min", "ratio_max", "occupied", "certified"))  # fmt: skip
+    record.show(
+        f"fused joint, B={B} T={T} U={U} V={V} H={H} float32 (gradients within {worst:.0e} of the oracle)",
+        table,
+        ("seconds", "ratio", "ratio_min", "ratio_max", "occupied", "certified"),
+    )
     for name, reason in missing.items():
         print(f"not measured: {name}: {reason}")
-    record.write(options.json, {"benchmark": "joint", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing})
+    record.write(
+        options.json, {"benchmark": "joint", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing}
+    )

@@ -57,6 +57,11 @@ def main(options) -> None:
     compared, missing = peers.chosen(options.without, options.only)
     table = measure(options.shape, options.rounds, compared, ours=options.only in (None, peers.OURS))
     B, T, U, V = SHAPES[options.shape]
-    record.show(f"from logits, B={B} T={T} U={U} V={V} float32 (gradient within {worst:.0e} of the oracle)", table,
-                ("seconds", "ratio", "ratio_min", "ratio_max"))  # fmt: skip
-    record.write(options.json, {"benchmark": "logits", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing})
+    record.show(
+        f"from logits, B={B} T={T} U={U} V={V} float32 (gradient within {worst:.0e} of the oracle)",
+        table,
+        ("seconds", "ratio", "ratio_min", "ratio_max"),
+    )
+    record.write(
+        options.json, {"benchmark": "logits", "shape": SHAPES[options.shape], "rows": table, "not_measured": missing}
+    )

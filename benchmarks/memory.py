@@ -1,6 +1,6 @@
 """Peak resident memory of a whole process: the workspace under its limit, and the headline of Braun et al. 2022.
 
-Each case runs in a process of its own. `workspace` grows by what the library and the BLAS take beyond inputs and outputs.
+Each case runs in a process of its own. `workspace` is what the library and the BLAS take beyond inputs and outputs.
 """
 
 import argparse
@@ -33,11 +33,14 @@ def run(B: int, T: int, U: int, V: int, H: int, limit_mib: int, overwrite: int) 
     seconds = time.perf_counter() - begin
     fresh = gradients if not overwrite else (gradients.weight, gradients.bias)
     return {
-        "seconds": seconds, "process_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "seconds": seconds,
+        "process_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "inputs": sum(array.nbytes for array in problem),
-        "outputs": sum(array.nbytes for array in fresh), "limit": limit_mib << 20,
-        "workspace": peak.growth - sum(array.nbytes for array in fresh), "mean_loss": float(np.mean(loss)),
-    }  # fmt: skip
+        "outputs": sum(array.nbytes for array in fresh),
+        "limit": limit_mib << 20,
+        "workspace": peak.growth - sum(array.nbytes for array in fresh),
+        "mean_loss": float(np.mean(loss)),
+    }
 
 
 def main(options) -> None:

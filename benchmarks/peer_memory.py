@@ -31,13 +31,19 @@ def measure(shape: str, who: str) -> dict[str, int]:
     inputs, outputs = (sum(array.nbytes for array in arrays) for arrays in (problem, gradients))
     beyond = max(0, peak.growth - outputs)
     return {
-        "inputs": inputs, "outputs": outputs, "beyond": beyond, "total": inputs + outputs + beyond,
+        "inputs": inputs,
+        "outputs": outputs,
+        "beyond": beyond,
+        "total": inputs + outputs + beyond,
         "process_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }  # fmt: skip
+    }
 
 
 def main(options) -> None:
     rows = {options.only: measure(options.shape, options.only)}
-    record.show(f"peak memory, bytes, {options.shape} {SHAPES[options.shape]}", rows,
-                ("inputs", "outputs", "beyond", "total", "process_peak"))  # fmt: skip
+    record.show(
+        f"peak memory, bytes, {options.shape} {SHAPES[options.shape]}",
+        rows,
+        ("inputs", "outputs", "beyond", "total", "process_peak"),
+    )
     record.write(options.json, {"benchmark": "peer_memory", "shape": SHAPES[options.shape], "rows": rows})

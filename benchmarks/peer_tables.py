@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from . import joint, peers
+from .record import not_measured, wrapped
 
 KINDS = ("untrained", "trained-like")
 
@@ -35,23 +36,41 @@ def our_row(title: str, who: str, *keys: str) -> Row:
 
 COMPARISONS = {
     "time": Comparison(
-        "peers time", "time of loss and all gradients, in three matrix products", lambda row: row["ratio"],
-        (our_row("lattice, 64 MiB", "lattice", *(f"lattice, {kind}, 64 MiB" for kind in KINDS)),
-         our_row("lattice, every cell", "lattice", "lattice, untrained, every cell")),
-        KINDS, "three matrix products over the real cells", lambda rows: 1.0,
+        "peers time",
+        "time of loss and all gradients, in three matrix products",
+        lambda row: row["ratio"],
+        (
+            our_row("lattice, 64 MiB", "lattice", *(f"lattice, {kind}, 64 MiB" for kind in KINDS)),
+            our_row("lattice, every cell", "lattice", "lattice, untrained, every cell"),
+        ),
+        KINDS,
+        "three matrix products over the real cells",
+        lambda rows: 1.0,
     ),
     "logits": Comparison(
-        "peers logits", "time of loss and gradient from given logits, in copies of the logits", lambda row: row["ratio"],
-        (our_row("lattice, in place", "lattice", "lattice, out=logits"),
-         our_row("lattice, gradient apart", "lattice", "lattice, new gradient")),
-        (), "one copy of the logits", lambda rows: 1.0,
+        "peers logits",
+        "time of loss and gradient from given logits, in copies of the logits",
+        lambda row: row["ratio"],
+        (
+            our_row("lattice, in place", "lattice", "lattice, out=logits"),
+            our_row("lattice, gradient apart", "lattice", "lattice, new gradient"),
+        ),
+        (),
+        "one copy of the logits",
+        lambda rows: 1.0,
     ),
     "memory": Comparison(
-        "peers memory", "peak memory of loss and all gradients, in MB", lambda row: row["total"] / 1e6,
-        tuple(our_row(f"lattice, {limit}", f"lattice, {limit}", f"lattice, {limit}") for limit in ("64 MiB", "256 MiB")),
-        (), "inputs and outputs", lambda rows: max((row["inputs"] + row["outputs"] for row in rows.values()), default=0) / 1e6,
+        "peers memory",
+        "peak memory of loss and all gradients, in MB",
+        lambda row: row["total"] / 1e6,
+        tuple(
+            our_row(f"lattice, {limit}", f"lattice, {limit}", f"lattice, {limit}") for limit in ("64 MiB", "256 MiB")
+        ),
+        (),
+        "inputs and outputs",
+        lambda rows: max((row["inputs"] + row["outputs"] for row in rows.values()), default=0) / 1e6,
     ),
-}  # fmt: skip
+}
 
 
 def rows_of(part: str, record: dict) -> list[Row]:
@@ -105,22 +124,22 @@ def comparison_table(part: str, record: dict | None) -> str:
             values = " / ".join(map(number, values_of(part, record, shape, row)))
             cells.append(f"{bold}{values}{bold}" if values else "failed" if row.who in record["failed"][shape] else "")
         lines.append(f"| {bold}{row.title}{bold} | " + " | ".join(cells) + " |")
-    failures = [f"{who} at {shape} ({reason})" for shape, whose in record["failed"].items() for who, reason in whose.items()]
-    missing = [f"{name} ({reason})" for name, reason in record["not_measured"].items()]
-    lines += ["", f"Failed: {'; '.join(failures)}."] if failures else []
-    return "\n".join([*lines, "", f"Not measured: {'; '.join(missing) or 'nothing'}."])
+    failures = [
+        f"{who} at {shape} ({reason})" for shape, whose in record["failed"].items() for who, reason in whose.items()
+    ]
+    lines += ["", wrapped(f"Failed: {'; '.join(failures)}.")] if failures else []
+    return "\n".join([*lines, "", not_measured(record["not_measured"])])
 
 
 def first_table(time: dict | None, memory: dict | None, shape: str = "ragged") -> str:
     """What the README says first: time and memory of one batch as it comes, implementation by implementation."""
     if time is None or memory is None:
         return "not measured"
-    lines = [
-        f"| one step, {sizes_of(shape, time['shapes'][shape])} | time, untrained | time, trained-like | peak memory, MB |",
-        "|---|---:|---:|---:|",
-    ]
+    sizes = sizes_of(shape, time["shapes"][shape])
+    lines = [f"| one step, {sizes} | time, untrained | time, trained-like | peak memory, MB |", "|---|---:|---:|---:|"]
     floor = COMPARISONS["memory"].floor_of(memory["rows"][shape])
-    lines.append(f"| three matrix products; inputs and outputs | 1 | 1 | {number(floor)} |")
+    lines.append("| three matrix products, the unit of time | 1 | 1 |  |")
+    lines.append(f"| inputs and outputs |  |  | {number(floor)} |")
     peak = {row.title: values_of("memory", memory, shape, row) for row in rows_of("memory", memory)}
     for row in rows_of("time", time):
         times, bold = values_of("time", time, shape, row), "**" if row.ours else ""
@@ -128,5 +147,7 @@ def first_table(time: dict | None, memory: dict | None, shape: str = "ragged") -
             continue
         numbers = [*times, *[None] * (2 - len(times)), *(peak.get(row.title) or [None])]
         cells = ["" if value is None else number(value) for value in numbers]
-        lines.append(f"| {bold}{row.title}{bold} | " + " | ".join(f"{bold}{cell}{bold}" if cell else "" for cell in cells) + " |")
+        lines.append(
+            f"| {bold}{row.title}{bold} | " + " | ".join(f"{bold}{cell}{bold}" if cell else "" for cell in cells) + " |"
+        )
     return "\n".join(lines)

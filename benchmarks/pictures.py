@@ -1,4 +1,7 @@
-"""The pictures of docs/peers.md, from the newest records: a panel a shape, a row an implementation, a line for the floor."""
+"""The pictures of docs/peers.md, from the newest records.
+
+A picture has a panel for each shape, a row for each implementation and a line for the floor.
+"""
 
 import importlib.util
 import math
@@ -31,13 +34,22 @@ def draw_comparison(part: str, results: dict, path: Path) -> None:
     comparison, rows, shapes = COMPARISONS[part], rows_of(part, results), results["shapes"]
     across = min(3, len(shapes))
     down = math.ceil(len(shapes) / across)
-    figure, panels = plt.subplots(down, across, figsize=(2 + 3.4 * across, 1.2 + (0.9 + 0.27 * len(rows)) * down), sharex=True,
-                                  sharey=True, squeeze=False, layout="constrained")  # fmt: skip
+    figure, panels = plt.subplots(
+        down,
+        across,
+        figsize=(2 + 3.4 * across, 1.2 + (0.9 + 0.27 * len(rows)) * down),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     low, high = extent(part, results)
     for axes, (shape, sizes) in zip(panels.flat, shapes.items()):
         floor = comparison.floor_of(results["rows"][shape])
         for place, row in enumerate(rows):
-            draw_row(axes, place, values_of(part, results, shape, row), row, floor, results["failed"][shape].get(row.who))
+            draw_row(
+                axes, place, values_of(part, results, shape, row), row, floor, results["failed"][shape].get(row.who)
+            )
         axes.axvline(floor, color=FLOOR, lw=1.5, ls="--")
         axes.set_title(f"{shape}\n{sizes_of(shape, sizes)}", loc="left", fontsize=9)
         axes.grid(alpha=0.3, axis="x")
@@ -93,7 +105,10 @@ def legend_of(comparison: Comparison) -> list:
     handles = [mark(f"floor: {comparison.floor}", FLOOR, ls="--")]
     if comparison.kinds:
         first, second = comparison.kinds
-        handles += [mark(f"{first} (number)", FLOOR, ls="", marker="o"), mark(second, FLOOR, ls="", marker="o", mfc="white")]
+        handles += [
+            mark(f"{first} (number)", FLOOR, ls="", marker="o"),
+            mark(second, FLOOR, ls="", marker="o", mfc="white"),
+        ]
     return handles
 
 

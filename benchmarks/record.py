@@ -1,4 +1,7 @@
-"""What a measurement rests on: interleaved timing, peak memory of the process, the machine and the versions in the record."""
+"""What a measurement rests on.
+
+The module times calls in turns, measures the peak memory of the process, and records the machine and the versions.
+"""
 
 import datetime
 import gc
@@ -10,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -43,9 +47,12 @@ def ratios(seconds: dict[str, list[float]], floor: str) -> dict[str, dict]:
     for name, values in seconds.items():
         relative = [value / base for value, base in zip(values, seconds[floor])]
         table[name] = {
-            "seconds": statistics.median(values), "ratio": statistics.median(relative), "ratio_min": min(relative),
-            "ratio_max": max(relative), "rounds": len(values),
-        }  # fmt: skip
+            "seconds": statistics.median(values),
+            "ratio": statistics.median(relative),
+            "ratio_min": min(relative),
+            "ratio_max": max(relative),
+            "rounds": len(values),
+        }
     return table
 
 
@@ -99,13 +106,18 @@ def environment(packages: tuple[str, ...] = PACKAGES) -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    cpu = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    cpu = [
+        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {
-        "date": datetime.date.today().isoformat(), "commit": commit(),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
-        "cpu": cpu[0] if cpu else platform.processor(), "cores": len(os.sched_getaffinity(0)), "versions": versions,
+        "cpu": cpu[0] if cpu else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": versions,
         "blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("openblas configuration", ""),
-    }  # fmt: skip
+    }
 
 
 def write(path: str | None, results: dict) -> None:
@@ -113,6 +125,17 @@ def write(path: str | None, results: dict) -> None:
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps({"environment": environment(), **results}, indent=1) + "\n")
+
+
+def wrapped(text: str) -> str:
+    """Prose of a document in lines of at most 120 characters."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def not_measured(reasons: dict[str, str]) -> str:
+    """What stands below a table: the implementations that it lacks, and why."""
+    missing = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+    return wrapped(f"Not measured: {missing or 'nothing'}.")
 
 
 def save(figure, path: Path) -> None:
@@ -130,5 +153,9 @@ def show(title: str, table: dict[str, dict], columns: tuple[str, ...]) -> None:
     print(f"\n{title}\n{'':{width}}" + "".join(f"{column:>16}" for column in columns))
     for name, row in table.items():
         cells = (row.get(column) for column in columns)
-        print(f"{name:{width}}" + "".join(f"{'-' if cell is None else f'{cell:,.3g}' if isinstance(cell, float) else cell:>16}"
-                                          for cell in cells))  # fmt: skip
+        print(
+            f"{name:{width}}"
+            + "".join(
+                f"{'-' if cell is None else f'{cell:,.3g}' if isinstance(cell, float) else cell:>16}" for cell in cells
+            )
+        )

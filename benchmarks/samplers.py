@@ -66,7 +66,10 @@ def measure_draw(sizes: tuple[int, ...], rounds: int) -> dict:
 
 
 def measure_step(sizes: tuple[int, ...], rounds: int) -> dict:
-    """Steps over all ids and over those drawn, dense and with the certificate, on untrained and trained-like lattices."""
+    """Steps over all ids and over drawn ids.
+
+    The steps are dense or certified, on untrained and on trained-like lattices.
+    """
     *shape, size = sizes
     seeds, calls, workspaces = itertools.count(), {}, {}
     for kind, make in (("untrained", shapes.untrained), ("trained-like", shapes.trained_like)):
@@ -75,7 +78,9 @@ def measure_step(sizes: tuple[int, ...], rounds: int) -> dict:
         for how, options in (("dense", {"posterior_floor": 0.0}), ("certified", {})):
             name = f"{kind}, {how}"
             calls[f"{name}, all V={shape[3]}"] = lambda p=problem, o=options: step(p, **o)
-            calls[f"{name}, drawn S={size}"] = lambda p=problem, x=logits, o=options: step(p, draw(p, x, size, next(seeds)), **o)
+            calls[f"{name}, drawn S={size}"] = lambda p=problem, x=logits, o=options: step(
+                p, draw(p, x, size, next(seeds)), **o
+            )
             for over, vocabulary in ((f"all V={shape[3]}", None), (f"drawn S={size}", draw(problem, logits, size, 0))):
                 ids = None if vocabulary is None else vocabulary.ids
                 report = lattice.joint_transducer_report(*problem, memory_limit=LIMIT, vocabulary=ids, **options)
@@ -85,7 +90,10 @@ def measure_step(sizes: tuple[int, ...], rounds: int) -> dict:
 
 
 def conventional(problem: shapes.Joint):
-    """Loss and all gradients over dense logits (B, T, U+1, V), as a framework's autograd would hold them at the least."""
+    """Loss and all gradients over dense logits (B, T, U+1, V).
+
+    A framework's autograd would hold these arrays at the least.
+    """
     hidden = np.tanh(problem.encoder[:, :, None] + problem.predictor[:, None])
     logits = hidden @ problem.weight.T + problem.bias
     loss, grad_logits = lattice.transducer_loss_and_grad(logits, *problem[4:])
@@ -119,14 +127,26 @@ def main(options) -> None:
     memory = {kind: row | {"ratio": row["step"] / whole} for kind, row in memory.items()}
     draws, steps = measure_draw(DRAWS[options.shape], options.rounds), measure_step(sizes, options.rounds)
     B, T, U, V, H, S = sizes
-    record.show(f"peak memory of a step, bytes, B={B} T={T} U={U} V={V} H={H} S={S} float32", memory,
-                ("inputs", "growth", "step", "ratio"))  # fmt: skip
+    record.show(
+        f"peak memory of a step, bytes, B={B} T={T} U={U} V={V} H={H} S={S} float32",
+        memory,
+        ("inputs", "growth", "step", "ratio"),
+    )
     B, T, U, V, H, S = DRAWS[options.shape]
     columns = ("seconds", "ratio", "ratio_min", "ratio_max")
     record.show(f"drawing, B={B} T={T} U={U} V={V} H={H} S={S}", draws, columns)
     record.show("steps, against the first", steps, (*columns, "workspace"))
-    record.write(options.json, {"benchmark": "samplers", "shape": sizes, "draw_shape": DRAWS[options.shape], "memory": memory,
-                                "draws": draws, "steps": steps})  # fmt: skip
+    record.write(
+        options.json,
+        {
+            "benchmark": "samplers",
+            "shape": sizes,
+            "draw_shape": DRAWS[options.shape],
+            "memory": memory,
+            "draws": draws,
+            "steps": steps,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def trained_like(
 ) -> Joint:
     """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
 
-    The first hidden value is tanh of how many due labels cell (t, u) still lacks; it moves the blank down and all labels up. The
-    others carry the identity of the next label, which picks one of the labels.
+    The first hidden value is tanh of how many due labels cell (t, u) still lacks; it moves the blank down and all
+    labels up. The others carry the identity of the next label, which picks one of the labels.
     """
     rng = np.random.default_rng(seed)
     problem = untrained(B, T, U, V, H, seed, lengths)
@@ -69,7 +69,10 @@ def trained_like(
 
 
 def scaled(B: int, T: int, U: int, V: int, H: int, scale: float, seed: int = 0) -> Joint:
-    """`trained_like` with its logits multiplied: 0 knows nothing, 1 is trained, in between lies what training passes through."""
+    """`trained_like` with its logits multiplied by `scale`.
+
+    A network of scale 0 knows nothing, a network of scale 1 is trained. Training passes through what lies between.
+    """
     problem = trained_like(B, T, U, V, H, seed)
     problem.weight[:] *= np.float32(scale)
     problem.bias[:] *= np.float32(scale)

@@ -43,22 +43,52 @@ def draw(results: dict, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     low, high = ([row[key] for row in ours] for key in ("ratio_min", "ratio_max"))
     axes.fill_between(occupied, low, high, color="#1f5fa8", alpha=0.2, lw=0)
-    axes.plot(occupied, [row["ratio"] for row in ours], "o-", color="#1f5fa8", label="lattice, median, smallest and largest")
-    axes.plot(occupied, [row["certified floor"] for row in ours], "--", color="#1f5fa8", lw=1,
-              label="certified floor, (c + 3 f) / 3: the products over c certified and f occupied cells")  # fmt: skip
-    axes.plot(occupied, [row["dense floor"] for row in ours], ":", color="0.35",
-              label="dense floor, (1 + 3 f) / 3: every cell forward, occupied cells backward")  # fmt: skip
+    axes.plot(
+        occupied, [row["ratio"] for row in ours], "o-", color="#1f5fa8", label="lattice, median, smallest and largest"
+    )
+    axes.plot(
+        occupied,
+        [row["certified floor"] for row in ours],
+        "--",
+        color="#1f5fa8",
+        lw=1,
+        label="certified floor, (c + 3 f) / 3: the products over c certified and f occupied cells",
+    )
+    axes.plot(
+        occupied,
+        [row["dense floor"] for row in ours],
+        ":",
+        color="0.35",
+        label="dense floor, (1 + 3 f) / 3: every cell forward, occupied cells backward",
+    )
     axes.axhline(1, color="0.35", lw=1)
-    axes.annotate("three matrix products over all cells", (occupied[-1], 1), (0, 3), textcoords="offset points", ha="right",
-                  color="0.35", fontsize=9)  # fmt: skip
-    others = [(name, row["ratio"]) for name, row in rows.items() if name != "three GEMMs" and not name.startswith("scale")]
+    axes.annotate(
+        "three matrix products over all cells",
+        (occupied[-1], 1),
+        (0, 3),
+        textcoords="offset points",
+        ha="right",
+        color="0.35",
+        fontsize=9,
+    )
+    others = [
+        (name, row["ratio"]) for name, row in rows.items() if name != "three GEMMs" and not name.startswith("scale")
+    ]
     for number, (name, ratio) in enumerate(others):
         axes.axhline(ratio, color="#c2410c", lw=1)
         text = f"{name} (approximate)" if "pruned" in name else name
         # Two that lie close to each other do not write over each other: one stands further left.
         at = 0.6 if number % 2 else 0.99
-        axes.annotate(f"{text}: {ratio:.2g}", (at, ratio), (0, 2), textcoords="offset points",
-                      xycoords=("axes fraction", "data"), ha="right", color="#c2410c", fontsize=8)  # fmt: skip
+        axes.annotate(
+            f"{text}: {ratio:.2g}",
+            (at, ratio),
+            (0, 2),
+            textcoords="offset points",
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            color="#c2410c",
+            fontsize=8,
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -70,7 +100,9 @@ def draw(results: dict, path: Path) -> None:
     axes.set_xlabel("cells whose posterior reaches 2$^{-24}$")
     axes.set_ylabel("time of loss and gradients, in three matrix products")
     B, T, U, V, H = results["shape"]
-    axes.set_title(f"Trained-like logits times 0.05 (right) to 2 (left): B={B} T={T} U={U} V={V} H={H}, float32", loc="left")
+    axes.set_title(
+        f"Trained-like logits times 0.05 (right) to 2 (left): B={B} T={T} U={U} V={V} H={H}, float32", loc="left"
+    )
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -83,9 +115,17 @@ def main(options) -> None:
     else:
         compared, missing = peers.chosen(options.without)
         table = measure(options.shape, options.rounds, compared)
-        results = {"benchmark": "sharpness", "shape": joint.SHAPES[options.shape], "rows": table, "not_measured": missing}
+        results = {
+            "benchmark": "sharpness",
+            "shape": joint.SHAPES[options.shape],
+            "rows": table,
+            "not_measured": missing,
+        }
         record.write(options.json, results)
-    record.show(f"fused joint from flat to sharp, {results['shape']} float32", results["rows"],
-                ("seconds", "ratio", "ratio_min", "ratio_max", "occupied", "certified", "certified floor"))  # fmt: skip
+    record.show(
+        f"fused joint from flat to sharp, {results['shape']} float32",
+        results["rows"],
+        ("seconds", "ratio", "ratio_min", "ratio_max", "occupied", "certified", "certified floor"),
+    )
     if options.png:
         draw(results, Path(options.png))

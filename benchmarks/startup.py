@@ -26,8 +26,14 @@ def main(options) -> None:
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         for name in ("compiling", "from the cache"):
-            done = subprocess.run([sys.executable, "-m", "benchmarks.startup"], cwd=record.ROOT, env=environment,
-                                  capture_output=True, text=True, check=True)  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.startup"],
+                cwd=record.ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             table[name] = json.loads(done.stdout)
     record.show("first call, seconds (float32)", table, ("import", "warm_up"))
     record.write(options.json, {"benchmark": "startup", "rows": table})

@@ -1,4 +1,7 @@
-"""The tables of the README and of docs, made from the records: `python -m benchmarks table` writes them, a test compares them."""
+"""The tables of the README and of docs, made from the records.
+
+`python -m benchmarks table` writes the tables into the pages, and a test compares them.
+"""
 
 import functools
 import json
@@ -8,6 +11,7 @@ from pathlib import Path
 from . import accuracy
 from .peer_tables import COMPARISONS, comparison_table, first_table, title_of
 from .peers import PEERS
+from .record import not_measured
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,16 +51,27 @@ def gpu_table() -> str:
 
     both = ("float32", "bfloat16")
     row("tests of the `cuda` tier that passed", ("tests", "passed"), ("tests", "passed"), form=str)
-    row("fused joint, untrained, in three matrix products", *(joint(d, "untrained") for d in both), form="{:.2f}".format)
+    row(
+        "fused joint, untrained, in three matrix products", *(joint(d, "untrained") for d in both), form="{:.2f}".format
+    )
     row("fused joint, trained-like", *(joint(d, "trained-like") for d in both), form="{:.2f}".format)
-    row("loss from logits in place (B=8 T=1000 U=100 V=1024), in copies of the logits",
-        *(logits(d, "out=logits", "ratio") for d in both), form="{:.2f}".format)  # fmt: skip
+    row(
+        "loss from logits (B=8 T=1000 U=100 V=1024) in place, in copies of them",
+        *(logits(d, "out=logits", "ratio") for d in both),
+        form="{:.2f}".format,
+    )
     row("torchaudio there", *(logits(d, "torchaudio", "ratio") for d in both), form="{:.2f}".format)
-    row("headline B=1024 T=1000 U=100 H=512 V=1024: bytes of the memory pool, inputs included",
-        *(("sections", f"headline {d}", f"{d}, 512 MiB", "pool") for d in both), form="{:.3g}".format)  # fmt: skip
+    row(
+        "headline (B=1024 T=1000 U=100 H=512 V=1024): bytes of the pool, with inputs",
+        *(("sections", f"headline {d}", f"{d}, 512 MiB", "pool") for d in both),
+        form="{:.3g}".format,
+    )
     for limit in ("512 MiB", "64 MiB"):
-        row(f"headline: seconds with `memory_limit` {limit}",
-            *(("sections", f"headline {d}", f"{d}, {limit}", "seconds") for d in both), form="{:.3g}".format)  # fmt: skip
+        row(
+            f"headline: seconds with `memory_limit` {limit}",
+            *(("sections", f"headline {d}", f"{d}, {limit}", "seconds") for d in both),
+            form="{:.3g}".format,
+        )
     return "\n".join(lines)
 
 
@@ -76,14 +91,18 @@ def samplers_table() -> str:
 def steps_table() -> str:
     """Steps of the three stages."""
     lines = ["| loss and all gradients, or alignment | time, dense full sum = 1 |", "|---|---:|"]
-    return "\n".join(lines + [f"| {name} | {row['ratio']:.3f} |" for name, row in newest("three_stage")["steps"].items()])
+    return "\n".join(
+        lines + [f"| {name} | {row['ratio']:.3f} |" for name, row in newest("three_stage")["steps"].items()]
+    )
 
 
 def long_table() -> str:
     """Alignments of long audio."""
     lines = ["| | cells | growth, MB | seconds | one matrix product = 1 |", "|---|---:|---:|---:|---:|"]
     for name, row in newest("three_stage")["long"].items():
-        lines.append(f"| {name} | {row['cells']:,} | {row['growth'] / 1e6:.0f} | {row['seconds']:.1f} | {row['ratio']:.2f} |")
+        lines.append(
+            f"| {name} | {row['cells']:,} | {row['growth'] / 1e6:.0f} | {row['seconds']:.1f} | {row['ratio']:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -133,35 +152,43 @@ def behaviour_table() -> str:
         lines.append(f"| {case} | " + " | ".join(texts) + " |")
     goods = {name: [row[name]["good"] for row in rows.values() if row[name]["good"] is not None] for name in names}
     lines.append("| as it should be | " + " | ".join(f"{sum(good)} of {len(good)}" for good in goods.values()) + " |")
-    missing = [f"{name} ({reason})" for name, reason in record["not_measured"].items()]
-    return "\n".join([*lines, "", f"Not measured: {'; '.join(missing) or 'nothing'}."])
+    return "\n".join([*lines, "", not_measured(record["not_measured"])])
 
 
 def words_table(part: str) -> str:
     """What the behaviour record itself says that its words mean."""
     words = looked_up(newest("behaviour"), part) or {}
     lines = [f"| {part[:-1]} | meaning |", "|---|---|"]
-    return "\n".join(lines + [f"| {name} | {word if isinstance(word, str) else word['asked']} |" for name, word in words.items()])
+    return "\n".join(
+        lines + [f"| {name} | {word if isinstance(word, str) else word['asked']} |" for name, word in words.items()]
+    )
 
 
 STUDIES = {
-    "espeak": ("study espeak 1000 units 1500 steps", "table"), "long": ("study espeak 1000 units 3000 steps", "table"),
-    "bias": ("study espeak 1000 units 3000 steps", "bias"), "festvox": ("study festvox 300 units 1000 steps", "table"),
+    "espeak": ("study espeak 1000 units 1500 steps", "table"),
+    "long": ("study espeak 1000 units 3000 steps", "table"),
+    "bias": ("study espeak 1000 units 3000 steps", "bias"),
+    "festvox": ("study festvox 300 units 1000 steps", "table"),
     "characters": ("study festvox characters units 800 steps", "table"),
-}  # fmt: skip
+}
 STUDY_TABLES = {name: functools.partial(study_table, *what) for name, what in STUDIES.items()}
 PIPELINES = {
     f"{units} {part}": functools.partial(study_table, f"three stages festvox {units}", part)
-    for units, parts in (("characters", ("table", "goal", "memory", "risk")), ("phones", ("table", "goal", "risk", "alignment")))
+    for units, parts in (
+        ("characters", ("table", "goal", "memory", "risk")),
+        ("phones", ("table", "goal", "risk", "alignment")),
+    )
     for part in parts
 }
 WORDS = {part: functools.partial(words_table, part) for part in ("verdicts", "cases")}
 AGAINST_PEERS = {part: functools.partial(newest_comparison, part) for part in COMPARISONS}
-PAGES = {ROOT / "README.md": {"first": readme_table, "gpu": gpu_table},
-         ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
-         ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES},
-         ROOT / "docs" / "peers.md": {"behaviour": behaviour_table, "accuracy": accuracy_table, **WORDS,
-                                      **AGAINST_PEERS}}  # fmt: skip
+PAGES = {
+    ROOT / "README.md": {"first": readme_table},
+    ROOT / "docs" / "gpu.md": {"gpu": gpu_table},
+    ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
+    ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES},
+    ROOT / "docs" / "peers.md": {"behaviour": behaviour_table, "accuracy": accuracy_table, **WORDS, **AGAINST_PEERS},
+}
 
 
 def filled(text: str, tables: dict) -> str:

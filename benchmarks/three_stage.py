@@ -48,9 +48,17 @@ def risk_step(problem: shapes.Joint, hypotheses: int, rng):
 
     def step(**options):
         loss, vjp = lattice.joint_transducer_loss_vjp(
-            problem.encoder, predictor, problem.weight, problem.bias, targets, *lengths, encoder_index=row, memory_limit=LIMIT,
-            topology="monotonic", **options,
-        )  # fmt: skip
+            problem.encoder,
+            predictor,
+            problem.weight,
+            problem.bias,
+            targets,
+            *lengths,
+            encoder_index=row,
+            memory_limit=LIMIT,
+            topology="monotonic",
+            **options,
+        )
         _, grad_scores = lattice.minimum_bayes_risk(-loss.reshape(B, hypotheses), risks, count)
         return vjp(-grad_scores.reshape(-1))
 
@@ -66,11 +74,15 @@ def step_calls(problem: shapes.Joint, hypotheses: int) -> dict:
         (frames[topology],) = arrays.to_host(frames=found)
         calls[f"full-sum, every cell, {topology}"] = partial(full, topology=topology, **dense)
     for topology in ("rnnt", "monotonic"):
-        path = partial(lattice.joint_path_loss_and_grad, *problem[:5], frames[topology], *problem[5:], topology=topology, **limit)
+        path = partial(
+            lattice.joint_path_loss_and_grad, *problem[:5], frames[topology], *problem[5:], topology=topology, **limit
+        )
         calls[f"full-sum, {topology}"] = partial(full, topology=topology)
         calls[f"on the path, {topology}"] = path
         calls[f"on the path, {topology}, smoothed and weighted"] = partial(path, **RECIPE)
-        calls[f"alignment, {topology}"] = partial(lattice.joint_transducer_alignment, *problem, topology=topology, **limit)
+        calls[f"alignment, {topology}"] = partial(
+            lattice.joint_transducer_alignment, *problem, topology=topology, **limit
+        )
     bounds = partial(lattice.alignment_bounds, frames["monotonic"], problem.target_lengths, problem.encoder_lengths)
     for width in WIDTHS:
         band = bounds(left=width, right=width, topology="monotonic")
@@ -107,19 +119,29 @@ def run(T: int, U: int, V: int, H: int, band: int) -> dict:
     for _ in range(-(-cells // 4096)):
         np.matmul(hidden, problem.weight.T, out=out)
     products = time.perf_counter() - begin
-    return {"cells": cells, "limit": LIMIT, "growth": peak.growth, "seconds": seconds, "ratio": seconds / products,
-            "score": float(score[0])}  # fmt: skip
+    return {
+        "cells": cells,
+        "limit": LIMIT,
+        "growth": peak.growth,
+        "seconds": seconds,
+        "ratio": seconds / products,
+        "score": float(score[0]),
+    }
 
 
 def main(options) -> None:
     steps = measure_steps(SIZES[options.shape], options.rounds)
-    long = {f"T={case['T']} U={case['U']}" + f", within {case['band']} frames" * bool(case["band"]):
-            record.in_child("benchmarks.three_stage", **case) for case in LONG[options.shape]}  # fmt: skip
+    long = {}
+    for case in LONG[options.shape]:
+        name = f"T={case['T']} U={case['U']}" + f", within {case['band']} frames" * bool(case["band"])
+        long[name] = record.in_child("benchmarks.three_stage", **case)
     B, T, U, V, H, _ = SIZES[options.shape]
     columns = ("seconds", "ratio", "ratio_min", "ratio_max")
     record.show(f"steps, B={B} T={T} U={U} V={V} H={H} float32, trained-like", steps, columns)
     record.show("alignments in 64 MiB, against their matrix product", long, ("cells", "growth", "seconds", "ratio"))
-    record.write(options.json, {"benchmark": "three_stage", "shape": SIZES[options.shape], "steps": steps, "long": long})
+    record.write(
+        options.json, {"benchmark": "three_stage", "shape": SIZES[options.shape], "steps": steps, "long": long}
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,10 @@ class Alignments:
         return replace(self, **{name: getattr(self, name)[b : b + 1] for name in names})
 
     def strings(self, keep="last"):
-        """Ids ``(B, T)`` that CTC reads as the targets: each label lasts as long as it may, before its frame or from it on."""
+        """Ids ``(B, T)`` that CTC reads as the targets.
+
+        Each label lasts as long as it may: up to its frame, or with `keep="first"` from its frame on.
+        """
         ids = np.resize(GARBAGE_IDS, (len(self.lengths), max(self.lengths) + 1))
         for row, (frames, targets, length) in zip(ids, self.examples, strict=True):
             row[:length] = self.blank
@@ -56,14 +59,16 @@ class Alignments:
 
 def random_alignments(
     seed=0, *, batch=4, frames=7, labels=4, vocab=4, blank=0, topology="rnnt", slack=2, lengths=None, integer=np.int64
-):  # fmt: skip
+):
     """A batch with a random alignment of each example.
 
-    `slack` is how much longer than the longest example the label axis is, `lengths` a pair of lists instead of random lengths.
+    The label axis is `slack` longer than the longest example. `lengths` is a pair of lists instead of random lengths.
     """
     rng = np.random.default_rng(seed)
     if lengths is None:
-        lengths = random_lengths(rng, batch, frames, min(labels, frames) if topology == "monotonic" else labels, topology)
+        lengths = random_lengths(
+            rng, batch, frames, min(labels, frames) if topology == "monotonic" else labels, topology
+        )
     lengths, target_lengths = (np.asarray(n) for n in lengths)
     targets = random_targets(rng, target_lengths, max(target_lengths) + slack, vocab, blank)
     emitted = np.resize(GARBAGE_IDS[::-1], targets.shape)

@@ -4,10 +4,10 @@
 
 where ``|.|`` is the largest magnitude over one example (a single entry may be exact in the naive computation by luck),
 `truth` is the oracle in a wider dtype, `naive` the oracle wholly in the dtype under test, and `scale` the size of the
-numbers the result is made of: at least 1, because gradients are differences of probabilities and losses are sums of their
-logarithms. Half-precision results are accumulated in float32 and rounded once, so `eps` is float32's and `naive` is the
-float32 oracle rounded to the dtype. Magnitudes below the smallest normal number (float16: the smallest number) may be
-written as 0, so that much is always allowed.
+numbers that the result is made of. The scale is at least 1, because gradients are differences of probabilities and
+losses are sums of their logarithms. Half-precision results are accumulated in float32 and rounded once, so `eps` is
+float32's and `naive` is the float32 oracle rounded to the dtype. Magnitudes below the smallest normal number (float16:
+the smallest number) may be written as 0, so the comparison always allows that much.
 """
 
 import ml_dtypes

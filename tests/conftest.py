@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """One line for each tier of the tests that this run left out, and why; `TIERS` names those that are run elsewhere."""
+    """One line for each tier that this run left out, and why; `TIERS` names the tiers that run elsewhere."""
     elsewhere = os.environ.get("TIERS", "").split()
     for tier, reason in skipped_tiers():
         if tier not in elsewhere:
@@ -70,7 +70,12 @@ def skipped_tiers():
         yield "cudasim", "NUMBA_ENABLE_CUDASIM is not set" if not lacking("greenlet") else "greenlet not installed"
     if config.ENABLE_CUDASIM or lacking("numba_cuda"):
         for tier in ("ptx", "ptxrun"):
-            yield tier, "numba-cuda not installed" if lacking("numba_cuda") else "the simulator takes its place in this process"
+            yield (
+                tier,
+                "numba-cuda not installed"
+                if lacking("numba_cuda")
+                else "the simulator takes its place in this process",
+            )
     if why_no_mpi():
         yield "mpi", why_no_mpi()
     if why_no_gpu():

@@ -61,14 +61,19 @@ def best_by_enumeration(logits, targets, *, blank=0, dtype=np.float64):
     log_probs = log_softmax(np.asarray(logits).astype(dtype))
     if np.isnan(log_probs).any():
         return dtype(np.nan), None
-    found = [(score_of(log_probs, string), states(string, blank)[::-1], string)
-             for string in strings(len(logits), targets, blank)]  # fmt: skip
+    found = [
+        (score_of(log_probs, string), states(string, blank)[::-1], string)
+        for string in strings(len(logits), targets, blank)
+    ]
     score, _, string = max(found, default=(dtype(-np.inf), None, None))
     return score, None if np.isneginf(score) else string
 
 
 def loss_and_grad(logits, targets, *, blank=0, grad_loss=1.0, dtype=np.float64):
-    """Loss of one example and its gradient with respect to the logits ``(T, V)``, by forward and backward over its states."""
+    """Loss of one example and its gradient with respect to the logits ``(T, V)``.
+
+    The recursions run forward and backward over the states of the example.
+    """
     logits, targets = np.asarray(logits).astype(dtype), np.asarray(targets, np.int64)
     log_probs = log_softmax(logits)
     ids = np.full(2 * len(targets) + 1, blank)

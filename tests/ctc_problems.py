@@ -62,14 +62,26 @@ def random_string(rng, targets, frames, blank):
 
 
 def ctc_problem(
-    seed=0, *, batch=4, frames=9, labels=4, vocab=6, blank=0, dtype=np.float32, spread=1.5, sharpness=0.0, repeated=0.3,
-    lengths=None, slack=(1, 2), integer=np.int64,
-):  # fmt: skip
+    seed=0,
+    *,
+    batch=4,
+    frames=9,
+    labels=4,
+    vocab=6,
+    blank=0,
+    dtype=np.float32,
+    spread=1.5,
+    sharpness=0.0,
+    repeated=0.3,
+    lengths=None,
+    slack=(1, 2),
+    integer=np.int64,
+):
     """A ragged problem with random logits.
 
-    `spread` is the standard deviation of the logits, `sharpness` what one random alignment is favoured by, `repeated` the share
-    of labels that equal the one before, `slack` how much longer than the longest example the two padded axes are, `lengths` a
-    pair of lists instead of random lengths, which leave room for every alignment.
+    `spread` is the standard deviation of the logits. `sharpness` is the advantage of one random alignment. `repeated`
+    is the share of labels that equal the label before. The two padded axes are `slack` longer than the longest example.
+    `lengths` is a pair of lists instead of random lengths, which leave room for every alignment.
     """
     rng = np.random.default_rng(seed)
     if lengths is None:
@@ -89,7 +101,7 @@ def ctc_problem(
         logits[b, :t_b] = rows.astype(dtype)
     return CtcProblem(
         logits, targets.astype(integer), logit_lengths.astype(integer), target_lengths.astype(integer), blank
-    )  # fmt: skip
+    )
 
 
 def ctc_problems():

@@ -14,8 +14,8 @@ ROWS = 997
 class Predictor:
     """A predictor that depends on every label before, through a state of two arrays of different shapes and dtypes.
 
-    The same hash of the labels is in both: a state that is re-indexed wrongly, or in part, leads to other vectors. `calls` holds
-    the labels of each call.
+    The same hash of the labels is in both arrays. A state that is re-indexed wrongly, or in part, leads to other
+    vectors. `calls` holds the labels of each call.
     """
 
     def __init__(self, width, dtype, seed=0):
@@ -94,14 +94,33 @@ class DecodeProblem:
         """(log-probability of the blank, [(log-probability, id) of the labels, best first]) of a cell."""
         ids, blank = self.ids(b)
         found = dict(zip(ids, oracle.log_softmax(self.logits(b, t, prefix, dtype)), strict=True))
-        return found.pop(blank), sorted(((score, v) for v, score in found.items()), key=lambda pair: (-pair[0], pair[1]))
+        return found.pop(blank), sorted(
+            ((score, v) for v, score in found.items()), key=lambda pair: (-pair[0], pair[1])
+        )
 
 
 def decode_problem(
-    seed=0, *, batch=4, frames=6, vocab=7, width=5, blank=0, activation="tanh", topology="rnnt", dtype=np.float32,
-    weight_dtype=None, use_bias=True, allowed=None, most=10, blank_lead=1.0, lengths=None,
-):  # fmt: skip
-    """Ragged and random. `allowed` is None, "all" or "some" (short rows, some with the blank); `blank_lead` favours blanks."""
+    seed=0,
+    *,
+    batch=4,
+    frames=6,
+    vocab=7,
+    width=5,
+    blank=0,
+    activation="tanh",
+    topology="rnnt",
+    dtype=np.float32,
+    weight_dtype=None,
+    use_bias=True,
+    allowed=None,
+    most=10,
+    blank_lead=1.0,
+    lengths=None,
+):
+    """A ragged random problem.
+
+    `allowed` is None, "all" or "some" (short rows, some with the blank). `blank_lead` favours blanks.
+    """
     rng = np.random.default_rng(seed)
     lengths = np.append(frames, rng.integers(1, frames + 1, batch - 1)) if lengths is None else np.asarray(lengths)
     encoder = np.full((len(lengths), lengths.max() + 2, width), np.nan)
@@ -119,9 +138,17 @@ def decode_problem(
             row[:size], row[size] = rng.permutation(vocab)[:size], -1
     weight_dtype = dtype if weight_dtype is None else weight_dtype
     return DecodeProblem(
-        encoder.astype(dtype), lengths, weight.astype(weight_dtype), bias.astype(weight_dtype) if use_bias else None,
-        Predictor(width, dtype, seed), blank, activation, topology, ids, most,
-    )  # fmt: skip
+        encoder.astype(dtype),
+        lengths,
+        weight.astype(weight_dtype),
+        bias.astype(weight_dtype) if use_bias else None,
+        Predictor(width, dtype, seed),
+        blank,
+        activation,
+        topology,
+        ids,
+        most,
+    )
 
 
 def greedy(problem, b, dtype=np.float64):
@@ -180,7 +207,9 @@ def exact_score(problem, b, labels, dtype=np.float64):
     for arcs in oracle.alignments(T, len(labels), problem.topology):
         emitted = np.bincount([t for t, _, is_label in arcs if is_label], minlength=1)
         if problem.topology == "monotonic" or emitted.max() <= problem.max_labels_per_frame:
-            total = np.logaddexp(total, sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs))
+            total = np.logaddexp(
+                total, sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)
+            )
     return total
 
 

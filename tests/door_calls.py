@@ -114,8 +114,18 @@ def _lists(there, dtype):
 
 def _searches(cupy, dtype, weight_dtype):
     for topology, allowed, door in itertools.product(TOPOLOGIES, (None, "some"), decode_on_device.DOORS):
-        problem = decode_problem(7, batch=2, frames=2, vocab=6, most=2, dtype=dtype, weight_dtype=weight_dtype,
-                                 topology=topology, allowed=allowed, blank_lead=-2.0)  # fmt: skip
+        problem = decode_problem(
+            7,
+            batch=2,
+            frames=2,
+            vocab=6,
+            most=2,
+            dtype=dtype,
+            weight_dtype=weight_dtype,
+            topology=topology,
+            allowed=allowed,
+            blank_lead=-2.0,
+        )
         yield partial(decode_on_device.there, door, problem, cupy, cupy.asnumpy)
 
 

@@ -11,7 +11,7 @@ ACTIVATIONS = {  # name: (function, derivative as a function of the activation's
 }
 
 ROUNDED_OPERANDS: set[str] = set()
-"""Weight dtypes whose matrix products take operands rounded to them, on the device under test; the naive joint does too."""
+"""Weight dtypes to which the device under test rounds the operands of its products. The naive joint does so too."""
 
 
 def vocabulary_rows(vocabulary, vocabulary_lengths, rows, size):
@@ -115,7 +115,9 @@ def through_joint(
     for n, row in enumerate(rows):
         frames, labels, ids = encoder_lengths[n], target_lengths[n], ids_of[n]
         local = {int(v): position for position, v in enumerate(ids)}
-        hidden = operand(function(encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype)))
+        hidden = operand(
+            function(encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype))
+        )
         loss[n], grad_logits = of_logits(
             n,
             hidden @ weight[ids].T + offset[ids],

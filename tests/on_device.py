@@ -1,4 +1,7 @@
-"""The doors of the library on device arrays, called with NumPy arrays: so that a test of the host is one of a device too."""
+"""The doors of the library on device arrays, called with NumPy arrays.
+
+A test of the host is so a test of a device too.
+"""
 
 import functools
 from types import SimpleNamespace
@@ -41,7 +44,9 @@ class OnDevice:
 
     def module(self) -> SimpleNamespace:
         """What tests use of `lattice`, on the device."""
-        return SimpleNamespace(JointGradients=lattice.JointGradients, LatticeReport=lattice.LatticeReport, **self.doors())
+        return SimpleNamespace(
+            JointGradients=lattice.JointGradients, LatticeReport=lattice.LatticeReport, **self.doors()
+        )
 
     def _wrap(self, door):
         real = REAL_ARGUMENTS[door.__name__.partition("_")[0]]

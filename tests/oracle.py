@@ -1,9 +1,9 @@
 """The other side of every test: sums over alignments written to be obviously right, and nothing else.
 
-Enumeration of all alignments, the naive recursion with the gradient of the logits, finite differences and closed forms (the joint
-network is in `tests/joint_oracle.py`). Imports neither `lattice` nor `samplers`. Every function that computes
-takes a `dtype` in which *everything* is computed: float64 (or wider) gives the truth, the dtype under test gives the error
-that a naive implementation makes in it.
+The module enumerates all alignments. It has the naive recursion with the gradient of the logits, finite differences and
+closed forms (the joint network is in `tests/joint_oracle.py`). It imports neither `lattice` nor `samplers`. Every
+function that computes takes a `dtype` in which *everything* is computed. float64 (or wider) gives the truth, the dtype
+under test gives the error that a naive implementation makes in it.
 """
 
 from itertools import combinations, combinations_with_replacement

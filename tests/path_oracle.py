@@ -13,7 +13,9 @@ def best_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=Non
 
     The frames are None where no alignment has a finite score.
     """
-    _, blank_score, label_score = oracle.arc_scores(np.asarray(logits).astype(dtype), targets, blank=blank, bounds=bounds)
+    _, blank_score, label_score = oracle.arc_scores(
+        np.asarray(logits).astype(dtype), targets, blank=blank, bounds=bounds
+    )
     best = dtype(-np.inf), [], None
     for arcs in oracle.alignments(len(logits), len(targets), topology):
         score = score_of(arcs, blank_score, label_score)
@@ -26,7 +28,9 @@ def best_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=Non
 
 def score_of(arcs, blank_score, label_score):
     """Log-probability of an alignment, added up arc by arc."""
-    return sum((label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs), blank_score.dtype.type(0))
+    return sum(
+        (label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs), blank_score.dtype.type(0)
+    )
 
 
 def best_by_recursion(blank_score, label_score, topology):
@@ -58,7 +62,10 @@ def best_by_recursion(blank_score, label_score, topology):
 
 
 def row_loss_and_grad(row, own, *, label_smoothing=0.0, focal=0.0):
-    """Loss of one row of logits along the arc of id `own`, and its gradient: a product of two factors of the softmax."""
+    """Loss of one row of logits along the arc of id `own`, and its gradient.
+
+    The loss is a product of two factors of the softmax.
+    """
     dtype, others = row.dtype.type, np.arange(len(row)) != own
     log_probs = oracle.log_softmax(row)
     probs = np.exp(log_probs)
@@ -79,9 +86,18 @@ def row_loss_and_grad(row, own, *, label_smoothing=0.0, focal=0.0):
 
 
 def path_loss_and_grad(
-    logits, targets, frames, *, blank=0, topology="monotonic", label_smoothing=0.0, label_scale=0.0, focal=0.0, grad_loss=1.0,
+    logits,
+    targets,
+    frames,
+    *,
+    blank=0,
+    topology="monotonic",
+    label_smoothing=0.0,
+    label_scale=0.0,
+    focal=0.0,
+    grad_loss=1.0,
     dtype=np.float64,
-):  # fmt: skip
+):
     """Loss of one example along an alignment and its gradient with respect to the logits ``(T, U+1, V)``.
 
     An infinite loss has no gradient, and where the loss is NaN so are all rows that the alignment visits.
@@ -102,19 +118,54 @@ def path_loss_and_grad(
 
 
 def joint_path_loss_and_grad(
-    encoder, predictor, weight, bias, targets, frames, encoder_lengths, target_lengths, *, blank=0, activation="tanh",
-    topology="monotonic", label_smoothing=0.0, label_scale=0.0, focal=0.0, vocabulary=None, vocabulary_lengths=None,
-    grad_loss=None, dtype=np.float64,
-):  # fmt: skip
+    encoder,
+    predictor,
+    weight,
+    bias,
+    targets,
+    frames,
+    encoder_lengths,
+    target_lengths,
+    *,
+    blank=0,
+    activation="tanh",
+    topology="monotonic",
+    label_smoothing=0.0,
+    label_scale=0.0,
+    focal=0.0,
+    vocabulary=None,
+    vocabulary_lengths=None,
+    grad_loss=None,
+    dtype=np.float64,
+):
     """Loss and gradients along the alignments of a batch, as `joint_oracle.through_joint` returns them."""
 
     def of_logits(n, logits, labels, blank):
         return path_loss_and_grad(
-            logits, labels, frames[n, : len(labels)], blank=blank, topology=topology, label_smoothing=label_smoothing,
-            label_scale=label_scale, focal=focal, grad_loss=1 if grad_loss is None else grad_loss[n], dtype=dtype,
-        )  # fmt: skip
+            logits,
+            labels,
+            frames[n, : len(labels)],
+            blank=blank,
+            topology=topology,
+            label_smoothing=label_smoothing,
+            label_scale=label_scale,
+            focal=focal,
+            grad_loss=1 if grad_loss is None else grad_loss[n],
+            dtype=dtype,
+        )
 
     return joint_oracle.through_joint(
-        of_logits, encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, blank=blank, activation=activation,
-        vocabulary=vocabulary, vocabulary_lengths=vocabulary_lengths, dtype=dtype,
-    )  # fmt: skip
+        of_logits,
+        encoder,
+        predictor,
+        weight,
+        bias,
+        targets,
+        encoder_lengths,
+        target_lengths,
+        blank=blank,
+        activation=activation,
+        vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths,
+        dtype=dtype,
+    )

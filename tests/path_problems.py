@@ -27,7 +27,9 @@ class PathProblem(JointProblem):
     def single(self, b):
         """Example b alone, with the padding of the batch."""
         names = ["encoder", "predictor", "targets", "frames", "encoder_lengths", "target_lengths"]
-        names += ["vocabulary"] * (self.vocabulary is not None) + ["vocabulary_lengths"] * (self.vocabulary_lengths is not None)
+        names += ["vocabulary"] * (self.vocabulary is not None) + ["vocabulary_lengths"] * (
+            self.vocabulary_lengths is not None
+        )
         return replace(self, **{name: getattr(self, name)[b : b + 1] for name in names})
 
 

@@ -142,13 +142,26 @@ def random_bounds(rng, logit_lengths, target_lengths, width, topology, margin=2)
 
 
 def logits_problem(
-    seed=0, *, batch=4, frames=6, labels=4, vocab=7, blank=0, topology="rnnt", dtype=np.float32, spread=1.5, sharpness=0.0,
-    bounded=False, slack=(1, 2), lengths=None, integer=np.int64,
-):  # fmt: skip
+    seed=0,
+    *,
+    batch=4,
+    frames=6,
+    labels=4,
+    vocab=7,
+    blank=0,
+    topology="rnnt",
+    dtype=np.float32,
+    spread=1.5,
+    sharpness=0.0,
+    bounded=False,
+    slack=(1, 2),
+    lengths=None,
+    integer=np.int64,
+):
     """A ragged problem with random logits.
 
-    `spread` is the standard deviation of the logits, `sharpness` what one random alignment is favoured by (trained-like from
-    8 on), `slack` how much longer than the longest example the two padded axes are, `lengths` a pair of lists instead of
+    `spread` is the standard deviation of the logits. `sharpness` is the advantage of one random alignment (trained-like
+    from 8 on). The two padded axes are `slack` longer than the longest example. `lengths` is a pair of lists instead of
     random lengths.
     """
     rng = np.random.default_rng(seed)
@@ -203,15 +216,32 @@ def random_vocabulary(rng, targets, target_lengths, vocab, blank, kind):
 
 
 def joint_problem(
-    seed=0, *, batch=4, frames=6, labels=4, vocab=9, width=5, blank=0, activation="tanh", topology="rnnt", dtype=np.float32,
-    weight_dtype=None, use_bias=True, sharpness=0.0, vocabulary=None, bounded=False, hypotheses=None, slack=(2, 1),
-    lengths=None, integer=np.int64,
-):  # fmt: skip
+    seed=0,
+    *,
+    batch=4,
+    frames=6,
+    labels=4,
+    vocab=9,
+    width=5,
+    blank=0,
+    activation="tanh",
+    topology="rnnt",
+    dtype=np.float32,
+    weight_dtype=None,
+    use_bias=True,
+    sharpness=0.0,
+    vocabulary=None,
+    bounded=False,
+    hypotheses=None,
+    slack=(2, 1),
+    lengths=None,
+    integer=np.int64,
+):
     """A ragged problem with a random joint network of `width` features.
 
-    `sharpness` makes the network favour one alignment (trained-like from 6 on): two of the features say how far frame t is
-    behind or ahead of the frame at which label u is due, and the blank's weights read them. `hypotheses` is the number N of
-    targets that share the `batch` encoder rows in mixed order; the last encoder row then stays unused.
+    `sharpness` makes the network favour one alignment (trained-like from 6 on). Two of the features say how far frame t
+    is behind or ahead of the frame at which label u is due, and the blank's weights read them. `hypotheses` is the
+    number N of targets that share the `batch` encoder rows in mixed order; the last encoder row then stays unused.
     """
     rng = np.random.default_rng(seed)
     if topology == "monotonic":

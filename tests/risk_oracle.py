@@ -6,7 +6,10 @@ from tests.oracle import log_softmax
 
 
 def expected_risk(scores, risks, lengths, *, scale=1.0, dtype=np.float64):
-    """Risk ``(B,)`` of lists of hypotheses under softmax(scale * scores), and its gradient ``(B, N)``; padding is not read."""
+    """Risk ``(B,)`` of lists of hypotheses under softmax(scale * scores), and its gradient ``(B, N)``.
+
+    The function does not read padding.
+    """
     grad, risk = np.zeros(scores.shape, dtype), np.zeros(len(scores), dtype)
     for b, count in enumerate(lengths):
         score, cost = dtype(scale) * scores[b, :count].astype(dtype), risks[b, :count].astype(dtype)

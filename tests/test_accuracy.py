@@ -28,7 +28,11 @@ def test_table_and_picture_leave_out_what_failed(tmp_path):
     assert all(row["gradient_error"] < 1e-5 for row in rows.values())
     assert accuracy.names_of({"rows": {"a": rows}}) == ["lattice", "lattice, every cell"]
     alone = {key: row for key, row in rows.items() if key.startswith("lattice, every cell")}
-    results = {"shapes": {"a": [1, 20, 5, 32, 16], "b": [1, 20, 5, 32, 16]}, "rows": {"a": rows, "b": alone}, "not_measured": {}}
+    results = {
+        "shapes": {"a": [1, 20, 5, 32, 16], "b": [1, 20, 5, 32, 16]},
+        "rows": {"a": rows, "b": alone},
+        "not_measured": {},
+    }
     line = next(line for line in accuracy.table_of(results).splitlines() if line.startswith("| lattice |"))
     assert line.endswith("|  |") and line.count(" / ") == 1
     pytest.importorskip("matplotlib")

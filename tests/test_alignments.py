@@ -59,9 +59,11 @@ def test_the_loss_in_the_bounds_is_that_of_the_permitted_alignments(topology, le
     for b, (length, labels) in enumerate(zip(problem.logit_lengths, problem.target_lengths, strict=True)):
         logits, targets = problem.logits[b, :length, : labels + 1], problem.targets[b, :labels]
         _, blank_score, label_score = oracle.arc_scores(logits.astype(np.longdouble), targets)
-        scores = [sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)
-                  for arcs in oracle.alignments(length, labels, topology)
-                  if permitted(arcs, frames[b].tolist(), left, right)]  # fmt: skip
+        scores = [
+            sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)
+            for arcs in oracle.alignments(length, labels, topology)
+            if permitted(arcs, frames[b].tolist(), left, right)
+        ]
         assert len(scores) == 1 or left or right
         expected.append(-np.logaddexp.reduce(scores))
         within = {"topology": topology, "bounds": oracle.row_of(bounds, b)}
@@ -76,7 +78,10 @@ def test_bounds_count_labels(problem, left, right):
     """The formulas of the docstring, label by label; with every width, what they keep holds the alignment itself."""
     lengths = problem.target_lengths, problem.lengths
     first, last = lattice.alignment_bounds(problem.frames, *lengths, left=left, right=right, topology=problem.topology)
-    assert first.dtype == last.dtype == np.int32 and first.shape == last.shape == (len(problem.frames), max(problem.lengths))
+    assert first.dtype == last.dtype == np.int32 and first.shape == last.shape == (
+        len(problem.frames),
+        max(problem.lengths),
+    )
     for b, (frames, _, length) in enumerate(problem.examples):
         for t in range(length):
             late, early = [f + right < t for f in frames], [f - left for f in frames]
@@ -113,8 +118,11 @@ def test_frames_to_ids_and_back(problem, keep):
     expected = np.where(problem.real, problem.frames, -1)
     for topology in ("monotonic", "ctc"):
         rest = {"blank": problem.blank, "topology": topology}
-        touch = any(b - a == 1 and v == w for frames, targets, _ in problem.examples
-                    for a, b, v, w in zip(frames, frames[1:], targets, targets[1:], strict=False))  # fmt: skip
+        touch = any(
+            b - a == 1 and v == w
+            for frames, targets, _ in problem.examples
+            for a, b, v, w in zip(frames, frames[1:], targets, targets[1:], strict=False)
+        )
         if touch and topology == "ctc":
             with pytest.raises(ValueError, match="a blank must part them"):
                 lattice.frames_to_ids(*problem.labelled, **rest)
@@ -141,11 +149,16 @@ def test_runs_keep_their_last_or_first_frame(problem):
             assert row[row >= 0].tolist() == of_string(string[:length].tolist(), problem.blank)
 
 
-@pytest.mark.parametrize(("targets", "length"), [([], 3), ([1], 4), ([1, 2], 4), ([1, 1], 5), ([2, 1, 1], 6), ([1, 2, 1], 5)])
+@pytest.mark.parametrize(
+    ("targets", "length"), [([], 3), ([1], 4), ([1, 2], 4), ([1, 1], 5), ([2, 1, 1], 6), ([1, 2, 1], 5)]
+)
 @pytest.mark.parametrize("blank", [0, 3])
 def test_every_string_that_spells_the_target(targets, length, blank):
     strings = list(ctc_oracle.strings(length, targets, blank))
-    rest = np.tile(np.array(targets, np.int64), (len(strings), 1)), *(np.full(len(strings), n) for n in (length, len(targets)))
+    rest = (
+        np.tile(np.array(targets, np.int64), (len(strings), 1)),
+        *(np.full(len(strings), n) for n in (length, len(targets))),
+    )
     for keep, expected in (("last", ctc_oracle.last_frames), ("first", ctc_oracle.first_frames)):
         frames = lattice.ids_to_frames(np.array(strings), *rest, blank=blank, keep=keep)
         assert frames.tolist() == [expected(string, blank) for string in strings]

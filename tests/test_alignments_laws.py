@@ -71,7 +71,9 @@ def test_padding_is_never_read(problem):
         ids[np.isin(ids, GARBAGE_IDS)] = garbage
         assert_equal(all_of(replace(problem, frames=frames, targets=targets), ids), expected)
     cut = replace(problem, frames=problem.frames[:, :U], targets=problem.targets[:, :U])
-    long = replace(problem, frames=np.pad(problem.frames, ((0, 0), (0, 3))), targets=np.pad(problem.targets, ((0, 0), (0, 3))))
+    long = replace(
+        problem, frames=np.pad(problem.frames, ((0, 0), (0, 3))), targets=np.pad(problem.targets, ((0, 0), (0, 3)))
+    )
     for found in (
         all_of(cut),
         all_of(long),

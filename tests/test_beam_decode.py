@@ -20,7 +20,10 @@ def decode(problem, beam, nbest=None):
     labels, lengths, score = lattice.beam_decode(*problem.args, **problem.options, beam=beam, nbest=nbest)
     assert labels.dtype == lengths.dtype == np.int32
     assert score.dtype == (np.float64 if problem.encoder.dtype == np.float64 else np.float32)
-    assert lengths.shape == score.shape == (len(problem.lengths), nbest) and labels.shape == (*score.shape, lengths.max())
+    assert lengths.shape == score.shape == (len(problem.lengths), nbest) and labels.shape == (
+        *score.shape,
+        lengths.max(),
+    )
     padding = np.arange(labels.shape[2]) >= lengths[:, :, None]
     assert (labels[padding] == -1).all() and (labels[~padding] >= 0).all()
     assert not lengths[np.isneginf(score)].any()
@@ -41,8 +44,18 @@ def assert_exact(problem, b, found):
 def test_a_beam_that_drops_nothing_is_exact(topology, most, allowed, dtype):
     """All label sequences are found, each with the sum over its alignments, best first."""
     frames = 2 if most == 2 else 3
-    problem = decode_problem(20, vocab=4, frames=frames, batch=3, topology=topology, most=most, allowed=allowed, dtype=dtype,
-                             blank=2, blank_lead=0.0)  # fmt: skip
+    problem = decode_problem(
+        20,
+        vocab=4,
+        frames=frames,
+        batch=3,
+        topology=topology,
+        most=most,
+        allowed=allowed,
+        dtype=dtype,
+        blank=2,
+        blank_lead=0.0,
+    )
     for b, rows in enumerate(decode(problem, ALL, 200)):
         found = [(score, labels) for score, labels in rows if score > -np.inf]
         assert sorted(labels for _, labels in found) == sorted(every_sequence(problem, b))
@@ -57,12 +70,17 @@ def test_a_beam_that_drops_nothing_is_exact(topology, most, allowed, dtype):
 def test_a_beam_that_drops_some_drops_the_worst(topology, allowed, beam):
     """The same hypotheses and scores as the search over dictionaries."""
     for seed in range(4):
-        problem = decode_problem(seed, frames=7, vocab=6, topology=topology, allowed=allowed, most=3, dtype=np.float64, blank=-1)
+        problem = decode_problem(
+            seed, frames=7, vocab=6, topology=topology, allowed=allowed, most=3, dtype=np.float64, blank=-1
+        )
         for b, found in enumerate(decode(problem, beam)):
             expected = decode_problems.beam_search(problem, b, beam)
             assert [labels for _, labels in found[: len(expected)]] == [labels for _, labels in expected]
-            np.testing.assert_allclose([score for score, _ in found], np.resize([s for s, _ in expected], len(expected)).tolist()
-                                       + [-np.inf] * (beam - len(expected)), rtol=1e-12)  # fmt: skip
+            np.testing.assert_allclose(
+                [score for score, _ in found],
+                np.resize([s for s, _ in expected], len(expected)).tolist() + [-np.inf] * (beam - len(expected)),
+                rtol=1e-12,
+            )
 
 
 @pytest.mark.parametrize("beam", [1, 3, 8])
@@ -82,7 +100,9 @@ def test_wider_beams_find_better_labels(topology):
     """The exhaustive one always, others on the average over problems, judged by the exact scores."""
     best, frames = {beam: [] for beam in (1, 2, 4, ALL)}, 3 if topology == "rnnt" else 5
     for seed in range(12):
-        problem = decode_problem(seed, frames=frames, vocab=4, topology=topology, most=2, dtype=np.float64, blank_lead=0.0)
+        problem = decode_problem(
+            seed, frames=frames, vocab=4, topology=topology, most=2, dtype=np.float64, blank_lead=0.0
+        )
         for beam, scores in best.items():
             scores += [exact_score(problem, b, rows[0][1]) for b, rows in enumerate(decode(problem, beam, 1))]
     assert (np.array(best[ALL]) >= np.max([best[1], best[2], best[4]], axis=0) - 1e-12).all()
@@ -103,8 +123,12 @@ def test_a_monotonic_beam_of_one_is_greedy(allowed):
 def test_scores_are_those_of_the_loss_over_the_same_vocabulary(topology, dtype):
     """Labels that cannot exceed the limit of a frame, against `joint_transducer_loss`."""
     problem = decode_problem(23, frames=3, vocab=5, batch=3, topology=topology, most=2, allowed="some", dtype=dtype)
-    found = [(b, score, labels) for b, rows in enumerate(decode(problem, ALL, 400)) for score, labels in rows
-             if score > -np.inf and len(labels) <= (2 if topology == "rnnt" else 3)]  # fmt: skip
+    found = [
+        (b, score, labels)
+        for b, rows in enumerate(decode(problem, ALL, 400))
+        for score, labels in rows
+        if score > -np.inf and len(labels) <= (2 if topology == "rnnt" else 3)
+    ]
     owner = np.array([b for b, _, _ in found])
     lengths = np.array([len(labels) for _, _, labels in found])
     targets = np.zeros((len(found), 3), np.int64)
@@ -114,11 +138,22 @@ def test_scores_are_those_of_the_loss_over_the_same_vocabulary(topology, dtype):
         targets[n, : len(labels)] = labels
         ids, blank = problem.ids(b)
         vocabulary[n, : len(ids)] = ids
-        predictor[n, : len(labels) + 1] = [problem.predictor.vector([blank, *labels[:u]]) for u in range(len(labels) + 1)]
+        predictor[n, : len(labels) + 1] = [
+            problem.predictor.vector([blank, *labels[:u]]) for u in range(len(labels) + 1)
+        ]
     loss = lattice.joint_transducer_loss(
-        problem.encoder, predictor, problem.weight, problem.bias, targets, problem.lengths[owner], lengths, topology=topology,
-        vocabulary=vocabulary, encoder_index=owner, posterior_floor=0,
-    )  # fmt: skip
+        problem.encoder,
+        predictor,
+        problem.weight,
+        problem.bias,
+        targets,
+        problem.lengths[owner],
+        lengths,
+        topology=topology,
+        vocabulary=vocabulary,
+        encoder_index=owner,
+        posterior_floor=0,
+    )
     assert len(found) > 20 and len(set(owner.tolist())) == 3
     compare.assert_same(np.array([score for _, score, _ in found]), -loss)
 
@@ -158,7 +193,9 @@ def test_no_labels_at_all(topology):
 @pytest.mark.parametrize("allowed", [None, "some"])
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_frame_of_nan_ends_its_example_alone(topology, allowed, value):
-    problem = decode_problem(27, lengths=[6, 5, 4], allowed=allowed, topology=topology, activation="identity", dtype=np.float64)
+    problem = decode_problem(
+        27, lengths=[6, 5, 4], allowed=allowed, topology=topology, activation="identity", dtype=np.float64
+    )
     expected = decode(problem, 4)
     expected[1] = decode(replace(problem, lengths=np.array([6, 2, 4])), 4)[1]
     problem.encoder[1, 2] = value

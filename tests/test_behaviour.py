@@ -71,11 +71,18 @@ def answers_all(question):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fake", "verdict", "detail"),
-    [(segfaults, "crash", "SIGSEGV"), (leaves, "crash", "exit status 3"), (sleeps, "hang", "no answer in 8 s"),
-     (raises, "refused", "RuntimeError: no such file peer.so"), (is_off, "wrong", ""), (has_another_loss, "wrong", ""),
-     (leaks_nan, "NaN", ""), (has_the_sum, "right", "")],
+    [
+        (segfaults, "crash", "SIGSEGV"),
+        (leaves, "crash", "exit status 3"),
+        (sleeps, "hang", "no answer in 8 s"),
+        (raises, "refused", "RuntimeError: no such file peer.so"),
+        (is_off, "wrong", ""),
+        (has_another_loss, "wrong", ""),
+        (leaks_nan, "NaN", ""),
+        (has_the_sum, "right", ""),
+    ],
     ids=lambda value: getattr(value, "__name__", None),
-)  # fmt: skip
+)
 def test_a_child_gets_the_verdict_it_deserves(fake, verdict, detail):
     path, seconds = f"{__name__}:{fake.__name__}", 8 if fake is sleeps else behaviour.SECONDS
     cell = behaviour.judge("ragged batch", False, lambda _: behaviour.answer_of_child(path, "ragged batch", seconds))
@@ -86,7 +93,9 @@ def test_a_child_gets_the_verdict_it_deserves(fake, verdict, detail):
 def test_errors_are_relative():
     cell = behaviour.judge("ragged batch", False, lambda question: behaviour.answer(is_off, question))
     assert cell["gradient_error"] == pytest.approx(0.01, rel=1e-3) and cell["loss_error"] < 1e-6
-    cell = behaviour.judge("zero upstream", False, lambda question: behaviour.answer(implementations.from_logits, question))
+    cell = behaviour.judge(
+        "zero upstream", False, lambda question: behaviour.answer(implementations.from_logits, question)
+    )
     assert cell["gradient_error"] == 0
 
 

@@ -1,4 +1,7 @@
-"""All measurements in one command: what fails loses its own cell, what is there is kept, tables and pictures are drawn."""
+"""All measurements in one command.
+
+A failure loses its own cell, what is there is kept, and tables and pictures are drawn.
+"""
 
 import json
 import subprocess
@@ -17,16 +20,36 @@ ENVIRONMENT = {"versions": {"torchaudio": "2.11", "fast-rnnt": "1.3"}, "commit":
 
 
 def time_record(failed=None):
-    rows = {"lattice, untrained, 64 MiB": {"ratio": 0.5}, "lattice, trained-like, 64 MiB": {"ratio": 0.1},
-            "lattice, untrained, every cell": {"ratio": 1.4}, "torchaudio, untrained": {"ratio": 4.0},
-            "torchaudio, trained-like": {"ratio": 25.0}, "fast_rnnt, pruned, untrained": {"ratio": 0.13}}  # fmt: skip
-    return {"environment": ENVIRONMENT, "shapes": {"ragged": joint.SHAPES["ragged"]}, "rows": {"ragged": rows},
-            "failed": {"ragged": failed or {}}, "not_measured": {"k2": "not installed"}}  # fmt: skip
+    rows = {
+        "lattice, untrained, 64 MiB": {"ratio": 0.5},
+        "lattice, trained-like, 64 MiB": {"ratio": 0.1},
+        "lattice, untrained, every cell": {"ratio": 1.4},
+        "torchaudio, untrained": {"ratio": 4.0},
+        "torchaudio, trained-like": {"ratio": 25.0},
+        "fast_rnnt, pruned, untrained": {"ratio": 0.13},
+    }
+    return {
+        "environment": ENVIRONMENT,
+        "shapes": {"ragged": joint.SHAPES["ragged"]},
+        "rows": {"ragged": rows},
+        "failed": {"ragged": failed or {}},
+        "not_measured": {"k2": "not installed"},
+    }
 
 
 def options(folder, **changed):
-    return SimpleNamespace(**{"out": str(folder), "parts": ["time"], "shapes": ["smoke"], "without": ["all"], "rounds": 1,
-                              "minutes": 1, "again": False, **changed})  # fmt: skip
+    return SimpleNamespace(
+        **{
+            "out": str(folder),
+            "parts": ["time"],
+            "shapes": ["smoke"],
+            "without": ["all"],
+            "rounds": 1,
+            "minutes": 1,
+            "again": False,
+            **changed,
+        }
+    )
 
 
 def test_a_table_has_every_row_losing_ones_too():
@@ -51,11 +74,14 @@ def test_pictures_are_drawn(tmp_path, part):
     assert (tmp_path / "folder" / "picture.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("code, reason", [
-    ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
-    ("raise ValueError('no such thing: /some/folder/lib.so')", "ValueError: no such thing: lib.so"),
-    ("import time; time.sleep(60)", "no result in 0.02 minutes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+        ("raise ValueError('no such thing: /some/folder/lib.so')", "ValueError: no such thing: lib.so"),
+        ("import time; time.sleep(60)", "no result in 0.02 minutes"),
+    ],
+)
 def test_what_fails_loses_its_own_cell(tmp_path, monkeypatch, code, reason):
     start = subprocess.run
 
@@ -82,7 +108,9 @@ def test_cells_that_are_there_are_kept(tmp_path, monkeypatch):
     assert merged["rows"] == {"smoke": {"three GEMMs beside lattice": {"ratio": 1.0}}} and merged["commits"] == ["abc"]
     everything.merged("time", options(tmp_path, again=True))
     assert len(ran) == 2
-    (tmp_path / "cells" / "time-smoke-lattice.json").write_text(json.dumps({"environment": ENVIRONMENT, "failed": "why"}))
+    (tmp_path / "cells" / "time-smoke-lattice.json").write_text(
+        json.dumps({"environment": ENVIRONMENT, "failed": "why"})
+    )
     merged = everything.merged("time", options(tmp_path))
     assert merged["failed"] == {"smoke": {"lattice": "why"}} and merged["rows"] == {"smoke": {}}
 
@@ -93,10 +121,15 @@ def test_every_peer_has_a_cell_and_smoke_only_if_asked(monkeypatch):
     monkeypatch.setattr(peers, "missing", dict)
     assert everything.asked("time", []) == ["lattice", *peers.PEERS]
     assert everything.asked("memory", ["k2"]) == [*peer_memory.OURS, *(name for name in peers.PEERS if name != "k2")]
-    assert [name for name in peers.PEERS if name not in everything.asked("logits", [])] == ["fast_rnnt, pruned", "k2, pruned"]
+    assert [name for name in peers.PEERS if name not in everything.asked("logits", [])] == [
+        "fast_rnnt, pruned",
+        "k2, pruned",
+    ]
     assert everything.shapes_of("time", []) == ["default", "librispeech-100", "long", "short", "mandarin", "ragged"]
     assert everything.shapes_of("time", ["smoke", "long"]) == ["long", "smoke"]
-    assert [peer.name for peer in peers.chosen([], "torchaudio")[0]] == ["torchaudio"] and peers.chosen([], "lattice") == ([], {})
+    assert [peer.name for peer in peers.chosen([], "torchaudio")[0]] == ["torchaudio"] and peers.chosen(
+        [], "lattice"
+    ) == ([], {})
     arguments = everything.arguments_of("accuracy", "smoke", "torchaudio", 5)
     assert "torchaudio" not in arguments and arguments[:4] == ["accuracy", "--shape", "smoke", "--without"]
     assert set(arguments[4:]) == set(peers.PEERS) - {"torchaudio"}
@@ -115,7 +148,10 @@ def test_all_runs_at_smoke_size(tmp_path):
             assert all(key in rows for row in peer_tables.COMPARISONS[part].ours for key in row.keys)
         assert (tmp_path / f"{part}.png").exists() == pictures.possible()
     table = done.stdout.splitlines()
-    assert "| **lattice, in place** |" in " ".join(table) and sum(line.startswith("Not measured: nothing") for line in table) == 4
+    assert (
+        "| **lattice, in place** |" in " ".join(table)
+        and sum(line.startswith("Not measured: nothing") for line in table) == 4
+    )
 
 
 def test_first_to_go_is_the_cell():

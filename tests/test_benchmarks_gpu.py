@@ -1,4 +1,7 @@
-"""What of the gpu benchmark needs no GPU: its shapes, its time, how it keeps one failure from costing more than its section."""
+"""The parts of the gpu benchmark that need no GPU.
+
+The tests are of its shapes and its time, and of how it keeps one failure from costing more than its section.
+"""
 
 import argparse
 import io
@@ -88,7 +91,9 @@ def test_a_case_that_raises_costs_only_itself():
     report.deadline = time.monotonic() - 1
     report.case("late", lambda: {})
     results = process.collected(0, "a library's chatter\n" + out.getvalue(), "")
-    assert results["broken"]["error"].startswith("ZeroDivisionError") and results["broken"]["where"][-1].endswith("1 // 0)")
+    assert results["broken"]["error"].startswith("ZeroDivisionError") and results["broken"]["where"][-1].endswith(
+        "1 // 0)"
+    )
     assert results["sound"]["seconds"] == 3.0 and results["late"]["not_measured"] == "out of time"
 
 
@@ -115,9 +120,11 @@ def test_the_headline_leaves_room_for_its_inputs():
     report = type("Report", (), {"case": lambda self, name, *arguments: asked.append((name, arguments[1:3]))})()
     sections.headline(report, "bfloat16", "float32")
     assert asked == [
-        ("bfloat16, 512 MiB", ("bfloat16", 512 << 20)), ("float32, 512 MiB", ("float32", 512 << 20)),
-        ("bfloat16, 64 MiB", ("bfloat16", 64 << 20)), ("float32, 64 MiB", ("float32", 64 << 20)),
-    ]  # fmt: skip
+        ("bfloat16, 512 MiB", ("bfloat16", 512 << 20)),
+        ("float32, 512 MiB", ("float32", 512 << 20)),
+        ("bfloat16, 64 MiB", ("bfloat16", 64 << 20)),
+        ("float32, 64 MiB", ("float32", 64 << 20)),
+    ]
 
 
 def test_what_a_section_printed_before_its_end_is_kept():
@@ -157,7 +164,9 @@ def test_counts_of_pytest(line, counts):
     assert process.counted(f"..F\n1 failed assertion\n{line}\ntier dlpack: not run\n") == counts
 
 
-@pytest.mark.parametrize(("body", "said"), [("assert 1 + 1 == 3", "exit code 1"), ("pytest.skip('no GPU')", "exit code 0")])
+@pytest.mark.parametrize(
+    ("body", "said"), [("assert 1 + 1 == 3", "exit code 1"), ("pytest.skip('no GPU')", "exit code 0")]
+)
 def test_a_tier_that_did_not_pass_is_an_error(tmp_path, body, said):
     (tmp_path / "test_it.py").write_text(f"import pytest\n\ndef test_it():\n    {body}\n")
     found = process.tests(60, str(tmp_path))
@@ -174,7 +183,9 @@ def test_the_tree_is_the_one_git_knows(tmp_path):
     (tmp_path / ".gitignore").write_text("__pycache__\nempty\n.gitignore\n")
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    known = subprocess.run(["git", "write-tree"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    known = subprocess.run(
+        ["git", "write-tree"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.strip()
     shutil.rmtree(tmp_path / ".git")
     assert process.tree(tmp_path) == known
 
@@ -183,7 +194,9 @@ def test_fractions_of_the_copy():
     rows = {"copy": {"seconds": 2.0, "ratio": 1.0}, "out=logits": {"ratio": 1.5}, "loss only": {"ratio": 1.0}}
     losses.add_fractions({**rows, "torchaudio": {"not_measured": "x"}}, real=50, whole=100)
     assert rows["copy"]["bandwidth"] == 100
-    assert rows["out=logits"]["fraction"] == pytest.approx(0.5) and rows["out=logits"]["traffic_fraction"] == pytest.approx(2 / 3)
+    assert rows["out=logits"]["fraction"] == pytest.approx(0.5) and rows["out=logits"][
+        "traffic_fraction"
+    ] == pytest.approx(2 / 3)
     assert rows["loss only"]["fraction"] == rows["loss only"]["traffic_fraction"] == 0.25
 
 
@@ -205,7 +218,11 @@ def test_measured_calls_take_turns_and_those_that_fail_are_left_out(monkeypatch)
     peer = timing.Lazily(lambda: broken)
     todo = {"copy": lambda: calls.append("copy"), "ours": lambda: calls.append("ours"), "peer": peer, "other": broken}
     rows = timing.measure(
-        todo, "copy", rounds=2, prepare={"ours": lambda: calls.append("restore"), "peer": peer.prepare}, optional={"peer"}
+        todo,
+        "copy",
+        rounds=2,
+        prepare={"ours": lambda: calls.append("restore"), "peer": peer.prepare},
+        optional={"peer"},
     )
     assert calls == ["copy", "restore", "ours"] * 3
     assert rows["ours"] == pytest.approx(
@@ -220,19 +237,42 @@ def test_the_summary_fits_into_the_end_of_a_log():
     logits = {f"{name} {dtype}": {"rows": calls} for name in problems.LOGITS for dtype in ("float32", "bfloat16")}
     rows = ["three GEMMs", *(f"{kind}, {limit}" for kind in problems.KINDS for limit in losses.LIMITS)]
     joint = {name: {"rows": dict.fromkeys(rows, number), "untrained, occupied": 0.3} for name in problems.JOINT}
-    stages = {f"case {n}": {"rows": {f"kernel_number_{k}": {**number, "share": k / 50} for k in range(15)}} for n in range(6)}
-    steps = {"steps trained-like": {"rows": {f"step {n}": number for n in range(15)}}, "long alignment": {"error": "other score"}}
+    stages = {
+        f"case {n}": {"rows": {f"kernel_number_{k}": {**number, "share": k / 50} for k in range(15)}} for n in range(6)
+    }
+    steps = {
+        "steps trained-like": {"rows": {f"step {n}": number for n in range(15)}},
+        "long alignment": {"error": "other score"},
+    }
     sampled = {"same ids": {"draws": 7, "different": 0}, "draw": {"rows": {"sample_vocabulary": number}}}
-    measured = {"check": {"oracle": {"joint": 1e-7, "took": 1.0}}, "device": {"copy": {"error": "x"}},
-                "logits": logits, "joint float32": joint, "joint bfloat16": {"error": "exit code 1: gone"}, "joint tf32": joint,
-                "stages": stages, "sampled": sampled, "three_stage": steps,
-                "headline float32": {"float32, 64 MiB": {**number, "inputs": 1, "error": "too much"}},
-                "headline bfloat16": {"not_measured": "out of time"}}  # fmt: skip
+    measured = {
+        "check": {"oracle": {"joint": 1e-7, "took": 1.0}},
+        "device": {"copy": {"error": "x"}},
+        "logits": logits,
+        "joint float32": joint,
+        "joint bfloat16": {"error": "exit code 1: gone"},
+        "joint tf32": joint,
+        "stages": stages,
+        "sampled": sampled,
+        "three_stage": steps,
+        "headline float32": {"float32, 64 MiB": {**number, "inputs": 1, "error": "too much"}},
+        "headline bfloat16": {"not_measured": "out of time"},
+    }
     tests = {"error": "exit code 1", "failed": 2, "passed": 3, "seconds": 9.0, "last_lines": ["E  assert 1 == 2"]}
     text = tables.summary({"tests": tests, "sections": measured})
     assert len(text) < 12_000 and max(map(len, text.splitlines())) < 150
-    for said in ("FAILED", "assert 1 == 2", "exit code 1: gone", "too much", "out of time", "default, untrained", "copy",
-                 "sample_vocabulary", "step 14", "other score"):  # fmt: skip
+    for said in (
+        "FAILED",
+        "assert 1 == 2",
+        "exit code 1: gone",
+        "too much",
+        "out of time",
+        "default, untrained",
+        "copy",
+        "sample_vocabulary",
+        "step 14",
+        "other score",
+    ):
         assert said in text
     assert set(measured) == set(gpu.SECTIONS)
     assert "kernel_number_14" in text and "kernel_number_0 " not in text
@@ -247,7 +287,9 @@ def test_without_a_gpu_it_says_why_and_writes_nothing(tmp_path):
         "runpy.run_module('benchmarks', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=record.ROOT)
-    assert done.returncode == 2 and len(done.stdout.splitlines()) == 1 and "CuPy cannot be imported" in done.stdout, done
+    assert done.returncode == 2 and len(done.stdout.splitlines()) == 1 and "CuPy cannot be imported" in done.stdout, (
+        done
+    )
     assert not path.exists()
 
 

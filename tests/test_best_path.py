@@ -41,7 +41,7 @@ def of_each(problem, function, dtype):
 
 
 def check(problem, **extra):
-    """Against the enumeration, and what the frames that were found are worth against the best; returns what the door gave."""
+    """Against the enumeration, and the worth of the found frames against the best; returns what the door gave."""
     frames, score = align(problem, **extra)
     given = problem.args[0].dtype
     assert frames.dtype == np.int32 and frames.shape == problem.targets.shape
@@ -88,7 +88,9 @@ def assert_bounds_the_loss(problem, frames, score):
     compare.assert_same(gain, np.zeros_like(gain), scale=max(1, loss[some].max(initial=0)), what="score above -loss")
     lengths = problem.args[-2]
     if some.all() and len(score):
-        bounds = lattice.alignment_bounds(frames, problem.target_lengths, lengths, left=0, right=0, topology=problem.topology)
+        bounds = lattice.alignment_bounds(
+            frames, problem.target_lengths, lengths, left=0, right=0, topology=problem.topology
+        )
         compare.assert_same(score, -loss_of(problem, bounds=bounds), per_example=True, what="score")
 
 
@@ -121,7 +123,9 @@ def test_half_precision_meets_float32_weights(dtype):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_hypotheses_share_encoder_rows(topology, dtype):
-    problem = joint_problem(2, batch=3, hypotheses=8, topology=topology, dtype=dtype, bounded=True, vocabulary="lengths")
+    problem = joint_problem(
+        2, batch=3, hypotheses=8, topology=topology, dtype=dtype, bounded=True, vocabulary="lengths"
+    )
     assert not (np.diff(problem.encoder_index) >= 0).all()
     frames, score = check(problem)
     assert len(frames) == len(score) == 8
@@ -129,7 +133,10 @@ def test_hypotheses_share_encoder_rows(topology, dtype):
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_the_alignment_of_a_sharp_lattice_is_the_planted_one(topology):
-    """More labels than a byte has bits and than a warp has lanes, more frames than any run; planted at random, then in a band."""
+    """More labels than a byte has bits and than a warp has lanes, and more frames than any run.
+
+    The alignments are planted at random. The second search is within a band.
+    """
     rng = np.random.default_rng(3)
     T, U = np.array([90, 70, 13]), np.array([60, 33, 0])
     planted = [random_frames(rng, t, u, topology) for t, u in zip(T, U, strict=True)]

@@ -60,7 +60,9 @@ def test_poison_stays_in_its_example(bad, topology, dtype):
             frames, score = align(poisoned)
             assert np.isnan(score[1]) and (frames[1] == -1).all()
             assert_alike([x[[0, 2]] for x in (frames, score)], [x[[0, 2]] for x in expected])
-    joint = joint_problem(10, batch=3, lengths=([5, 6, 4], [3, 3, 2]), topology=topology, dtype=dtype, activation="identity")
+    joint = joint_problem(
+        10, batch=3, lengths=([5, 6, 4], [3, 3, 2]), topology=topology, dtype=dtype, activation="identity"
+    )
     expected = align(joint)
     for row in (0, 5):
         frames, score = align(replace(joint, encoder=changed(joint.encoder, (1, row, 2), bad)))

@@ -1,4 +1,7 @@
-"""Numba's cache on disk: no place for it, a broken file in it, a disk that is full. The library works on, and says nothing."""
+"""Numba's cache on disk: no place for it, a broken file in it, a disk that is full.
+
+The library works on, and says nothing.
+"""
 
 import os
 import resource
@@ -35,8 +38,15 @@ def call(folder, **options):
     if not source.exists():  # a file written anew is another one to the cache
         source.write_text(KERNEL)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-    done = subprocess.run([sys.executable, "-W", "error::RuntimeWarning", "-c", CALL], cwd=folder, env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", CALL],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **options,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout.strip()
 

@@ -102,7 +102,9 @@ def test_where_nothing_launches_the_call_ends_early(tmp_path):
     done = run_with(BROKEN_GPU, tmp_path, "1", "out")
     assert done.returncode == 3, done.stderr
     steps = json.loads((tmp_path / "out" / "record.json").read_text())["steps"]
-    assert steps["contact"]["state"] == "failed" and "error" in steps["contact"]["results"]["attempts"]["the normal way"]
+    assert (
+        steps["contact"]["state"] == "failed" and "error" in steps["contact"]["results"]["attempts"]["the normal way"]
+    )
     assert {step["reason"] for name, step in steps.items() if name not in ("env", "contact")} == {"nothing launches"}
     assert "nothing launches: the normal way: " in done.stdout
 
@@ -132,7 +134,10 @@ def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, monkeypat
 
 @pytest.mark.parametrize("serves", [False, True])
 def test_a_folder_of_kernels_stays_in_use_if_one_of_them_launches(call, monkeypatch, tmp_path, serves):
-    """The library refuses one that was written before the kernels changed, or for another GPU, whatever the compiler does."""
+    """The library refuses a folder that was written before the kernels changed, or for another GPU.
+
+    It refuses the folder whatever the compiler does.
+    """
     monkeypatch.setattr(contact, "PREBUILT", tmp_path)
     monkeypatch.setattr(contact, "Probe", lambda arguments, environment: Script((LAUNCHES % serves,), environment))
     begun = call()
@@ -162,7 +167,9 @@ def test_a_step_that_hangs_is_ended_with_what_it_started_and_the_next_one_follow
     assert begun.go((script("hangs", hangs, 2), script("next", "print('here')"))) == 1
     first, last = begun.results["steps"].values()
     assert time.monotonic() - begin < 20 and first["state"] == "cut" and last["state"] == "ok"
-    assert first["results"]["hangs"]["case"] == {"seconds": 1.0} and "its time was up" in contact_table.line("hangs", first)
+    assert first["results"]["hangs"]["case"] == {"seconds": 1.0} and "its time was up" in contact_table.line(
+        "hangs", first
+    )
     assert ended(first["results"]["hangs"]["child"])
 
 
@@ -174,8 +181,12 @@ def ended(pid: int) -> bool:
 
 def test_a_step_that_fails_costs_only_itself(call):
     begun = call()
-    steps = (script("raises", "1 // 0"), script("says", "print('{\"a\": {\"error\": \"off\"}}')"), script("sound", "print(1)"),
-             Step("absent", 9, {"absent": Script((), programs=("no-such-tool",))}, needs_gpu=False))  # fmt: skip
+    steps = (
+        script("raises", "1 // 0"),
+        script("says", 'print(\'{"a": {"error": "off"}}\')'),
+        script("sound", "print(1)"),
+        Step("absent", 9, {"absent": Script((), programs=("no-such-tool",))}, needs_gpu=False),
+    )
     assert begun.go(steps) == 1
     assert [step["state"] for step in begun.results["steps"].values()] == ["failed", "failed", "ok", "not run"]
     text = contact_table.closing(begun.results)
@@ -183,7 +194,9 @@ def test_a_step_that_fails_costs_only_itself(call):
 
 
 def test_whatever_goes_wrong_in_the_runner_costs_only_a_step(call, monkeypatch):
-    monkeypatch.setattr(Script, "read", lambda command, ended: {"joint": {"default": {"rows": {}}}, "a": ended.no_such_field})
+    monkeypatch.setattr(
+        Script, "read", lambda command, ended: {"joint": {"default": {"rows": {}}}, "a": ended.no_such_field}
+    )
     begun = call()
     assert begun.go((script("joint", "print(1)"), Step("absent", 9, {}, reason="left out"))) == 1
     assert [step["state"] for step in begun.results["steps"].values()] == ["failed", "not run"]
@@ -223,10 +236,18 @@ def test_a_text_that_cannot_be_encoded_costs_no_step(call):
     assert [step["state"] for step in begun.results["steps"].values()] == ["failed", "ok"]
 
 
-@pytest.mark.parametrize("known", [
-    [1], "x", {}, {"steps": []}, {"steps": {"kernels": None}}, {"steps": {"ncu": {"failures": [{}]}}},
-    {"steps": {"ncu": {"failures": [{"id": 3}]}}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "known",
+    [
+        [1],
+        "x",
+        {},
+        {"steps": []},
+        {"steps": {"kernels": None}},
+        {"steps": {"ncu": {"failures": [{}]}}},
+        {"steps": {"ncu": {"failures": [{"id": 3}]}}},
+    ],
+)
 def test_a_record_of_another_kind_is_told_and_left_out(tmp_path, capsys, monkeypatch, known):
     monkeypatch.setattr(contact.Contact, "go", lambda call, steps: call.results.update(steps={}) or len(steps))
     (tmp_path / "before.json").write_text(json.dumps(known))
@@ -244,7 +265,8 @@ def test_a_step_with_too_little_time_is_not_run(call):
 def test_a_step_has_no_more_than_what_is_left_of_the_call(call):
     begun, begin = call(contact.KILL_AFTER + contact.CLOSING + contact.LEAST + 0.5), time.monotonic()
     last = (
-        'import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(print(\'{"last": {"words": 1}}\')))\n'
+        "import signal, sys, time\n"
+        'signal.signal(signal.SIGTERM, lambda *_: sys.exit(print(\'{"last": {"words": 1}}\')))\n'
         "time.sleep(60)"
     )
     begun.go((script("long", last),))
@@ -270,8 +292,10 @@ def wait(seconds: float) -> dict:
 @pytest.mark.parametrize("signs", [(signal.SIGTERM,), (signal.SIGTERM, signal.SIGHUP), (signal.SIGKILL,)])
 def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, signs):
     program = (
-        "from tests.test_contact import contact, process, script\nfrom pathlib import Path\ncontact.end_with_signals()\n"
-        f"call = contact.Contact(1, Path({str(tmp_path / 'out')!r}), Path({str(tmp_path / 'scratch')!r}), process.Budget(60))\n"
+        "from tests.test_contact import contact, process, script\nfrom pathlib import Path\n"
+        "contact.end_with_signals()\n"
+        f"call = contact.Contact(1, Path({str(tmp_path / 'out')!r}), "
+        f"Path({str(tmp_path / 'scratch')!r}), process.Budget(60))\n"
         "sleeps = 'import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid())'\n"
         "sleeps += \"; print('half of it'); time.sleep(20)\"\n"
         "call.go((script('first', 'print(1)'), script('second', sleeps)))\n"
@@ -296,7 +320,8 @@ def test_ended_from_outside_the_folder_holds_what_was_known(tmp_path, signs):
 def test_failed_tests_are_written_at_once_and_those_under_way_are_named(call, tmp_path, monkeypatch):
     path = tmp_path / "test_it.py"
     path.write_text(
-        "import pathlib, time\n\ndef test_good():\n    pass\n\ndef test_bad():\n    assert 1 + 1 == 3, '/home/me/x.py'\n\n"
+        "import pathlib, time\n\ndef test_good():\n    pass\n\n"
+        "def test_bad():\n    assert 1 + 1 == 3, '/home/me/x.py'\n\n"
         "def test_slow():\n    pathlib.Path(__file__).with_name('slow').touch()\n    time.sleep(60)\n"
     )
     # Its time is up as soon as the slow test has begun.
@@ -305,10 +330,20 @@ def test_failed_tests_are_written_at_once_and_those_under_way_are_named(call, tm
     begun.go((Step("kernels", 30, {"kernels": contact_steps.tests(1, str(path))}, needs_gpu=False),))
     step = begun.results["steps"]["kernels"]
     (failure,) = step["failures"]
-    assert failure["id"].endswith("test_it.py::test_bad") and "1 + 1" in failure["message"] and "/home" not in failure["message"]
+    assert (
+        failure["id"].endswith("test_it.py::test_bad")
+        and "1 + 1" in failure["message"]
+        and "/home" not in failure["message"]
+    )
     result = step["results"]["kernels"]
-    assert step["state"] == "cut" and result["running"][0].endswith("::test_slow") and result["failed"] == result["passed"] == 1
-    assert "FAILED" in contact_table.closing(begun.results) and "1 passed, 1 failed" in contact_table.closing(begun.results)
+    assert (
+        step["state"] == "cut"
+        and result["running"][0].endswith("::test_slow")
+        and result["failed"] == result["passed"] == 1
+    )
+    assert "FAILED" in contact_table.closing(begun.results) and "1 passed, 1 failed" in contact_table.closing(
+        begun.results
+    )
 
 
 def wait_for(condition, seconds: float = 60) -> None:

@@ -1,4 +1,7 @@
-"""The steps of the first contact with a GPU: their seconds and command lines, what their output means, and how they are shown."""
+"""The steps of the first contact with a GPU.
+
+The tests are of their seconds and command lines, of what their output means, and of how they are shown.
+"""
 
 import inspect
 import os
@@ -18,8 +21,15 @@ def test_the_seconds_of_a_call_are_planned():
 
 
 def test_the_second_call_asks_again_what_failed_or_was_not_run():
-    failures = [{"id": f"{contact_steps.KERNELS}::test_kernel[{n}]", "when": "call", "message": "off"} for n in range(2)]
-    states = {"device": {"state": "cut"}, "joint": {"state": "failed"}, "ncu": {"state": "not run"}, "stages": {"state": "ok"}}
+    failures = [
+        {"id": f"{contact_steps.KERNELS}::test_kernel[{n}]", "when": "call", "message": "off"} for n in range(2)
+    ]
+    states = {
+        "device": {"state": "cut"},
+        "joint": {"state": "failed"},
+        "ncu": {"state": "not run"},
+        "stages": {"state": "ok"},
+    }
     kernels = {"state": "failed", "failures": failures}
     ids, device, ncu = contact_steps.failed_before({"steps": {"kernels": kernels, **states}})
     assert ids.commands["tests"].line(9)[-2:] == [failure["id"] for failure in failures] and ids.again
@@ -45,12 +55,16 @@ def test_what_a_sanitizer_had_found_when_its_time_was_up_counts():
     assert "error" not in Sanitizer(("memcheck",)).read(Ended(None, started))
     found = Sanitizer(("memcheck",)).read(Ended(None, started + "========= Invalid __global__ read of size 4 bytes\n"))
     assert "Invalid __global__ read" in found["error"]
-    assert Sanitizer(("memcheck",)).read(Ended(0, "========= ERROR SUMMARY: 0 errors\n")) == {"exit_code": 0, "found": 0}
+    assert Sanitizer(("memcheck",)).read(Ended(0, "========= ERROR SUMMARY: 0 errors\n")) == {
+        "exit_code": 0,
+        "found": 0,
+    }
 
 
 PROFILE = """==PROF== Disconnected from process 7
 [7] python3.12@127.0.0.1
-  lattice::kernels::emissions::emit_cuda(Array<float, 2>) (3188, 1, 1)x(256, 1, 1), Context 1, Stream 7, Device 0, CC 9.0
+  lattice::kernels::emissions::emit_cuda(Array<float, 2>) (3188, 1, 1)x(256, 1, 1), Context 1, Stream 7, \
+Device 0, CC 9.0
     Section: GPU Speed Of Light Throughput
     ----------------------- ----------- ------------
     Metric Name             Metric Unit Metric Value
@@ -64,15 +78,18 @@ PROFILE = """==PROF== Disconnected from process 7
 
 def test_a_profile_is_read_kernel_by_kernel():
     found = Profile().read(Ended(0, PROFILE))["launches"]
-    assert found == [{"kernel": "emit", "Duration (us)": 1052.48, "DRAM Throughput (%)": 41.2},
-                     {"kernel": "hidden", "Duration (us)": 10.5}]  # fmt: skip
+    assert found == [
+        {"kernel": "emit", "Duration (us)": 1052.48, "DRAM Throughput (%)": 41.2},
+        {"kernel": "hidden", "Duration (us)": 10.5},
+    ]
     refused = Profile().read(Ended(1, "==ERROR== ERR_NVGPUCTRPERM - no permission"))
     assert "ERR_NVGPUCTRPERM" in refused["error"]
 
 
 def test_the_end_of_a_call_is_short_whatever_happened():
     failures = [
-        {"id": f"tests/cuda/test_kernels.py::test_kernel[{n}]", "when": "call", "message": "E " + "x" * 900} for n in range(60)
+        {"id": f"tests/cuda/test_kernels.py::test_kernel[{n}]", "when": "call", "message": "E " + "x" * 900}
+        for n in range(60)
     ]
     broken = {name: {"error": "y" * 5000} for name in ("a", "b")}
     steps = {step.name: {"state": "failed", "seconds": 9.0, "results": broken, "failures": failures} for step in FIRST}
@@ -88,7 +105,8 @@ def test_the_end_of_a_call_is_short_whatever_happened():
                          "nvvm": [1]}},
          "H, driver 580; 16 cores; numba 0.68; 1 libnvvm"),
         ("contact", {"attempts": {"the normal way": {"launched": True, "compile": 0.5, "wait": 0.25}},
-                     "contact": {"oracle float32": {"joint": 1e-7}, "oracle bfloat16": {"joint": 0.004}, "x": {"error": "e"}}},
+                                  "contact": {"oracle float32": {"joint": 1e-7}, "oracle bfloat16": {"joint": 0.004},
+                                              "x": {"error": "e"}}},
          "the normal way: compile 0.5, wait 0.25 s; oracle float32 1e-07, bfloat16 4e-03; wrong: x"),
         ("headline", {"headline": {"bfloat16, 512 MiB": {"seconds": 1.45}}}, "bf16, 512 MiB 1.45 s"),
         ("device", {"device": {"copy": {"bandwidth": 3e12}, "recursion": {"rows": {"B=1": {"step": 6.3e-7}}}}},
@@ -98,7 +116,8 @@ def test_the_end_of_a_call_is_short_whatever_happened():
          "joint default untrained bf16 16 ms, most hidden_cuda 30 %"),
         ("ncu", {"ncu": {"launches": [{"kernel": "emit"}, {"kernel": "emit"}]}}, "2 launches: emit"),
         ("logits", {"logits": {"long float32": {"rows": {"out=logits": {"ratio": 2.2}}}}}, "in copies: long f32 2.2"),
-        ("again joint", {"joint": {"default float32": {"rows": {"untrained, 1 GiB": {"ratio": 0.76}}}}}, "default f32 0.76/-"),
+        ("again joint", {"joint": {"default float32": {"rows": {"untrained, 1 GiB": {"ratio": 0.76}}}}},
+         "default f32 0.76/-"),
         ("together", {"doors": {"passed": 7, "exit_code": 0}, "memcheck": {"found": 0, "exit_code": 0}},
          "doors: 7 passed; memcheck: 0 errors"),
     ],

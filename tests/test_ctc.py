@@ -16,7 +16,9 @@ from tests.test_transducer import gradient_scale
 def check(problem, *, scale=None, **extra):
     """Both doors against the oracle; returns what they gave."""
     dtype = problem.logits.dtype
-    truth, naive = oracle.truth_and_naive(ctc_oracle.batch_loss_and_grad, dtype, *problem.args, **problem.options, **extra)
+    truth, naive = oracle.truth_and_naive(
+        ctc_oracle.batch_loss_and_grad, dtype, *problem.args, **problem.options, **extra
+    )
     loss, grad = lattice.ctc_loss_and_grad(*problem.args, **problem.options, **extra)
     alone = lattice.ctc_loss(*problem.args, **problem.options)
     assert loss.dtype == alone.dtype == (np.float64 if dtype == np.float64 else np.float32)
@@ -83,9 +85,12 @@ def test_the_gradient_is_that_of_the_loss():
 @pytest.mark.parametrize(
     ("frames", "labels", "vocab"),
     [(1, 0, 1), (1, 0, 2), (1, 1, 2), (5, 5, 7), (200, 100, 128), (3, 1, 16384), (1200, 600, 601), (1100, 3, 4)],
-)  # fmt: skip
+)
 def test_equal_logits_have_a_closed_form(frames, labels, vocab, dtype):
-    """Labels that differ from their neighbours: each of the C(T + U, 2U) paths through the states has the same probability."""
+    """Labels differ from their neighbours.
+
+    Each of the C(T + U, 2U) paths through the states then has the same probability.
+    """
     targets = np.arange(1, labels + 1)[None]
     logits = np.full((1, frames, vocab), 3.0, dtype)
     loss, grad = lattice.ctc_loss_and_grad(logits, targets, np.array([frames]), np.array([labels]))
@@ -180,7 +185,9 @@ def test_long_audio_within_the_stated_error(sharpness):
 def test_no_denormals(dtype):
     """Tiny posteriors, a tiny upstream gradient: what would be denormal is 0."""
     tiny = float(problems.ml_dtypes.finfo(dtype).tiny)
-    problem = ctc_problem(11, lengths=([60, 60], [9, 9]), vocab=40, spread=160 if dtype == np.float64 else 20, dtype=dtype)
+    problem = ctc_problem(
+        11, lengths=([60, 60], [9, 9]), vocab=40, spread=160 if dtype == np.float64 else 20, dtype=dtype
+    )
     grad_loss = np.array([1, -1e-3], np.float64 if dtype == np.float64 else np.float32)
     _, truth = ctc_oracle.batch_loss_and_grad(*problem.args, grad_loss=grad_loss, dtype=np.longdouble)
     magnitude = np.abs(truth[problem.real])
@@ -202,7 +209,9 @@ def test_half_gradients_are_rounded_once(dtype):
     assert (error <= 0.51 * float(info.eps) * np.abs(expected) + float(info.smallest_subnormal)).all()
 
 
-@pytest.mark.parametrize(("targets", "earliest"), [([1, 2], [0, 1]), ([1, 1], [0, 2]), ([1, 2, 1], [0, 1, 2]), ([], [])])
+@pytest.mark.parametrize(
+    ("targets", "earliest"), [([1, 2], [0, 1]), ([1, 1], [0, 2]), ([1, 2, 1], [0, 1, 2]), ([], [])]
+)
 @pytest.mark.parametrize("frames", [3, 6])
 @pytest.mark.parametrize("last_blank", [0, -5])
 def test_ties_go_to_what_is_further_on_from_the_last_frame_back(targets, earliest, frames, last_blank):

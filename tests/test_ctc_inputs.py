@@ -25,7 +25,9 @@ def refuse(changes, exception, *words, doors=DOORS):
             getattr(lattice, door)(**given)
 
 
-@pytest.mark.parametrize(("name", "more"), [(DOORS[0], ""), (DOORS[1], " grad_loss=None out=None"), (DOORS[2], " keep='first'")])
+@pytest.mark.parametrize(
+    ("name", "more"), [(DOORS[0], ""), (DOORS[1], " grad_loss=None out=None"), (DOORS[2], " keep='first'")]
+)
 def test_signatures(name, more):
     """Names, order and defaults are the contract."""
     assert signature(getattr(lattice, name)) == SIGNATURE + more
@@ -78,7 +80,9 @@ def test_target_ids():
 
 def test_lengths():
     for value in (0, -1, 8):
-        refuse({"logit_lengths": changed(PROBLEM.logit_lengths, 1, value)}, ValueError, "logit_lengths", 1, value, 7, SHAPE)
+        refuse(
+            {"logit_lengths": changed(PROBLEM.logit_lengths, 1, value)}, ValueError, "logit_lengths", 1, value, 7, SHAPE
+        )
     for value in (-1, 7):
         lengths = changed(PROBLEM.target_lengths, 2, value)
         refuse({"target_lengths": lengths}, ValueError, "target_lengths", 2, value, 6, (3, 6))

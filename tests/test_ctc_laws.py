@@ -1,4 +1,7 @@
-"""Laws of CTC: layout, padding, batches, poison, posteriors, and what an alignment is worth. Many of them bit by bit."""
+"""Laws of CTC: layout, padding, batches, poison, posteriors, and the worth of an alignment.
+
+Many of them hold bit by bit.
+"""
 
 from dataclasses import replace
 
@@ -28,13 +31,18 @@ def assert_equal(results, others):
 
 @given(ctc_problems(), st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.37, -25.0]), min_size=4, max_size=4))
 def test_anything(problem, grad_loss):
-    grad_loss = np.array(grad_loss[: len(problem.logits)], np.float64 if problem.logits.dtype == np.float64 else np.float32)
+    grad_loss = np.array(
+        grad_loss[: len(problem.logits)], np.float64 if problem.logits.dtype == np.float64 else np.float32
+    )
     loss, _ = check(problem, grad_loss=grad_loss)
     assert_is_an_alignment(problem, loss)
 
 
 def assert_is_an_alignment(problem, loss):
-    """It collapses to the target, its score is that of its frames, and no more probable than all alignments together."""
+    """The string of the alignment collapses to the target, and its score is the score of its frames.
+
+    The string is no more probable than all alignments together.
+    """
     frames, score = lattice.ctc_alignment(*problem.args, **problem.options)
     ends = lattice.ctc_alignment(*problem.args, **problem.options, keep="last")[0]
     real = np.arange(frames.shape[1]) < problem.target_lengths[:, None]
@@ -55,7 +63,10 @@ def assert_is_an_alignment(problem, loss):
 
 
 def best_string(log_probs, targets, first, blank):
-    """The best string whose labels begin in these frames: each lasts for some frames, and the blank until the next one."""
+    """The best string whose labels begin in these frames.
+
+    Each label lasts for some frames, and the blank until the next label.
+    """
     string = np.full(len(log_probs), blank)
     for u, (begin, end) in enumerate(zip(first, [*first[1:], len(log_probs)])):
         parted = u + 1 < len(targets) and targets[u] == targets[u + 1]
@@ -193,7 +204,8 @@ def test_relabelling_commutes(dtype):
     compare.assert_same(new_loss, loss)
     compare.assert_same(new_score, score)
     np.testing.assert_array_equal(new_frames, frames)
-    # Another order of the sum over ids; in float64 the sums over alignments, as large as the loss, are rounded no finer.
+    # The sum over ids has another order. In float64 the sums over alignments are as large as the loss, and are
+    # rounded no finer.
     compare.assert_same(new_grad[..., order], grad, scale=loss.max() if dtype == np.float64 else None)
 
 

@@ -95,7 +95,9 @@ def test_the_predictor_is_asked_for_new_labels_alone(topology):
     given = [labels[b, : lengths[b]].tolist() for b in range(5)]
     if topology == "monotonic":
         # A label in the last frame is the last of all.
-        shorter = replace(problem, encoder=problem.encoder[:, :-1].copy(), lengths=problem.lengths - (problem.lengths > 1))
+        shorter = replace(
+            problem, encoder=problem.encoder[:, :-1].copy(), lengths=problem.lengths - (problem.lengths > 1)
+        )
         given = [decode_problems.greedy(shorter, b)[0] if problem.lengths[b] > 1 else [] for b in range(5)]
     assert asked == sorted(v for row in given for v in row)
 
@@ -140,7 +142,9 @@ def test_ties_go_to_the_lower_id(blank, expected, allowed):
 @pytest.mark.parametrize("allowed", [None, "some"])
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_frame_of_nan_ends_its_example_alone(topology, allowed, value):
-    problem = decode_problem(15, lengths=[6, 5, 4], allowed=allowed, topology=topology, activation="identity", dtype=np.float64)
+    problem = decode_problem(
+        15, lengths=[6, 5, 4], allowed=allowed, topology=topology, activation="identity", dtype=np.float64
+    )
     labels, lengths, score = check(problem)
     cut = replace(problem, lengths=np.array([6, 2, 4]))
     until = check(cut)[0][1, : check(cut)[1][1]].tolist()

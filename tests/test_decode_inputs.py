@@ -18,15 +18,22 @@ NAMES = ("encoder", "encoder_lengths", "predict", "weight", "bias")
 
 def refuse(changes, exception, *words, doors=DOORS):
     given = dict(zip(NAMES, PROBLEM.args, strict=True)) | PROBLEM.options
-    given |= {name: change(given[name]) if callable(change) and name != "predict" else change for name, change in changes.items()}
+    given |= {
+        name: change(given[name]) if callable(change) and name != "predict" else change
+        for name, change in changes.items()
+    }
     for door in doors:
         with pytest.raises(exception, match=says(*words)):
             getattr(lattice, door)(**given)
 
 
-@pytest.mark.parametrize("name, options", [
-    ("greedy_decode", ""), ("beam_decode", " beam=10 nbest=1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("greedy_decode", ""),
+        ("beam_decode", " beam=10 nbest=1"),
+    ],
+)
 def test_signatures(name, options):
     """Names, order and defaults are the contract."""
     expected = "encoder encoder_lengths predict weight bias * blank=0 activation='tanh' topology='rnnt' allowed=None "
@@ -49,7 +56,9 @@ def test_dimensions(name):
 def test_dtypes():
     f16, f32, f64, b16 = np.float16, np.float32, np.float64, ml_dtypes.bfloat16
     for dtypes in ((f32, f64, f64), (f64, f32, f32), (f16, b16, b16), (f32, f16, f16), (f16, f64, f64)):
-        changes = {name: lambda x, d=d: x.astype(d) for name, d in zip(("encoder", "weight", "bias"), dtypes, strict=True)}
+        changes = {
+            name: lambda x, d=d: x.astype(d) for name, d in zip(("encoder", "weight", "bias"), dtypes, strict=True)
+        }
         refuse(changes, TypeError, "encoder", "weight")
     refuse({"bias": lambda x: x.astype(f64)}, TypeError, "bias", "weight", "float64", "float32")
     refuse({"encoder": lambda x: np.nan_to_num(x).astype(int)}, TypeError, "encoder", "int64")
@@ -93,7 +102,9 @@ def test_allowed_ids(value):
 
 
 def test_allowed_rows():
-    refuse({"allowed": lambda x: changed(x, (2, 0), x[2, 7])}, ValueError, "allowed[2]", int(PROBLEM.allowed[2, 7]), "once")
+    refuse(
+        {"allowed": lambda x: changed(x, (2, 0), x[2, 7])}, ValueError, "allowed[2]", int(PROBLEM.allowed[2, 7]), "once"
+    )
     refuse({"allowed": lambda x: changed(x, (1, 0), -1)}, ValueError, "allowed[1]", "empty")
     refuse({"allowed": lambda x: x[:, :0]}, ValueError, "allowed[0]", "empty")
 
@@ -129,14 +140,23 @@ WRONG_RETURNS = {
 @pytest.mark.parametrize("name", WRONG_RETURNS)
 def test_what_predict_may_not_return(name):
     change, exception, words = WRONG_RETURNS[name]
-    refuse({"predict": lambda labels, state: change(*PROBLEM.predictor(labels, state))}, exception, "that predict returned"
-           if name not in ("no pair", "a triple") else "predict returned", *words)  # fmt: skip
+    refuse(
+        {"predict": lambda labels, state: change(*PROBLEM.predictor(labels, state))},
+        exception,
+        "that predict returned" if name not in ("no pair", "a triple") else "predict returned",
+        *words,
+    )
 
 
-@pytest.mark.parametrize("change", [
-    lambda state: None, lambda state: state[:1], lambda state: (state[0], state[1][:, :1]),
-    lambda state: (state[0].astype(np.int64), state[1]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: None,
+        lambda state: state[:1],
+        lambda state: (state[0], state[1][:, :1]),
+        lambda state: (state[0].astype(np.int64), state[1]),
+    ],
+)
 def test_the_state_keeps_its_form(change):
     def predict(labels, state):
         vectors, new = PROBLEM.predictor(labels, state)

@@ -112,7 +112,12 @@ def test_papers_are_named_and_listed(name):
 def test_names_in_backquotes_exist(name):
     known = {*PUBLIC, *(parameter for found in FUNCTIONS.values() for parameter in inspect.signature(found).parameters)}
     known |= {field for record in RECORDS.values() for field in record._fields}
-    known |= {result for other in RETURNING for names, *_ in entries(sections(FUNCTIONS[other])["Returns"]) for result in names}
+    known |= {
+        result
+        for other in RETURNING
+        for names, *_ in entries(sections(FUNCTIONS[other])["Returns"])
+        for result in names
+    }
     quoted = re.findall(r"`(.+?)`", inspect.getdoc(PUBLIC[name]))
     known |= {word for code in quoted if not code.isidentifier() for word in re.findall(r"\w+", code)}
     assert {code for code in quoted if code.isidentifier()} <= known

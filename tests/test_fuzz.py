@@ -1,4 +1,4 @@
-"""1,500 of the calls of `python -m benchmarks stress fuzz`, in this process: none breaks the contract or says a word."""
+"""1,500 calls of `python -m benchmarks stress fuzz`, in this process: no call breaks the contract or says a word."""
 
 import collections
 import resource

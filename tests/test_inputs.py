@@ -59,9 +59,9 @@ SIGNATURES = {
         "fastemit_lambda=0.0 grad_loss=None out=None"
     ),
     "joint_transducer_loss": (
-        "encoder predictor weight bias targets encoder_lengths target_lengths * blank=0 activation='tanh' topology='rnnt' "
-        "vocabulary=None vocabulary_lengths=None bounds=None encoder_index=None memory_limit=None "
-        f"posterior_floor={2.0**-24}"
+        "encoder predictor weight bias targets encoder_lengths target_lengths * "
+        "blank=0 activation='tanh' topology='rnnt' vocabulary=None vocabulary_lengths=None bounds=None "
+        f"encoder_index=None memory_limit=None posterior_floor={2.0**-24}"
     ),
 }
 SIGNATURES["joint_transducer_loss_and_grad"] = (
@@ -83,7 +83,17 @@ def test_logits_not_an_array(name, wrong):
 
 
 @pytest.mark.parametrize(
-    "name", ["encoder", "predictor", "weight", "targets", "encoder_lengths", "target_lengths", "vocabulary", "vocabulary_lengths"]
+    "name",
+    [
+        "encoder",
+        "predictor",
+        "weight",
+        "targets",
+        "encoder_lengths",
+        "target_lengths",
+        "vocabulary",
+        "vocabulary_lengths",
+    ],
 )
 @pytest.mark.parametrize("wrong", [lambda x: x.tolist(), None], ids=["list", "None"])
 def test_joint_not_an_array(name, wrong):
@@ -96,12 +106,22 @@ def test_joint_not_an_array(name, wrong):
 @pytest.mark.parametrize(
     ("problem", "name", "ndim"),
     [
-        (LOGITS, "logits", 4), (LOGITS, "targets", 2), (LOGITS, "logit_lengths", 1), (LOGITS, "target_lengths", 1),
-        (JOINT, "encoder", 3), (JOINT, "predictor", 3), (JOINT, "weight", 2), (JOINT, "bias", 1), (JOINT, "targets", 2),
-        (JOINT, "encoder_lengths", 1), (JOINT, "target_lengths", 1), (JOINT, "vocabulary", 2), (JOINT, "vocabulary_lengths", 1),
+        (LOGITS, "logits", 4),
+        (LOGITS, "targets", 2),
+        (LOGITS, "logit_lengths", 1),
+        (LOGITS, "target_lengths", 1),
+        (JOINT, "encoder", 3),
+        (JOINT, "predictor", 3),
+        (JOINT, "weight", 2),
+        (JOINT, "bias", 1),
+        (JOINT, "targets", 2),
+        (JOINT, "encoder_lengths", 1),
+        (JOINT, "target_lengths", 1),
+        (JOINT, "vocabulary", 2),
+        (JOINT, "vocabulary_lengths", 1),
         (SHARED, "encoder_index", 1),
     ],
-)  # fmt: skip
+)
 def test_dimensions(problem, name, ndim):
     doors = LOGITS_DOORS if problem is LOGITS else JOINT_DOORS
     shape = getattr(problem, name).shape
@@ -133,11 +153,18 @@ def test_mixed_dtypes():
     f16, f32, f64, b16 = np.float16, np.float32, np.float64, ml_dtypes.bfloat16
     names = ("encoder", "predictor", "weight", "bias")
     for dtypes, culprits in [
-        ((f32, f64, f32, f32), names[:2]), ((f32, f32, f64, f64), ("encoder", "weight")), ((f32, f32, f32, f64), names[2:]),
-        ((f16, f32, f32, f32), names[:2]), ((f16, b16, f32, f32), names[:2]), ((f16, f16, f64, f64), ("encoder", "weight")),
-        ((f32, f32, f16, f16), ("encoder", "weight")), ((f16, f16, b16, b16), ("encoder", "weight")),
-        ((f16, f16, f32, f16), names[2:]), ((f64, f64, f32, f32), ("encoder", "weight")), ((b16, b16, b16, f32), names[2:]),
-    ]:  # fmt: skip
+        ((f32, f64, f32, f32), names[:2]),
+        ((f32, f32, f64, f64), ("encoder", "weight")),
+        ((f32, f32, f32, f64), names[2:]),
+        ((f16, f32, f32, f32), names[:2]),
+        ((f16, b16, f32, f32), names[:2]),
+        ((f16, f16, f64, f64), ("encoder", "weight")),
+        ((f32, f32, f16, f16), ("encoder", "weight")),
+        ((f16, f16, b16, b16), ("encoder", "weight")),
+        ((f16, f16, f32, f16), names[2:]),
+        ((f64, f64, f32, f32), ("encoder", "weight")),
+        ((b16, b16, b16, f32), names[2:]),
+    ]:
         changes = {name: lambda x, dtype=dtype: x.astype(dtype) for name, dtype in zip(names, dtypes, strict=True)}
         refuse(JOINT_DOORS, JOINT, changes, TypeError, *culprits)
 
@@ -151,13 +178,18 @@ def test_logits_shapes_that_disagree(name):
 @pytest.mark.parametrize(
     ("problem", "name", "cut", "words"),
     [
-        (JOINT, "targets", np.s_[:2], (ROWS, 2, 3)), (JOINT, "encoder_lengths", np.s_[:2], (ROWS, 2, 3)),
-        (JOINT, "target_lengths", np.s_[:2], (ROWS, 2, 3)), (JOINT, "predictor", np.s_[:2], ("encoder", 2, 3)),
-        (JOINT, "predictor", np.s_[:, :, :4], ("encoder", 4, 5)), (JOINT, "weight", np.s_[:, :4], ("encoder", 4, 5)),
-        (JOINT, "bias", np.s_[:10], ("weight", 10, 11)), (JOINT, "vocabulary", np.s_[:2], (ROWS, 2, 3)),
-        (JOINT, "vocabulary_lengths", np.s_[:2], (2, 3)), (SHARED, "encoder_index", np.s_[:2], (ROWS, 2, 3)),
+        (JOINT, "targets", np.s_[:2], (ROWS, 2, 3)),
+        (JOINT, "encoder_lengths", np.s_[:2], (ROWS, 2, 3)),
+        (JOINT, "target_lengths", np.s_[:2], (ROWS, 2, 3)),
+        (JOINT, "predictor", np.s_[:2], ("encoder", 2, 3)),
+        (JOINT, "predictor", np.s_[:, :, :4], ("encoder", 4, 5)),
+        (JOINT, "weight", np.s_[:, :4], ("encoder", 4, 5)),
+        (JOINT, "bias", np.s_[:10], ("weight", 10, 11)),
+        (JOINT, "vocabulary", np.s_[:2], (ROWS, 2, 3)),
+        (JOINT, "vocabulary_lengths", np.s_[:2], (2, 3)),
+        (SHARED, "encoder_index", np.s_[:2], (ROWS, 2, 3)),
     ],
-)  # fmt: skip
+)
 def test_joint_shapes_that_disagree(problem, name, cut, words):
     refuse(JOINT_DOORS, problem, {name: lambda x: x[cut]}, ValueError, name, *words)
 

@@ -21,8 +21,19 @@ def test_blank():
 def test_target_ids():
     for doors, problem in BOTH:
         for value in (11, -1, 10**6):
-            refuse(doors, problem, {"targets": changed(problem.targets, (1, 2), value)}, ValueError, "targets", "1, 2", value, 10)
-        refuse(doors, problem, {"targets": changed(problem.targets, (2, 1), 0)}, ValueError, "targets", "2, 1", 0, "blank")
+            refuse(
+                doors,
+                problem,
+                {"targets": changed(problem.targets, (1, 2), value)},
+                ValueError,
+                "targets",
+                "1, 2",
+                value,
+                10,
+            )
+        refuse(
+            doors, problem, {"targets": changed(problem.targets, (2, 1), 0)}, ValueError, "targets", "2, 1", 0, "blank"
+        )
     last = changed(LOGITS.targets, (0, 0), 10)  # the blank may be counted from the end
     refuse(LOGITS_DOORS, LOGITS, {"targets": last, "blank": -1}, ValueError, "targets", "0, 0", 10, "blank")
 
@@ -55,7 +66,9 @@ def test_bounds():
             refuse(doors, problem, {"bounds": bad}, WRONG, "bounds")
         refuse(doors, problem, {"bounds": (first, last.astype(float))}, TypeError, "bounds", "float64")
         refuse(doors, problem, {"bounds": (first[:2], last[:2])}, ValueError, "bounds", 2, 3)
-        refuse(doors, problem, {"bounds": (first, last[:, :5])}, ValueError, "bounds", 5, 6)  # the longest example has 6
+        refuse(
+            doors, problem, {"bounds": (first, last[:, :5])}, ValueError, "bounds", 5, 6
+        )  # the longest example has 6
         refuse(doors, problem, {"bounds": (first[0], last[0])}, ValueError, "bounds", "(7,)")
 
 
@@ -106,7 +119,9 @@ def test_vocabulary():
 
     for value in (11, -2, 10**6):
         refuse_ids(changed(ids, (1, 3), value), "1, 3", value, 10)
-    refuse_ids(changed(ids, (1, 3), -1), "1, 3", -1, vocabulary_lengths=np.full(3, 11))  # no ending where lengths are given
+    refuse_ids(
+        changed(ids, (1, 3), -1), "1, 3", -1, vocabulary_lengths=np.full(3, 11)
+    )  # no ending where lengths are given
     refuse_ids(changed(ids, (2, 10), 4), 2, 4)  # twice
     refuse_ids(ids[:, 1:], 0, "blank")
     refuse_ids(changed(ids, (2, 10), -1), 2, 10, "blank", blank=-1, targets=np.minimum(JOINT.targets, 9).clip(1))

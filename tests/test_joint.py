@@ -25,7 +25,10 @@ def slack_of(problem, posterior_floor, grad_loss=None, fastemit_lambda=0.0):
 
 
 def gradient_scale(problem, loss, grad_loss=None):
-    """The chain rule multiplies by the weights; float64 sums of scores, as large as the loss, are rounded to float64."""
+    """The chain rule multiplies by the weights.
+
+    float64 sums of scores, as large as the loss, are rounded to float64.
+    """
     size = 1 + np.abs(problem.weight.astype(float)).max()
     if problem.encoder.dtype == np.float64:
         size *= np.abs(loss[np.isfinite(loss)]).max(initial=1)
@@ -75,7 +78,9 @@ def test_ragged_batches(activation, topology, dtype):
     st.sampled_from([0.0, 2.0**-24, 1e-3]),
 )
 def test_anything(problem, grad_loss, fastemit_lambda, posterior_floor):
-    grad_loss = np.array(grad_loss[: len(problem.targets)], np.float64 if problem.encoder.dtype == np.float64 else np.float32)
+    grad_loss = np.array(
+        grad_loss[: len(problem.targets)], np.float64 if problem.encoder.dtype == np.float64 else np.float32
+    )
     check(problem, grad_loss=grad_loss, fastemit_lambda=fastemit_lambda, posterior_floor=posterior_floor)
 
 
@@ -96,7 +101,9 @@ def test_vocabularies(kind, topology, dtype):
     _, grads = check(problem)
     used = np.isin(np.arange(30), problem.vocabulary)
     assert kind == "full" or (grads.weight[~used] == 0).all()
-    check(joint_problem(6, batch=6, vocab=12, topology=topology, dtype=dtype, vocabulary=kind, hypotheses=7, bounded=True))
+    check(
+        joint_problem(6, batch=6, vocab=12, topology=topology, dtype=dtype, vocabulary=kind, hypotheses=7, bounded=True)
+    )
     check(joint_problem(7, frames=15, labels=7, sharpness=8.0, vocabulary=kind, topology=topology, dtype=dtype))
 
 
@@ -116,7 +123,9 @@ def test_hypotheses_share_encoder_rows(topology, dtype):
 def test_bands(topology):
     for seed in range(5):
         check(joint_problem(seed, frames=12, labels=6, topology=topology, bounded=True))
-    check(joint_problem(9, frames=25, labels=9, sharpness=8.0, topology=topology, bounded=True), posterior_floor=2.0**-24)
+    check(
+        joint_problem(9, frames=25, labels=9, sharpness=8.0, topology=topology, bounded=True), posterior_floor=2.0**-24
+    )
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -12,7 +12,9 @@ from tests.problems import DTYPES, GARBAGE_IDS, TOPOLOGIES, joint_problem, name_
 
 def flat(problem, **extra):
     """Loss and the gradients that exist, as one list; every cell unless a floor is asked for."""
-    loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, **{"posterior_floor": 0, **extra})
+    loss, grads = lattice.joint_transducer_loss_and_grad(
+        *problem.args, **problem.options, **{"posterior_floor": 0, **extra}
+    )
     return [loss, *(grad for grad in grads if grad is not None)]
 
 
@@ -102,7 +104,9 @@ def test_strided_inputs_and_integers_of_either_width():
     }
     assert_equal(flat(replace(problem, **narrow)), expected)
     assert_equal(flat(replace(problem, vocabulary=problem.vocabulary.astype(np.int64))), expected)
-    fortran = {name: np.asfortranarray(getattr(problem, name)) for name in ("encoder", "predictor", "weight", "targets")}
+    fortran = {
+        name: np.asfortranarray(getattr(problem, name)) for name in ("encoder", "predictor", "weight", "targets")
+    }
     fortran["bias"] = np.repeat(problem.bias, 2)[::2]
     fortran["vocabulary"] = np.asfortranarray(problem.vocabulary)
     assert_equal(flat(replace(problem, **fortran)), expected)
@@ -111,9 +115,14 @@ def test_strided_inputs_and_integers_of_either_width():
 def test_an_empty_batch():
     empty = np.zeros(0, np.int64)
     loss, grads = lattice.joint_transducer_loss_and_grad(
-        np.zeros((0, 3, 4), np.float32), np.zeros((0, 2, 4), np.float32), np.ones((5, 4), np.float32), None,
-        np.zeros((0, 1), np.int64), empty, empty,
-    )  # fmt: skip
+        np.zeros((0, 3, 4), np.float32),
+        np.zeros((0, 2, 4), np.float32),
+        np.ones((5, 4), np.float32),
+        None,
+        np.zeros((0, 1), np.int64),
+        empty,
+        empty,
+    )
     assert loss.shape == (0,)
     assert grads.encoder.shape == (0, 3, 4)
     assert grads.predictor.shape == (0, 2, 4)
@@ -209,13 +218,21 @@ def test_infeasible_examples(how, posterior_floor):
     assert np.isposinf(loss[out]).all()
     assert not encoder[out].any()
     assert not predictor[out].any()
-    expected = flat(
-        replace(problem, encoder_index=np.array(rest, int), **{
-            name: getattr(problem, name)[rest]
-            for name in ("predictor", "targets", "encoder_lengths", "target_lengths")
-        }),
-        posterior_floor=posterior_floor,
-    ) if rest else [np.zeros(0, np.float32), 0 * encoder, predictor[rest], 0 * weight, 0 * bias]  # fmt: skip
+    expected = (
+        flat(
+            replace(
+                problem,
+                encoder_index=np.array(rest, int),
+                **{
+                    name: getattr(problem, name)[rest]
+                    for name in ("predictor", "targets", "encoder_lengths", "target_lengths")
+                },
+            ),
+            posterior_floor=posterior_floor,
+        )
+        if rest
+        else [np.zeros(0, np.float32), 0 * encoder, predictor[rest], 0 * weight, 0 * bias]
+    )
     assert_same([loss[rest], encoder, predictor[rest], weight, bias], expected)
 
 
@@ -225,7 +242,9 @@ def test_infeasible_examples(how, posterior_floor):
 @pytest.mark.parametrize("sharpness", [0.0, 8.0])
 def test_poison_stays_in_its_example(bad, dtype, posterior_floor, sharpness):
     """The output layer is everybody's and takes the poison; the other examples' loss, encoder and predictor do not."""
-    problem = joint_problem(12, batch=3, lengths=([8, 6, 5], [3, 2, 1]), dtype=dtype, activation="identity", sharpness=sharpness)
+    problem = joint_problem(
+        12, batch=3, lengths=([8, 6, 5], [3, 2, 1]), dtype=dtype, activation="identity", sharpness=sharpness
+    )
     others = [0, 2]
     clean = flat(problem, posterior_floor=posterior_floor)
     for array, row in (("encoder", 0), ("encoder", problem.encoder_lengths[1] - 1), ("predictor", 0), ("predictor", 1)):

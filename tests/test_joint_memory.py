@@ -116,7 +116,8 @@ def test_the_least_limit_is_kept(posterior_floor):
     problem = joint_problem(6, batch=8, frames=60, labels=20, vocab=256, width=24, sharpness=8.0)
     least = least_limit(problem, posterior_floor=posterior_floor)
     options = {"posterior_floor": posterior_floor, "memory_limit": least}
-    # What the interpreter keeps of one call for the next, until a collection, is not the call's: the last ones need none of it.
+    # What the interpreter keeps of one call for the next, until a collection, is not the call's. The last calls need no
+    # such memory.
     gc.disable()
     try:
         measured = [extra_bytes(lambda: call(problem, **options)) for _ in range(4)]
@@ -187,7 +188,9 @@ def test_a_high_floor_does_skip():
 
 def test_long_audio_stays_below_the_limit_between_loss_and_gradient():
     """12,000 frames by 4 hypotheses: what is held between the calls, and index arrays, beside a workspace."""
-    problem = joint_problem(6, batch=1, frames=12_000, labels=3, vocab=8, width=16, hypotheses=4, lengths=([12_000] * 4, [3] * 4))
+    problem = joint_problem(
+        6, batch=1, frames=12_000, labels=3, vocab=8, width=16, hypotheses=4, lengths=([12_000] * 4, [3] * 4)
+    )
 
     def both():
         loss, vjp = lattice.joint_transducer_loss_vjp(*problem.args, **problem.options, memory_limit=6 << 20)

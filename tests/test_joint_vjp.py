@@ -121,7 +121,9 @@ def test_vjp_with_overwriting_works_once(dtype):
     victim = copied(problem)
     new_loss, vjp = lattice.joint_transducer_loss_vjp(*victim.args, **victim.options, overwrite=True)
     np.testing.assert_array_equal(new_loss, loss)
-    np.testing.assert_array_equal(victim.encoder.view(np.uint8), problem.encoder.view(np.uint8))  # not before it is asked for
+    np.testing.assert_array_equal(
+        victim.encoder.view(np.uint8), problem.encoder.view(np.uint8)
+    )  # not before it is asked for
     grads = vjp(upstream)
     assert_same_grads(grads, expected)
     assert np.shares_memory(grads.encoder, victim.encoder)

@@ -60,11 +60,25 @@ sizes = st.integers(1, 50)
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 5000), min_size=1, max_size=20), sizes, sizes, sizes, st.integers(0, 500), st.integers(0, 10**6))
+@given(
+    st.lists(st.integers(0, 5000), min_size=1, max_size=20),
+    sizes,
+    sizes,
+    sizes,
+    st.integers(0, 500),
+    st.integers(0, 10**6),
+)
 def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, block_bytes, block_rows, limit):
     cells = np.array(cells)
-    arguments = {"tile_cell_bytes": tile_bytes, "block_row_bytes": block_bytes, "block_rows": block_rows, "fixed_bytes": 100,
-                 "min_block": 16, "tile_bytes": 24 << 20, "reserve": 8 << 20}  # fmt: skip
+    arguments = {
+        "tile_cell_bytes": tile_bytes,
+        "block_row_bytes": block_bytes,
+        "block_rows": block_rows,
+        "fixed_bytes": 100,
+        "min_block": 16,
+        "tile_bytes": 24 << 20,
+        "reserve": 8 << 20,
+    }
     try:
         plan = layout.plan(cells, cells * state, cells, limit=limit, **arguments)
     except ValueError as error:
@@ -73,6 +87,8 @@ def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, bloc
             layout.plan(cells, cells * state, cells, limit=limit - 1, **arguments)
         plan = layout.plan(cells, cells * state, cells, limit=limit, **arguments)
     assert plan.space <= plan.size <= limit
-    assert [begin for begin, _ in plan.groups] == [0, *(end for _, end in plan.groups[:-1])] and plan.groups[-1][1] == len(cells)
+    assert [begin for begin, _ in plan.groups] == [0, *(end for _, end in plan.groups[:-1])] and plan.groups[-1][
+        1
+    ] == len(cells)
     assert plan.tile >= 1 or not cells.any()
     assert plan.block >= 1 or not block_rows

@@ -64,7 +64,9 @@ def test_bounds_filter_the_alignments(topology):
         first = rng.integers(-1, 3, frames)  # frames without a cell and bounds beyond [0, U] are among them
         last = rng.integers(0, 5, frames)
         inside = [
-            len(arcs) for arcs in oracle.alignments(frames, labels, topology) if all(first[t] <= u <= last[t] for t, u, _ in arcs)
+            len(arcs)
+            for arcs in oracle.alignments(frames, labels, topology)
+            if all(first[t] <= u <= last[t] for t, u, _ in arcs)
         ]
         expected = inside[0] * log(vocab) - log(len(inside)) if inside else np.inf
         closed += not inside

@@ -73,7 +73,15 @@ def test_frames_are_integers_of_the_right_shape():
 
 def test_frames_in_range():
     for value in (6, 10**6, -2):
-        refuse_path({"frames": changed(PATH.frames, (1, 3), value)}, ValueError, "frames", "1, 3", value, 5, "encoder_lengths[1]")
+        refuse_path(
+            {"frames": changed(PATH.frames, (1, 3), value)},
+            ValueError,
+            "frames",
+            "1, 3",
+            value,
+            5,
+            "encoder_lengths[1]",
+        )
     text = "stands for no alignment", "example 0"
     refuse_path({"frames": changed(PATH.frames, (0, slice(None)), -1)}, ValueError, "frames", "0, 0", -1, *text)
 

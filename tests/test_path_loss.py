@@ -59,7 +59,9 @@ def test_ragged_batches(topology, dtype, loss):
     st.sampled_from([0.0, 0.5, 1.0, 2.0]),
 )
 def test_anything(problem, grad_loss, label_smoothing, label_scale, focal):
-    grad_loss = np.array(grad_loss[: len(problem.targets)], np.float64 if problem.encoder.dtype == np.float64 else np.float32)
+    grad_loss = np.array(
+        grad_loss[: len(problem.targets)], np.float64 if problem.encoder.dtype == np.float64 else np.float32
+    )
     check(problem, grad_loss=grad_loss, label_smoothing=label_smoothing, label_scale=label_scale, focal=focal)
 
 
@@ -177,10 +179,15 @@ def test_rows_with_minus_infinity_and_poison(dtype, loss):
 @pytest.mark.parametrize("loss", [{}, {"focal": 2.0}, {"focal": 0.5}], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, BFLOAT16], ids=name_of)
 def test_no_subnormals_in_the_gradient(dtype, loss, certain):
-    """Seen in the bias, which a row's gradient reaches as it is; of a certain row that of the arc is as small as the others."""
+    """Seen in the bias, which a row's gradient reaches as it is.
+
+    In a certain row the arc's own entry is as small as the others.
+    """
     wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
     tiny = float(np.finfo(wide).tiny)
-    row = np.array([0] * (1 if certain else 3) + [np.log(tiny) + gap for gap in np.arange(-1, 2 if certain else 14, 0.5)])
+    row = np.array(
+        [0] * (1 if certain else 3) + [np.log(tiny) + gap for gap in np.arange(-1, 2 if certain else 14, 0.5)]
+    )
     given = np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype), np.zeros((len(row), 1), dtype), row.astype(dtype)
     integers = np.zeros((1, 0), int), np.zeros((1, 0), int), np.array([1]), np.array([0])
     options = {**loss, "grad_loss": np.array([-1e-3], wide)}

@@ -29,7 +29,9 @@ def without_frames(problem):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_it_is_the_loss_within_bounds_of_width_zero(topology, dtype):
-    problem = path_problem(1, frames=14, labels=9, topology=topology, dtype=dtype, vocabulary="lengths", integer=np.int32)
+    problem = path_problem(
+        1, frames=14, labels=9, topology=topology, dtype=dtype, vocabulary="lengths", integer=np.int32
+    )
     frames = np.where(np.isin(problem.frames, GARBAGE_IDS), -1, problem.frames)
     lengths = problem.target_lengths, problem.encoder_lengths
     bounds = lattice.alignment_bounds(frames, *lengths, left=0, right=0, topology=topology)
@@ -98,7 +100,8 @@ def test_integers_of_either_width_strided_and_read_only_inputs():
     names = ("targets", "frames", "encoder_lengths", "target_lengths", "vocabulary_lengths")
     narrow = replace(problem, **{name: getattr(problem, name).astype(np.int32) for name in names})
     strided = {
-        name: np.asfortranarray(getattr(problem, name)) for name in ("encoder", "predictor", "weight", "targets", "frames")
+        name: np.asfortranarray(getattr(problem, name))
+        for name in ("encoder", "predictor", "weight", "targets", "frames")
     }
     strided = replace(problem, **strided, bias=np.repeat(problem.bias, 2)[::2])
     for array in problem.args:
@@ -134,16 +137,23 @@ def test_relabelling_commutes():
         return np.where(real, order[np.where(real, ids, 0)], ids)
 
     other = replace(
-        problem, weight=problem.weight[back], bias=problem.bias[back], targets=renamed(problem.targets),
-        vocabulary=renamed(problem.vocabulary), blank=int(order[2]) - 11,
-    )  # fmt: skip
+        problem,
+        weight=problem.weight[back],
+        bias=problem.bias[back],
+        targets=renamed(problem.targets),
+        vocabulary=renamed(problem.vocabulary),
+        blank=int(order[2]) - 11,
+    )
     assert_same(flat(other, **LOSS), [loss, encoder, predictor, weight[back], bias[back]], scale=loss.max())
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_an_impossible_alignment_is_as_if_it_were_not_there(topology, loss):
-    """A bias of -inf on a label of one example: an infinite loss, no gradient, and nothing of it in the output layer's."""
+    """A bias of -inf on a label of one example.
+
+    The loss is infinite, and the example has no gradient. Nothing of it is in the output layer's gradient.
+    """
     problem = path_problem(10, batch=3, lengths=([7, 5, 6], [3, 2, 2]), vocab=12, topology=topology)
     used = set(problem.targets[[0, 2]][np.isin(problem.targets[[0, 2]], np.arange(12))].tolist())
     masked = next(v for v in range(1, 12) if v not in used)
@@ -156,11 +166,17 @@ def test_an_impossible_alignment_is_as_if_it_were_not_there(topology, loss):
     value, encoder, predictor, weight, bias = flat(problem, **loss)
     assert np.isposinf(value).tolist() == [False, True, False]
     assert not encoder[1].any() and not predictor[1].any() and not weight[masked].any() and bias[masked] == 0
-    rest = replace(problem, **{
-        name: getattr(problem, name)[[0, 2]]
-        for name in ("encoder", "predictor", "targets", "frames", "encoder_lengths", "target_lengths")
-    }, vocabulary=None if problem.vocabulary is None else problem.vocabulary[[0, 2]])  # fmt: skip
-    assert_same([value[[0, 2]], encoder[[0, 2]], predictor[[0, 2]], weight, bias], flat(rest, **loss), scale=4 + 10 * len(loss))
+    rest = replace(
+        problem,
+        **{
+            name: getattr(problem, name)[[0, 2]]
+            for name in ("encoder", "predictor", "targets", "frames", "encoder_lengths", "target_lengths")
+        },
+        vocabulary=None if problem.vocabulary is None else problem.vocabulary[[0, 2]],
+    )
+    assert_same(
+        [value[[0, 2]], encoder[[0, 2]], predictor[[0, 2]], weight, bias], flat(rest, **loss), scale=4 + 10 * len(loss)
+    )
 
 
 def test_where_all_are_impossible_there_is_no_gradient():

@@ -1,4 +1,7 @@
-"""The limit of the best path and of the path loss: any size of runs and tiles gives the same, and no more memory is taken."""
+"""The limit of the best path and of the path loss.
+
+Runs and tiles of any size give the same, and take no more memory.
+"""
 
 from dataclasses import replace
 
@@ -62,7 +65,9 @@ def test_alignments_in_runs_of_any_size(kind):
 
 def test_a_run_that_ends_behind_the_first_cell_of_an_example():
     """Eight cells of one example and one of the next, whose vocabulary is another; its second frame does not fit."""
-    problem = joint_problem(3, batch=3, lengths=([8, 12, 60], [0, 4, 8]), topology="monotonic", vocabulary="lengths", vocab=30)
+    problem = joint_problem(
+        3, batch=3, lengths=([8, 12, 60], [0, 4, 8]), topology="monotonic", vocabulary="lengths", vocab=30
+    )
     frames, score = align(problem)
     new_frames, new_score = align(problem, memory_limit=least_limit(problem, lattice.joint_transducer_alignment))
     np.testing.assert_array_equal(new_frames, frames)
@@ -84,7 +89,11 @@ def test_path_losses_in_tiles_of_any_size(kind):
 @pytest.mark.parametrize("door", [lattice.joint_transducer_alignment, lattice.joint_path_loss_and_grad])
 def test_one_byte_less_is_refused(door):
     kind = joint_problem if door is lattice.joint_transducer_alignment else path_problem
-    for sizes in ({"frames": 20, "labels": 8, "vocab": 50}, {"batch": 1, "frames": 300, "labels": 3}, {"frames": 1, "labels": 0}):
+    for sizes in (
+        {"frames": 20, "labels": 8, "vocab": 50},
+        {"batch": 1, "frames": 300, "labels": 3},
+        {"frames": 1, "labels": 0},
+    ):
         problem = kind(4, **sizes)
         least = least_limit(problem, door)
         door(*problem.args, **problem.options, memory_limit=least)
@@ -92,7 +101,9 @@ def test_one_byte_less_is_refused(door):
             door(*problem.args, **problem.options, memory_limit=least - 1)
 
 
-@pytest.mark.parametrize("kind", [{}, {"topology": "monotonic"}, {"vocabulary": "lengths"}, {"dtype": np.float16}], ids=str)
+@pytest.mark.parametrize(
+    "kind", [{}, {"topology": "monotonic"}, {"vocabulary": "lengths"}, {"dtype": np.float16}], ids=str
+)
 def test_alignment_stays_below_the_limit(kind):
     """16 examples of up to 60 x 40 cells and 256 ids: several MB of logits, and a limit far below."""
     problem = joint_problem(5, batch=16, frames=60, labels=40, vocab=256, width=24, **kind)
@@ -120,10 +131,13 @@ def test_path_loss_stays_below_the_limit(kind, poisoned):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("limit", [1 << 20, 1 << 22])
 def test_many_narrow_lattices_stay_below_the_limit(limit, topology):
-    """Few labels and features: what a frame takes is mostly whole numbers, and the bounds of the path lie beside the limit."""
+    """Few labels and features: a frame takes mostly whole numbers, and the path's bounds lie beside the limit."""
     sizes = {"batch": 150, "lengths": ([500] * 150, [5] * 150), "vocab": 4, "width": 2, "topology": topology}
     problem, path = joint_problem(8, **sizes), path_problem(8, **sizes)
-    for call, given, beside in ((align, problem, 0), (path_loss, path, 8 * (path.encoder[..., 0].size + path.frames.size))):
+    for call, given, beside in (
+        (align, problem, 0),
+        (path_loss, path, 8 * (path.encoder[..., 0].size + path.frames.size)),
+    ):
         call(given, memory_limit=limit)
         used, (first, second) = extra_bytes(lambda call=call, given=given: call(given, memory_limit=limit))
         outputs = size_of(first, second) if call is path_loss else first.nbytes + second.nbytes

@@ -1,4 +1,7 @@
-"""The oracle of alignments against itself: enumeration, recursion, finite differences, and the sum over one alignment."""
+"""The oracle of alignments against itself.
+
+The tests are of enumeration, recursion, finite differences, and the sum over one alignment.
+"""
 
 import numpy as np
 import pytest
@@ -97,7 +100,9 @@ def test_joint_gradients_are_finite_differences(case, loss):
     upstream = rng.standard_normal(3)
 
     def weighted(*args):
-        return path_oracle.joint_path_loss_and_grad(*args[:5], np.array(frames), *args[5:], grad_loss=upstream, **options)
+        return path_oracle.joint_path_loss_and_grad(
+            *args[:5], np.array(frames), *args[5:], grad_loss=upstream, **options
+        )
 
     _, grads = weighted(*problem.args)
     for position, grad in enumerate(grads):
@@ -106,7 +111,9 @@ def test_joint_gradients_are_finite_differences(case, loss):
             assert grad is None
             continue
         expected = oracle.finite_differences(
-            lambda x, position=position: upstream @ weighted(*problem.args[:position], x, *problem.args[position + 1 :])[0],
+            lambda x, position=position: (
+                upstream @ weighted(*problem.args[:position], x, *problem.args[position + 1 :])[0]
+            ),
             array,
         )
         np.testing.assert_allclose(grad, np.where(np.isnan(array), 0, expected), atol=1e-7)

@@ -28,7 +28,9 @@ def lists(seed=0, *, batch=5, size=9, dtype=np.float64, spread=3.0, offset=0.0, 
 
 def one(scores, risks, dtype=np.float64, **options):
     """The door for one list: (risk, gradient)."""
-    risk, grad = lattice.minimum_bayes_risk(np.array([scores], dtype), np.array([risks]), np.array([len(scores)]), **options)
+    risk, grad = lattice.minimum_bayes_risk(
+        np.array([scores], dtype), np.array([risks]), np.array([len(scores)]), **options
+    )
     return risk[0], grad[0]
 
 
@@ -51,9 +53,14 @@ def test_every_dtype(dtype, scale, offset):
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1), batch=st.integers(1, 4), size=st.integers(1, 40), dtype=st.sampled_from(DTYPES),
-    spread=st.sampled_from([0.1, 3.0, 100.0]), largest=st.sampled_from([1, 2, 1000]), scale=st.sampled_from([0.01, 1.0, 7.0]),
-)  # fmt: skip
+    seed=st.integers(0, 2**32 - 1),
+    batch=st.integers(1, 4),
+    size=st.integers(1, 40),
+    dtype=st.sampled_from(DTYPES),
+    spread=st.sampled_from([0.1, 3.0, 100.0]),
+    largest=st.sampled_from([1, 2, 1000]),
+    scale=st.sampled_from([0.01, 1.0, 7.0]),
+)
 def test_any_lists(scale, **shape):
     check(*lists(**shape), scale)
 
@@ -67,7 +74,9 @@ def test_long_lists(dtype):
 def test_the_gradient_is_that_of_the_risk(scale):
     scores, risks, lengths = lists(2, batch=3, size=6)
     _, grad = lattice.minimum_bayes_risk(scores, risks, lengths, scale=scale)
-    expected = oracle.finite_differences(lambda x: lattice.minimum_bayes_risk(x, risks, lengths, scale=scale)[0].sum(), scores)
+    expected = oracle.finite_differences(
+        lambda x: lattice.minimum_bayes_risk(x, risks, lengths, scale=scale)[0].sum(), scores
+    )
     assert np.abs(grad).max() > 0.01
     np.testing.assert_allclose(grad, expected, atol=1e-8)
 
@@ -204,7 +213,9 @@ def test_other_layouts_are_copied(dtype):
     apart = np.repeat(scores, 2, axis=1)[:, ::2], np.repeat(risks, 2, axis=0)[::2]
     turned = np.asfortranarray(scores), np.ascontiguousarray(risks[:, ::-1])[:, ::-1]
     for given_scores, given_risks in (apart, turned):
-        for ours, other in zip(lattice.minimum_bayes_risk(given_scores, given_risks, np.repeat(lengths, 2)[::2]), expected):
+        for ours, other in zip(
+            lattice.minimum_bayes_risk(given_scores, given_risks, np.repeat(lengths, 2)[::2]), expected
+        ):
             np.testing.assert_array_equal(ours, other)
             assert ours.flags.c_contiguous
 
@@ -240,7 +251,9 @@ def test_no_denormals(dtype):
     _, grad = check(scores, risks, count)
     assert not ((grad != 0) & (np.abs(grad) < tiny)).any()
     assert grad[(truth > 2 * tiny)].all()
-    assert not lattice.minimum_bayes_risk(scores, risks, count, scale=1e-300 if dtype == np.float32 else 1e-320)[1].any()
+    assert not lattice.minimum_bayes_risk(scores, risks, count, scale=1e-300 if dtype == np.float32 else 1e-320)[
+        1
+    ].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)

@@ -1,4 +1,7 @@
-"""What the door of minimum Bayes risk refuses, and that it says which argument, where, which value and what would do."""
+"""What the door of minimum Bayes risk refuses.
+
+Its errors say which argument, where, which value and what would do.
+"""
 
 import numpy as np
 import pytest
@@ -78,7 +81,9 @@ def test_scale():
     for value in (None, "1", [1.0], True, np.ones(3)):
         refuse({"scale": value}, TypeError, "scale", "number")
     for value in (2, np.float32(2), np.int64(2)):
-        for ours, other in zip(lattice.minimum_bayes_risk(**GIVEN, scale=value), lattice.minimum_bayes_risk(**GIVEN, scale=2.0)):
+        for ours, other in zip(
+            lattice.minimum_bayes_risk(**GIVEN, scale=value), lattice.minimum_bayes_risk(**GIVEN, scale=2.0)
+        ):
             np.testing.assert_array_equal(ours, other)
 
 

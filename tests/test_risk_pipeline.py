@@ -1,4 +1,7 @@
-"""Minimum Bayes risk end to end: from encoder, predictor and output layer through the losses of N-best lists, and back."""
+"""Minimum Bayes risk end to end.
+
+The way leads from encoder, predictor and output layer through the losses of N-best lists, and back.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +21,10 @@ SHARE = 0.05
 
 @dataclass(frozen=True)
 class Training:
-    """Utterances with their N-best lists, whose hypotheses follow one another and share the encoder rows of their utterances."""
+    """Utterances with their N-best lists.
+
+    The hypotheses follow one another and share the encoder rows of their utterances.
+    """
 
     encoder: np.ndarray  # (B, T, H), NaN on padding
     predictor: np.ndarray  # (hypotheses, U+1, H), NaN on padding
@@ -52,9 +58,17 @@ class Training:
         """Full-sum loss of the first hypothesis of each list, standing for the reference."""
         first = np.append(0, np.cumsum(self.lengths)[:-1])
         return lattice.joint_transducer_loss_and_grad(
-            self.encoder, self.predictor[first], self.weight, self.bias, self.targets[first], self.frame_lengths,
-            self.target_lengths[first], topology=self.topology, grad_loss=np.full(len(first), SHARE), **OPTIONS,
-        ), first  # fmt: skip
+            self.encoder,
+            self.predictor[first],
+            self.weight,
+            self.bias,
+            self.targets[first],
+            self.frame_lengths,
+            self.target_lengths[first],
+            topology=self.topology,
+            grad_loss=np.full(len(first), SHARE),
+            **OPTIONS,
+        ), first
 
 
 def training(topology, seed=0, frames=(6, 4, 5), lengths=(4, 1, 3), labels=3, vocab=5, width=3):
@@ -70,19 +84,33 @@ def training(topology, seed=0, frames=(6, 4, 5), lengths=(4, 1, 3), labels=3, vo
     for n, U in enumerate(target_lengths):
         predictor[n, U + 1 :], targets[n, U:] = np.nan, -7
     risks = rng.integers(0, 6, (len(lengths), 5))
-    return Training(encoder, predictor, rng.standard_normal((vocab, width)), rng.standard_normal(vocab), targets, target_lengths,
-                    frames, index, rng.standard_normal(count), risks, lengths, topology)  # fmt: skip
+    return Training(
+        encoder,
+        predictor,
+        rng.standard_normal((vocab, width)),
+        rng.standard_normal(vocab),
+        targets,
+        target_lengths,
+        frames,
+        index,
+        rng.standard_normal(count),
+        risks,
+        lengths,
+        topology,
+    )
 
 
 def losses(batch):
-    return lattice.joint_transducer_loss(*batch.arguments, topology=batch.topology, encoder_index=batch.index, **OPTIONS)
+    return lattice.joint_transducer_loss(
+        *batch.arguments, topology=batch.topology, encoder_index=batch.index, **OPTIONS
+    )
 
 
 def gradients(batch):
     """Risks, gradients of the scores, and of everything the network is made of."""
     loss, vjp = lattice.joint_transducer_loss_vjp(
         *batch.arguments, topology=batch.topology, encoder_index=batch.index, **OPTIONS
-    )  # fmt: skip
+    )
     risk, grad_scores = batch.risk(loss)
     return risk, grad_scores, vjp(-grad_scores[batch.real]), vjp
 
@@ -90,7 +118,9 @@ def gradients(batch):
 def assert_derivative(grads, batch, total):
     """The gradients are what central differences of a total find."""
     for name, grad in zip(NAMES, grads, strict=True):
-        expected = oracle.finite_differences(lambda x, name=name: total(replace(batch, **{name: x})), getattr(batch, name))
+        expected = oracle.finite_differences(
+            lambda x, name=name: total(replace(batch, **{name: x})), getattr(batch, name)
+        )
         assert np.abs(grad).max() > 1e-3
         np.testing.assert_allclose(grad, expected, atol=1e-8, err_msg=name)
 

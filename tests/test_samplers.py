@@ -39,7 +39,9 @@ def test_ctc_posterior_is_the_mean_over_real_frames(dtype):
     logits[2] += np.array(1e4 if np.dtype(dtype).itemsize > 2 else 0, dtype)
     logits[1, 0, :20] = -np.inf
     truth = np.stack([softmax_mean(x, n, np.longdouble) for x, n in zip(logits, frames)])
-    naive = np.stack([softmax_mean(x, n, np.float64 if dtype == np.float64 else np.float32) for x, n in zip(logits, frames)])
+    naive = np.stack(
+        [softmax_mean(x, n, np.float64 if dtype == np.float64 else np.float32) for x, n in zip(logits, frames)]
+    )
     for b, n in enumerate(frames):
         logits[b, n:] = np.nan
     ours = samplers.ctc_posterior(logits, frames)
@@ -73,7 +75,9 @@ def test_rows_begin_with_blank_and_positives(integer, blank):
     targets = TARGETS.copy()
     targets[0] = [3, 1, 3, -8]
     p = np.full((3, V), 0.1)
-    found = samplers.sample_vocabulary(targets.astype(integer), LENGTHS.astype(integer), 7, distribution=p, blank=blank, seed=11)
+    found = samplers.sample_vocabulary(
+        targets.astype(integer), LENGTHS.astype(integer), 7, distribution=p, blank=blank, seed=11
+    )
     assert [x.dtype for x in found] == [np.int32, np.int32, np.int32, np.float64]
     assert found.ids.shape == (3, 7) and (found.lengths == 7).all()
     assert found.num_positive.tolist() == [3, 2, 5]
@@ -90,7 +94,9 @@ def test_batch_strategy_gives_every_example_one_vocabulary():
     assert (found.ids == found.ids[0]).all() and found.num_positive.tolist() == [8, 8, 8]
     assert found.ids[0, :8].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert (found.log_inclusion == found.log_inclusion[0]).all()
-    pooled = samplers.sample_vocabulary(TARGETS, LENGTHS, 12, distribution=p.astype(float).sum(0), strategy="batch", seed=2)
+    pooled = samplers.sample_vocabulary(
+        TARGETS, LENGTHS, 12, distribution=p.astype(float).sum(0), strategy="batch", seed=2
+    )
     np.testing.assert_array_equal(found.ids, pooled.ids)
 
 
@@ -117,9 +123,17 @@ def test_any_draw_is_a_vocabulary(data):
         assert row[0] == blank and row[1:count].tolist() == sorted(positives)
         assert len(set(row.tolist())) == size
     lattice.joint_transducer_loss(
-        np.zeros((B, U + 1, 2)), np.zeros((B, U + 1, 2)), np.zeros((V, 2)), None, targets, np.full(B, U + 1), lengths,
-        blank=blank, vocabulary=found.ids, vocabulary_lengths=found.lengths,
-    )  # fmt: skip
+        np.zeros((B, U + 1, 2)),
+        np.zeros((B, U + 1, 2)),
+        np.zeros((V, 2)),
+        None,
+        targets,
+        np.full(B, U + 1),
+        lengths,
+        blank=blank,
+        vocabulary=found.ids,
+        vocabulary_lengths=found.lengths,
+    )
 
 
 def test_the_whole_vocabulary_is_none_and_a_part_never_costs_more():
@@ -133,8 +147,11 @@ def test_the_whole_vocabulary_is_none_and_a_part_never_costs_more():
     before = np.full(B, -np.inf)
     for size in (6, 20, 39, 40):
         drawn = samplers.sample_vocabulary(targets, lengths, size, distribution=samplers.uniform(V), seed=1)
-        loss, sampled = lattice.joint_transducer_loss_and_grad(*arguments, vocabulary=drawn.ids, vocabulary_lengths=drawn.lengths)
-        # A smaller draw with the same seed is part of a larger one, and a smaller denominator makes every path more probable.
+        loss, sampled = lattice.joint_transducer_loss_and_grad(
+            *arguments, vocabulary=drawn.ids, vocabulary_lengths=drawn.lengths
+        )
+        # A smaller draw with the same seed is part of a larger draw. A smaller denominator makes every path more
+        # probable.
         assert (loss <= truth + 1e-12).all() and (loss >= before - 1e-12).all()
         before = loss
     np.testing.assert_allclose(loss, truth, rtol=1e-13)
@@ -168,19 +185,24 @@ ERRORS = {
     r"distribution\[2, 2\] is inf, expected a finite": {"distribution": changed_at(22, np.inf)},
     r"distribution\[0, 6\] is nan, expected a finite": {"distribution": np.where(np.arange(10) == 6, np.nan, P[0])},
     r"distribution\[1\] has 3 ids of positive probability beside the positives, expected at least 4 to fill size 6": {
-        "distribution": np.where(np.arange(30).reshape(3, 10) % 20 < 15, P, 0)},
+        "distribution": np.where(np.arange(30).reshape(3, 10) % 20 < 15, P, 0)
+    },
     "distribution has 1 ids of positive probability beside the positives, expected at least 3": {
-        "distribution": np.where(np.arange(10) < 4, 0.25, 0)},
+        "distribution": np.where(np.arange(10) < 4, 0.25, 0)
+    },
     r"distribution has shape \(2, 10\), expected \(V,\) or \(3, V\)": {"distribution": P[:2]},
     "distribution has 3 dimensions": {"distribution": P[None]},
-    r"targets\[0, 1\] is 10, expected 0 to 9": {"targets": np.array([[1, 10], [1, 1], [1, 1]]), "target_lengths": np.full(3, 2)},
+    r"targets\[0, 1\] is 10, expected 0 to 9": {
+        "targets": np.array([[1, 10], [1, 1], [1, 1]]),
+        "target_lengths": np.full(3, 2),
+    },
     r"targets\[2, 0\] is 0, the blank": {"targets": np.array([[1], [1], [0]]), "target_lengths": np.ones(3, np.int64)},
     r"target_lengths\[1\] is 5, expected 0 to 4": {"target_lengths": np.array([1, 5, 1])},
     "blank is 10, expected -10 <= blank < 10": {"blank": 10},
     "strategy is 'row', expected one of 'example', 'batch'": {"strategy": "row"},
     "seed is -1, expected 0 to 18446744073709551615": {"seed": -1},
     "row_offset is -2, expected 0 to": {"row_offset": -2},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", ERRORS)
@@ -201,11 +223,13 @@ def test_a_wrong_entry_is_found_even_where_its_id_is_a_positive(strategy):
 @pytest.mark.parametrize("call, kind, text", [
     (lambda: samplers.uniform(0), ValueError, "vocab_size is 0, expected at least 1"),
     (lambda: samplers.log_uniform(2.0), TypeError, "vocab_size is 2.0"),
-    (lambda: samplers.unigram(np.array([1, -2])), ValueError, r"counts\[1\] is -2.0, expected a finite number of at least 0"),
+    (lambda: samplers.unigram(np.array([1, -2])), ValueError,
+     r"counts\[1\] is -2.0, expected a finite number of at least 0"),
     (lambda: samplers.unigram(np.zeros(4)), ValueError, "counts holds nothing but 0 in all 4 places"),
     (lambda: samplers.unigram(np.ones((2, 2))), ValueError, r"counts has shape \(2, 2\)"),
     (lambda: samplers.unigram(np.array([True])), TypeError, "counts has dtype bool"),
-    (lambda: samplers.ctc_posterior(np.zeros((2, 3, 4)), np.array([1, 4])), ValueError, r"lengths\[1\] is 4, expected 1 to 3"),
+    (lambda: samplers.ctc_posterior(np.zeros((2, 3, 4)), np.array([1, 4])), ValueError,
+     r"lengths\[1\] is 4, expected 1 to 3"),
     (lambda: samplers.ctc_posterior(np.zeros((3, 4)), np.array([1])), ValueError, "logits has 2 dimensions"),
     (lambda: samplers.ctc_posterior(np.zeros((1, 3, 0)), np.array([1])), ValueError, "V at least 1"),
     (lambda: samplers.mixture([], []), ValueError, "weights has 0 entries for 0 distributions"),
@@ -218,7 +242,8 @@ def test_a_wrong_entry_is_found_even_where_its_id_is_a_positive(strategy):
     (lambda: samplers.allowed_vocabulary(-P, 3), ValueError, r"probabilities\[0, 0\] is -0.1"),
     (lambda: samplers.sample_vocabulary(TARGETS, LENGTHS, 2.5, distribution=P, seed=0), TypeError, "size is 2.5"),
     (lambda: samplers.sample_vocabulary(TARGETS, LENGTHS, 6, distribution=P, seed=0.5), TypeError, "seed is 0.5"),
-    (lambda: samplers.sample_vocabulary(TARGETS, LENGTHS, 6, distribution=TARGETS, seed=0), TypeError, "distribution has dtype"),
+    (lambda: samplers.sample_vocabulary(TARGETS, LENGTHS, 6, distribution=TARGETS, seed=0), TypeError,
+     "distribution has dtype"),
 ])  # fmt: skip
 def test_other_errors(call, kind, text):
     with pytest.raises(kind, match=text):

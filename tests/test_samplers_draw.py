@@ -1,4 +1,7 @@
-"""The draw: the generator's own test vectors, the logarithm, the law of the draws, and what is promised of their order."""
+"""The draw.
+
+The tests have the generator's own test vectors, the logarithm, the law of the draws, and the promises on their order.
+"""
 
 from itertools import permutations
 
@@ -14,9 +17,12 @@ from samplers.inclusion import log_inclusion_of
 KNOWN_ANSWERS = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
     ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0),
-     (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
-]  # fmt: skip
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
 """Of the authors' Random123 distribution: counter, key, words."""
 
 

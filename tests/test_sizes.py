@@ -30,10 +30,14 @@ def test_float32_gradient_of_a_long_lattice(topology, sharpness):
     logits = rng.standard_normal((T, U + 1, V), np.float32)
     # With sharpness, each label falls due at a frame: blanks win before it, the label after it.
     due = np.sort(rng.choice(np.arange(1, T - 1), U, replace=False))
-    lead = np.tanh(np.searchsorted(due, np.arange(T), side="right")[:, None] - np.arange(U + 1) - 0.5).astype(np.float32)
+    lead = np.tanh(np.searchsorted(due, np.arange(T), side="right")[:, None] - np.arange(U + 1) - 0.5).astype(
+        np.float32
+    )
     logits[:, :, 0] -= sharpness * lead
     logits[:, np.arange(U), targets] += sharpness * lead[:, :U]
-    _, grad = lattice.transducer_loss_and_grad(logits[None], targets[None], np.array([T]), np.array([U]), topology=topology)
+    _, grad = lattice.transducer_loss_and_grad(
+        logits[None], targets[None], np.array([T]), np.array([U]), topology=topology
+    )
     _, truth = oracle.loss_and_grad(logits.astype(np.float64), targets, topology=topology)
     assert np.linalg.norm(grad[0] - truth) <= 2e-5 * np.linalg.norm(truth)
 
@@ -56,7 +60,10 @@ def test_the_same_bits_from_run_to_run():
 
 
 def test_certain_rows_keep_their_digits():
-    """What one entry leaves to all others vanishes in a float32 sum with it; loss and gradient are made of it all the same."""
+    """What one entry leaves to all others vanishes in a float32 sum with it.
+
+    Loss and gradient consist of this remainder all the same.
+    """
     T, V = 400, 40
     logits = np.zeros((1, T, 1, V), np.float32)
     logits[..., 0] = np.linspace(12, 22, T)[:, None]

@@ -11,7 +11,10 @@ from tests.problems import DTYPES, TOPOLOGIES, logits_problem, name_of
 
 
 def gradient_scale(loss, dtype, grad_loss=None):
-    """Per example. In float64 the sums of scores, as large as the loss, are rounded to the same dtype; narrower ones are not."""
+    """Scale of each example's gradient.
+
+    In float64 the sums of scores, as large as the loss, are rounded to the same dtype. Narrower sums are not.
+    """
     size = np.maximum(1, np.where(np.isfinite(loss), np.abs(loss), 1)) if dtype == np.float64 else np.ones(len(loss))
     return size.astype(float) * (1 if grad_loss is None else np.abs(grad_loss))
 
@@ -43,7 +46,9 @@ def test_every_small_lattice_is_its_enumeration(topology, dtype):
     def enumerate_batch(dtype):
         return np.array(
             [
-                oracle.loss_by_enumeration(problem.logits[b, :t, : u + 1], problem.targets[b, :u], topology=topology, dtype=dtype)
+                oracle.loss_by_enumeration(
+                    problem.logits[b, :t, : u + 1], problem.targets[b, :u], topology=topology, dtype=dtype
+                )
                 for b, (t, u) in enumerate(lengths.T)
             ]
         )
@@ -73,10 +78,14 @@ def test_every_small_lattice_is_its_enumeration(topology, dtype):
 def test_equal_logits_have_a_closed_form(frames, labels, vocab, topology, dtype):
     logits = np.full((1, frames, labels + 1, vocab), 3.0, dtype)
     targets = np.ones((1, labels), np.int32)
-    loss, grad = lattice.transducer_loss_and_grad(logits, targets, np.array([frames]), np.array([labels]), topology=topology)
+    loss, grad = lattice.transducer_loss_and_grad(
+        logits, targets, np.array([frames]), np.array([labels]), topology=topology
+    )
     expected = np.array([oracle.uniform_loss(frames, labels, vocab, topology)])
     arcs = frames + labels
-    scale = max(1, arcs * np.log(vocab)) * (arcs if dtype == np.float64 else 1)  # the recursion rounds at each arc, in float64
+    scale = max(1, arcs * np.log(vocab)) * (
+        arcs if dtype == np.float64 else 1
+    )  # the recursion rounds at each arc, in float64
     compare.assert_close(loss, expected, expected, k=2, scale=scale, what="loss")
     compare.assert_close(grad.sum(axis=-1), np.zeros(grad.shape[:3]), 0 * grad[..., 0], what="row sum")
 
@@ -95,7 +104,9 @@ def test_ragged_batches(dtype, sharpness, topology, blank):
     st.sampled_from([0.0, 0.01, 1.0]),
 )
 def test_anything(problem, grad_loss, fastemit_lambda):
-    grad_loss = np.array(grad_loss[: len(problem.logits)], np.float64 if problem.logits.dtype == np.float64 else np.float32)
+    grad_loss = np.array(
+        grad_loss[: len(problem.logits)], np.float64 if problem.logits.dtype == np.float64 else np.float32
+    )
     check(problem, grad_loss=grad_loss, fastemit_lambda=fastemit_lambda)
 
 

@@ -127,7 +127,9 @@ def test_strided_inputs():
 
 def test_an_empty_batch():
     empty = np.zeros(0, np.int64)
-    loss, grad = lattice.transducer_loss_and_grad(np.zeros((0, 3, 2, 5), np.float32), np.zeros((0, 1), int), empty, empty)
+    loss, grad = lattice.transducer_loss_and_grad(
+        np.zeros((0, 3, 2, 5), np.float32), np.zeros((0, 1), int), empty, empty
+    )
     assert loss.shape == (0,)
     assert grad.shape == (0, 3, 2, 5)
 
@@ -144,7 +146,8 @@ def test_relabelling_commutes(topology, dtype):
     logits = problem.logits[..., np.argsort(order)]
     new_loss, new_grad = both(replace(problem, logits=logits, targets=targets, blank=int(order[2])))
     compare.assert_same(new_loss, loss)
-    # Another order of the sum over ids; in float64 the sums over alignments, as large as the loss, are rounded no finer.
+    # The sum over ids has another order. In float64 the sums over alignments are as large as the loss, and are
+    # rounded no finer.
     compare.assert_same(new_grad[..., order], grad, scale=loss.max() if dtype == np.float64 else None)
 
 
@@ -209,7 +212,9 @@ def test_bounds_of_width_zero_leave_one_alignment(topology):
     emitted = random_frames(np.random.default_rng(14), 9, 5, topology)
     bounds = tuple(bound[None].astype(np.int32) for bound in band(emitted, 9, 0, 0, topology))
     (arcs,) = [
-        arcs for arcs in oracle.alignments(9, 5, topology) if [t for t, _, is_label in arcs if is_label] == emitted.tolist()
+        arcs
+        for arcs in oracle.alignments(9, 5, topology)
+        if [t for t, _, is_label in arcs if is_label] == emitted.tolist()
     ]
     _, blank_score, label_score = oracle.arc_scores(problem.logits[0], problem.targets[0])
     expected = np.array([-sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)])

@@ -1,7 +1,7 @@
 """Everything that is known only on a GPU: the losses against copies and matrix products, the CUDA tests, within a time.
 
-The losses are measured section by section, each in a process of its own (sections.py); the record is written after each.
-The exit code is 1 where a test, a check or a section failed, 2 where there is no GPU.
+The losses are measured section by section, each in a process of its own (sections.py). The command writes the record
+after each section. The exit code is 1 where a test, a check or a section failed, 2 where there is no GPU.
 """
 
 import json
@@ -14,14 +14,30 @@ from lattice.device import arrays
 from . import process, tables
 from .process import Budget, failed
 
-PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "numba-cuda", "cuda-bindings", "cuda-core", "ml-dtypes", "nvidia-cublas",
-            "nvidia-cuda-nvrtc", "nvidia-cuda-nvcc", "nvidia-nvvm", "pytest")  # fmt: skip
+PACKAGES = (
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "numba-cuda",
+    "cuda-bindings",
+    "cuda-core",
+    "ml-dtypes",
+    "nvidia-cublas",
+    "nvidia-cuda-nvrtc",
+    "nvidia-cuda-nvcc",
+    "nvidia-nvvm",
+    "pytest",
+)
 LEAST = 30.0
-"""Seconds without which no section is started: importing and compiling take about ten, and a case under way is waited for."""
+"""Seconds without which no section is started. Importing and compiling take about ten of them, and the command waits
+for a case under way."""
 
 
 class Section(NamedTuple):
-    """Arguments of `benchmarks.gpu.sections`, seconds after which it starts no further case, additions to its environment."""
+    """A section: its arguments, its time and its environment.
+
+    `arguments` go to `benchmarks.gpu.sections`. After `seconds` the section starts no further case. `environment` is
+    added to the environment of the process.
+    """
 
     arguments: tuple[str, ...]
     seconds: float
@@ -109,7 +125,12 @@ def main(options) -> None:
             results["tools"][tool] = process.sanitize(tool, 30 * options.minutes)
             save()
     else:
-        results = {"benchmark": "gpu", "minutes": options.minutes, "tests": {"not_measured": "by --skip-tests"}, "sections": {}}
+        results = {
+            "benchmark": "gpu",
+            "minutes": options.minutes,
+            "tests": {"not_measured": "by --skip-tests"},
+            "sections": {},
+        }
         save = writer(options.json, results)
         chosen = [name for name in SECTIONS if name in (options.only or SECTIONS)]
         early = [name for name in chosen if name in list(SECTIONS)[:FIRST]]
@@ -127,5 +148,7 @@ def add_arguments(command) -> None:
     command.add_argument("--minutes", type=float, default=8.0, help="time for everything; no section starts later")
     command.add_argument("--skip-tests", action="store_true", help="leave tests/cuda out")
     command.add_argument("--test-seconds", type=float, default=150.0, help="time for tests/cuda")
-    command.add_argument("--only", nargs="*", choices=SECTIONS, metavar="SECTION", help=f"some of: {', '.join(SECTIONS)}")
+    command.add_argument(
+        "--only", nargs="*", choices=SECTIONS, metavar="SECTION", help=f"some of: {', '.join(SECTIONS)}"
+    )
     command.add_argument("--sanitize", action="store_true", help="only run the kernels' tests under compute-sanitizer")

@@ -1,12 +1,12 @@
 """The first contact with a GPU that is at hand for minutes: `python -m benchmarks.gpu.contact CALL --out FOLDER`.
 
 Each step is a process of its own with a time after which it is ended; whatever one of them does, the next one follows.
-What a step prints goes to `log.txt` as it does, `record.json` and `summary.txt` are written anew after each step: ended at
-any moment, the folder holds all that was known by then. Only where nothing launches does the call end early. Nothing is
-installed.
+What a step prints goes to `log.txt` at once. `record.json` and `summary.txt` are written anew after each step. A call
+that is ended at any moment leaves in the folder all that was known by then. The call ends early only where nothing
+launches. Nothing is installed.
 
-The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where nothing launches, 64
-where the command itself is wrong.
+The exit code is 0 where all is known, 1 where a step failed or was cut short, 2 without a GPU, 3 where nothing
+launches, 64 where the command itself is wrong.
 """
 
 import argparse
@@ -74,19 +74,27 @@ class Contact:
         for folder in ("running", "numba", "cupy"):
             (scratch / folder).mkdir(parents=True)
         self.environment = {
-            "PYTHONUNBUFFERED": "1", "NUMBA_CACHE_DIR": str(scratch / "numba"), "CUPY_CACHE_DIR": str(scratch / "cupy"),
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "FAILURES": str(self.failures), "RUNNING": str(self.running),
-            "LATTICE_PTX": str(PREBUILT) if PREBUILT.exists() else None, "LATTICE_PTX_ONLY": None,
+            "PYTHONUNBUFFERED": "1",
+            "NUMBA_CACHE_DIR": str(scratch / "numba"),
+            "CUPY_CACHE_DIR": str(scratch / "cupy"),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "FAILURES": str(self.failures),
+            "RUNNING": str(self.running),
+            "LATTICE_PTX": str(PREBUILT) if PREBUILT.exists() else None,
+            "LATTICE_PTX_ONLY": None,
             # Where this call is itself a test in a worker of pytest, its own tests are none of that worker's.
             "PYTEST_XDIST_WORKER": None,
-        }  # fmt: skip
+        }
         self.lock = threading.Lock()
         self.log = (out / "log.txt").open("w", encoding="utf-8", errors="backslashreplace")
         self.no_gpu, self.way, self.again, self.said = "", "", AGAIN, Counter()
         self.results = {
-            "benchmark": "gpu contact", "call": call, "said": "", "steps": {},
+            "benchmark": "gpu contact",
+            "call": call,
+            "said": "",
+            "steps": {},
             "environment": process.known_environment(()) | {"command": f"python -m benchmarks.gpu.contact {call}"},
-        }  # fmt: skip
+        }
 
     def say(self, name: str, line: str) -> None:
         """Add a line to the log; commands that run side by side take turns."""
@@ -211,7 +219,10 @@ class Contact:
         return self.commands(probe, min(PROBE, left))[name]
 
     def try_folder(self, known: dict, way: tuple[dict, str]) -> None:
-        """Leave out a folder that the library would refuse, of other sources or for another device: no step could launch."""
+        """Leave the folder out if the library would refuse it: no step could launch.
+
+        The library refuses a folder that was written from other sources or for another device.
+        """
         if FROM_FOLDER not in known:
             known[FROM_FOLDER] = self.attempt(FROM_FOLDER, *way)
         if not known[FROM_FOLDER].get("launched") or failed(known[FROM_FOLDER]):
@@ -245,7 +256,10 @@ def text_of(error: BaseException) -> str:
 
 
 def end_with_signals() -> None:
-    """Ended from outside, or left by its terminal, the commands are ended with it; who asks again does not keep it from that."""
+    """End the commands too when this process is ended from outside or its terminal goes away.
+
+    A second signal does not keep the process from ending them.
+    """
     signs = (signal.SIGTERM, signal.SIGHUP)
 
     def end(number, _):
@@ -267,7 +281,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments=None) -> int:
     parser = Parser(prog="python -m benchmarks.gpu.contact", description=__doc__)
-    parser.add_argument("call", type=int, choices=TOTAL, help="1 meets the machine, 2 measures what the first call left open")
+    parser.add_argument(
+        "call", type=int, choices=TOTAL, help="1 meets the machine, 2 measures what the first call left open"
+    )
     parser.add_argument("--out", required=True, help="folder for log.txt, record.json, summary.txt, failures.jsonl")
     parser.add_argument("--before", help="record.json of the first call, for the second")
     parser.add_argument("--seconds", type=float, help=f"for everything; by default {TOTAL[1]:.0f} and {TOTAL[2]:.0f}")

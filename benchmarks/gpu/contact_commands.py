@@ -31,8 +31,10 @@ class Command:
 
     def lacking(self) -> str:
         """What it cannot run without, as far as that is known without a GPU."""
-        return ", ".join([f"{name} is not installed" for name in self.modules if not process.importable(name)]
-                         + [f"{name} is not on the PATH" for name in self.programs if not process.program(name)])  # fmt: skip
+        return ", ".join(
+            [f"{name} is not installed" for name in self.modules if not process.importable(name)]
+            + [f"{name} is not on the PATH" for name in self.programs if not process.program(name)]
+        )
 
     def line(self, seconds: float) -> list[str]:
         """The command line, for so many seconds."""
@@ -59,7 +61,14 @@ class Section(Command):
 
     def line(self, seconds):
         # No case is begun in the last seconds: importing has taken its share of them already.
-        return [sys.executable, "-m", "benchmarks.gpu.sections", *self.arguments, "--seconds", f"{max(1.0, seconds - 4):.0f}"]
+        return [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu.sections",
+            *self.arguments,
+            "--seconds",
+            f"{max(1.0, seconds - 4):.0f}",
+        ]
 
     def read(self, ended):
         return told(ended)
@@ -103,7 +112,9 @@ class Sanitizer(Command):
         found = process.sanitized(*self.arguments, ended.code, ended.text)
         if ended.code is None:
             # Without a summary: only what it has printed of errors counts.
-            marked = [line for line in found.pop("first_lines", ()) if "====" in line and "COMPUTE-SANITIZER" not in line]
+            marked = [
+                line for line in found.pop("first_lines", ()) if "====" in line and "COMPUTE-SANITIZER" not in line
+            ]
             del found["error"]
             found |= {"cut": "its time was up", **({"error": marked[0]} if marked else {})}
         return found

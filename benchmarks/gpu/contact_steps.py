@@ -14,8 +14,8 @@ KERNELS, DOORS = "tests/cuda/test_kernels.py", "tests/cuda/test_doors.py"
 class Step(NamedTuple):
     """Commands that run side by side, and the most seconds that they may take.
 
-    `seconds` None is what is left; steps `again` share `AGAIN`. Those that need a GPU are not run without one, and one with a
-    `reason` never.
+    `seconds` None is what is left. Steps with `again` share `AGAIN`. Steps with `needs_gpu` do not run without a GPU,
+    and steps with a `reason` never run.
     """
 
     name: str
@@ -84,4 +84,6 @@ def failed_before(before: dict | None) -> list[Step]:
 
 def planned(steps) -> float:
     """Seconds that the steps may take by themselves; one that takes what is left adds none."""
-    return sum(step.seconds or 0 for step in steps if not step.again) + (AGAIN if any(step.again for step in steps) else 0)
+    return sum(step.seconds or 0 for step in steps if not step.again) + (
+        AGAIN if any(step.again for step in steps) else 0
+    )

@@ -32,7 +32,9 @@ def environment(found: dict) -> str:
     wanted = ("numba", "numba-cuda", "cupy-cuda13x", "cupy-cuda12x", "numpy", "cuda-bindings", "torch")
     versions = [f"{name} {known['versions'][name]}" for name in wanted if name in known.get("versions", ())]
     nvvm = f"{len(known.get('nvvm', ()))} libnvvm"
-    return "; ".join([*(names or ["nvidia-smi names no GPU"]), f"{known.get('cores')} cores", ", ".join(versions), nvvm])
+    return "; ".join(
+        [*(names or ["nvidia-smi names no GPU"]), f"{known.get('cores')} cores", ", ".join(versions), nvvm]
+    )
 
 
 def contact(found: dict) -> str:
@@ -41,9 +43,13 @@ def contact(found: dict) -> str:
     if way is None:
         return "nothing launches: " + "; ".join(f"{name}: {reason(attempt)}" for name, attempt in attempts.items())
     parts = attempts[way]
-    times = ", ".join(f"{part} {parts[part]:.2g}" for part in ("compile", "load", "launch", "wait", "again") if part in parts)
+    times = ", ".join(
+        f"{part} {parts[part]:.2g}" for part in ("compile", "load", "launch", "wait", "again") if part in parts
+    )
     checks = found.get("contact") or {}
-    said = [f"{dtype} {number(at(checks, f'oracle {dtype}', 'joint'), form='.0e')}" for dtype in ("float32", "bfloat16")]
+    said = [
+        f"{dtype} {number(at(checks, f'oracle {dtype}', 'joint'), form='.0e')}" for dtype in ("float32", "bfloat16")
+    ]
     wrong = [name for name, case in checks.items() if isinstance(case, dict) and "error" in case]
     return f"{way}: {times} s; oracle {', '.join(said)}" + (f"; wrong: {', '.join(wrong)}" if wrong else "")
 
@@ -94,7 +100,9 @@ def profile(found: dict) -> str:
 
 def logits(found: dict) -> str:
     cases = tables.cases(found.get("logits") or {})
-    ratios = [f"{short(name)} {number(at(case, 'rows', 'out=logits', 'ratio'))}" for name, case in cases.items() if name]
+    ratios = [
+        f"{short(name)} {number(at(case, 'rows', 'out=logits', 'ratio'))}" for name, case in cases.items() if name
+    ]
     return f"in copies: {', '.join(ratios) or '-'}"
 
 
@@ -106,8 +114,20 @@ def joint(found: dict) -> str:
     return f"in three products, untrained/trained: {', '.join(said) or '-'}"
 
 
-FIGURES = {"env": environment, "contact": contact, "kernels": tested, "headline": headline, "device": device, "stages": stages,
-           "ncu": profile, "logits": logits, "joint": joint, "tf32": joint, "together": tested, "tests": tested}  # fmt: skip
+FIGURES = {
+    "env": environment,
+    "contact": contact,
+    "kernels": tested,
+    "headline": headline,
+    "device": device,
+    "stages": stages,
+    "ncu": profile,
+    "logits": logits,
+    "joint": joint,
+    "tf32": joint,
+    "together": tested,
+    "tests": tested,
+}
 
 
 def reason(node) -> str:
@@ -143,8 +163,12 @@ def table(record: dict) -> str:
 
 def failures(record: dict) -> str:
     """The tests that failed, a line each."""
-    found = [(failure["id"], failure["message"]) for step in record["steps"].values() for failure in step.get("failures", ())]
-    lines = [f"FAILED {name}: {' '.join(message.splitlines()[-2:])}"[: WIDTH + 100] for name, message in found[:FAILURES]]
+    found = [
+        (failure["id"], failure["message"]) for step in record["steps"].values() for failure in step.get("failures", ())
+    ]
+    lines = [
+        f"FAILED {name}: {' '.join(message.splitlines()[-2:])}"[: WIDTH + 100] for name, message in found[:FAILURES]
+    ]
     return "\n".join([*lines, f"... and {len(found) - FAILURES} more"][: len(lines) + (len(found) > FAILURES)])
 
 

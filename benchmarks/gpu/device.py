@@ -35,9 +35,12 @@ PRECISIONS = {
 def device(report) -> None:
     """The GPU's own ceilings, and what a launch costs."""
     for name, measure, *arguments in (
-        ("properties", properties), ("copy", copy), ("launch", launch), ("recursion", recursion, *RECURSION.values()),
+        ("properties", properties),
+        ("copy", copy),
+        ("launch", launch),
+        ("recursion", recursion, *RECURSION.values()),
         ("cublas", cublas),
-    ):  # fmt: skip
+    ):
         report.case(name, measure, *arguments)
 
 
@@ -45,10 +48,14 @@ def properties() -> dict:
     runtime = arrays.cupy().cuda.runtime
     known = runtime.getDeviceProperties(0)
     return {
-        "name": known["name"].decode(), "compute_capability": f"{known['major']}.{known['minor']}",
-        "memory": int(known["totalGlobalMem"]), "multiprocessors": int(known["multiProcessorCount"]),
-        "l2": int(known["l2CacheSize"]), "cuda_driver": runtime.driverGetVersion(), "cuda_runtime": runtime.runtimeGetVersion(),
-    }  # fmt: skip
+        "name": known["name"].decode(),
+        "compute_capability": f"{known['major']}.{known['minor']}",
+        "memory": int(known["totalGlobalMem"]),
+        "multiprocessors": int(known["multiProcessorCount"]),
+        "l2": int(known["l2CacheSize"]),
+        "cuda_driver": runtime.driverGetVersion(),
+        "cuda_runtime": runtime.runtimeGetVersion(),
+    }
 
 
 def copy(size: int = 1 << 30, pairs: int = 3) -> dict:
@@ -90,15 +97,19 @@ def gemm(a, b, out, compute: int) -> None:
     operand, product = TYPES[a.dtype.name], TYPES[out.dtype.name]
     # cuBLAS counts columns first: out.T = b.T @ a.T.
     b_turned, a_turned = int(not b.flags.c_contiguous), int(not a.flags.c_contiguous)
-    cuda.cublas.gemmEx(
-        cuda.device.get_cublas_handle(), b_turned, a_turned, N, M, K, ctypes.addressof(one),
-        b.data.ptr, operand, K if b_turned else N, a.data.ptr, operand, M if a_turned else K,
-        ctypes.addressof(zero), out.data.ptr, product, N, compute, DEFAULT_TENSOR_OP,
-    )  # fmt: skip
+    left = (b.data.ptr, operand, K if b_turned else N)
+    right = (a.data.ptr, operand, M if a_turned else K)
+    result = (out.data.ptr, product, N)
+    scales = ctypes.addressof(one), ctypes.addressof(zero)
+    handle, how = cuda.device.get_cublas_handle(), (compute, DEFAULT_TENSOR_OP)
+    cuda.cublas.gemmEx(handle, b_turned, a_turned, N, M, K, scales[0], *left, *right, scales[1], *result, *how)
 
 
 def launch(count: int = LAUNCHES) -> dict:
-    """Microseconds of a launch: host time a call, and time a call until the device is done, with some others beside it."""
+    """Seconds of a launch: host time a call, and time a call until the device is done.
+
+    Other calls stand beside the launch.
+    """
     place, empty = problems.device(), problems.device().empty
     frames = layout.frames_of(np.arange(1), np.array([4]), np.array([2]), False, None)
     frame_base, label_base, positions, none, weight = place.upload(
@@ -112,7 +123,9 @@ def launch(count: int = LAUNCHES) -> dict:
         slot.__iadd__(1)
 
     calls = {
-        "locate, 12 arrays": lambda: locate(0, none, frames, positions, frame_base, label_base, row, slot, label, owner),
+        "locate, 12 arrays": lambda: locate(
+            0, none, frames, positions, frame_base, label_base, row, slot, label, owner
+        ),
         "CuPy, slot += 1": add_in_place,
         "matmul 32 x 32": lambda: place.matmul(weight, weight.T, product),
         "upload of 3 arrays": lambda: place.upload(None, *(np.zeros(8) for _ in range(3))),
@@ -121,7 +134,10 @@ def launch(count: int = LAUNCHES) -> dict:
 
 
 def recursion(T: int, U: int, examples: tuple[int, ...]) -> dict:
-    """alpha and beta alone: seconds of a step along the diagonals, by the number of examples, whose blocks run side by side."""
+    """alpha and beta without other kernels: seconds of a step along the diagonals, by the number of examples.
+
+    The blocks of the examples run side by side.
+    """
     rows, off = {}, []
     for B in examples:
         call, deviation = uniform(B, T, U)

@@ -1,4 +1,7 @@
-"""The two losses on a GPU against their floors: logits against a copy of them, the joint against its three matrix products."""
+"""The two losses on a GPU against their floors.
+
+The floor of the loss from logits is a copy of the logits; the floor of the joint is its three matrix products.
+"""
 
 import functools
 import os
@@ -43,10 +46,14 @@ def logits_case(shape: problems.Shape, dtype: str, peers: bool = True) -> dict:
 def add_fractions(rows: dict, real: int, whole: int) -> None:
     """Shares of the copy's bandwidth: by the bytes that have to be moved once, and by what the library moves.
 
-    The gradient is written everywhere, padding included, the logits of real cells are read: once at the least, twice by the
-    library, whose second read follows from what the first one summed up. A copy moves `whole` twice.
+    The gradient is written everywhere, padding included. The logits of real cells are read, at the least once. The
+    library reads them twice, because its second read rests on the sums of the first. A copy moves `whole` twice.
     """
-    moved = {"out=logits": (real + whole, 2 * real + whole), "loss only": (real, real), "torchaudio": (real + whole, None)}
+    moved = {
+        "out=logits": (real + whole, 2 * real + whole),
+        "loss only": (real, real),
+        "torchaudio": (real + whole, None),
+    }
     rows["copy"]["bandwidth"] = 2 * whole / rows["copy"]["seconds"]
     for name, (least, traffic) in moved.items():
         if "ratio" in rows.get(name, ()):
@@ -71,7 +78,9 @@ def joint_case(shape: problems.Shape, dtype: str, peers: bool = True) -> dict:
     calls = {"three GEMMs": problems.three_gemms(shape, real)}
     for kind, problem in drawn.items():
         for name, limit in LIMITS.items():
-            calls[f"{kind}, {name}"] = functools.partial(lattice.joint_transducer_loss_and_grad, *problem, memory_limit=limit)
+            calls[f"{kind}, {name}"] = functools.partial(
+                lattice.joint_transducer_loss_and_grad, *problem, memory_limit=limit
+            )
     calls["untrained, loss only"] = functools.partial(lattice.joint_transducer_loss, *drawn["untrained"])
     peer = timing.Lazily(problems.torchaudio_joint, drawn["untrained"], tf32)
     if peers:

@@ -1,8 +1,9 @@
 """Write every kernel as PTX, for a machine whose compiler may not work: `python -m benchmarks.gpu.prebuild FOLDER`.
 
-No GPU is needed. FOLDER gets a subfolder for each architecture; `LATTICE_PTX=FOLDER` makes the library take them. The kernels are
-those of `tests/kernel_cases.py` and those that the doors launch on small problems, which run here as compiled. Each file is read
-again and translated by the machine of `tests/ptxrun`, which knows every instruction or says so.
+No GPU is needed. FOLDER gets a subfolder for each architecture; `LATTICE_PTX=FOLDER` makes the library take them. The
+command writes the kernels that the cases of `tests/kernel_cases.py` launch, and the kernels that the doors launch on
+small problems, which run here as compiled. The machine of `tests/ptxrun` reads and translates each file again. It knows
+every instruction or says so.
 """
 
 import argparse
@@ -96,14 +97,23 @@ def offered(cc: tuple[int, int]) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.prebuild", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to write, .ptx beside the sources by default")
-    parser.add_argument("--capability", action="append", type=capability, metavar="X.Y",
-                        help="of a device, may be repeated; 8.0 and 9.0 by default")  # fmt: skip
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=FOLDER, help="where to write, .ptx beside the sources by default"
+    )
+    parser.add_argument(
+        "--capability",
+        action="append",
+        type=capability,
+        metavar="X.Y",
+        help="of a device, may be repeated; 8.0 and 9.0 by default",
+    )
     options, begin = parser.parse_args(arguments), time.monotonic()
     top, capabilities = options.folder, dict.fromkeys(options.capability or CAPABILITIES)
     for cc in capabilities:
         if not offered(cc):
-            parser.error(f"--capability is {cc[0]}.{cc[1]}, for which the compiler does not write {ptx_store.architecture(cc)}")
+            parser.error(
+                f"--capability is {cc[0]}.{cc[1]}, for which the compiler does not write {ptx_store.architecture(cc)}"
+            )
     top.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         wanted, apart = launches()
@@ -113,8 +123,10 @@ def main(arguments: list[str] | None = None) -> int:
         paths = write(top, cc, wanted)
         faults = check(paths)
         wrong += faults
-        print(f"{top / ptx_store.architecture(cc)}: {len(paths)} files, {sum(path.stat().st_size for path in paths):,} bytes, "
-              f"{len(faults)} not translated")  # fmt: skip
+        print(
+            f"{top / ptx_store.architecture(cc)}: {len(paths)} files, "
+            f"{sum(path.stat().st_size for path in paths):,} bytes, {len(faults)} not translated"
+        )
     print("\n".join([*wrong, f"{time.monotonic() - begin:.0f} s"]))
     return int(bool(wrong))
 

@@ -1,7 +1,7 @@
 """What is asked of a machine that has never been met, in a process of its own: `python -m benchmarks.gpu.probes NAME`.
 
-Each answer is a line of JSON as soon as there is one. Nothing is imported before it is asked for: what cannot be imported
-is an answer too.
+Each answer is printed as a line of JSON as soon as it is known. Nothing is imported before it is asked for. A package
+that cannot be imported is an answer too.
 """
 
 import argparse
@@ -20,9 +20,30 @@ import traceback
 from pathlib import Path
 from unittest import mock
 
-PACKAGES = ("numpy", "numba", "numba-cuda", "cupy-cuda13x", "cupy-cuda12x", "cupy", "cuda-bindings", "cuda-core",
-            "cuda-pathfinder", "scipy", "ml-dtypes", "nvidia-nvvm", "nvidia-cuda-nvcc", "nvidia-cuda-nvrtc", "nvidia-cublas",
-            "torch", "torchaudio", "jax", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis")  # fmt: skip
+PACKAGES = (
+    "numpy",
+    "numba",
+    "numba-cuda",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "cupy",
+    "cuda-bindings",
+    "cuda-core",
+    "cuda-pathfinder",
+    "scipy",
+    "ml-dtypes",
+    "nvidia-nvvm",
+    "nvidia-cuda-nvcc",
+    "nvidia-cuda-nvrtc",
+    "nvidia-cublas",
+    "torch",
+    "torchaudio",
+    "jax",
+    "pytest",
+    "pytest-xdist",
+    "pytest-timeout",
+    "hypothesis",
+)
 NVVM = "libnvvm*.so*"
 TOOLKITS = ("usr/local/cuda*", "usr/lib/*-linux-gnu", "usr/lib/cuda", "opt/conda")
 """Where a toolkit may lie, from the root of the file system."""
@@ -40,8 +61,11 @@ def environment() -> None:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     tell(versions=versions)
-    tell(nvvm=compilers(), tools={tool: shutil.which(tool) is not None for tool in ("nvcc", "ncu", "nsys", "compute-sanitizer")},
-         cuda_home={name: name in os.environ for name in ("CUDA_HOME", "CUDA_PATH")})  # fmt: skip
+    tell(
+        nvvm=compilers(),
+        tools={tool: shutil.which(tool) is not None for tool in ("nvcc", "ncu", "nsys", "compute-sanitizer")},
+        cuda_home={name: name in os.environ for name in ("CUDA_HOME", "CUDA_PATH")},
+    )
     # Last, because it may hang; its whole text is for the log.
     from . import process
 
@@ -88,8 +112,12 @@ def launch() -> None:
         tell(context=time.perf_counter() - begin)
         runtime = cupy.cuda.runtime
         known = runtime.getDeviceProperties(0)
-        tell(device=known["name"].decode(), capability=f"{known['major']}.{known['minor']}",
-             driver=runtime.driverGetVersion(), runtime=runtime.runtimeGetVersion())  # fmt: skip
+        tell(
+            device=known["name"].decode(),
+            capability=f"{known['major']}.{known['minor']}",
+            driver=runtime.driverGetVersion(),
+            runtime=runtime.runtimeGetVersion(),
+        )
         begin = time.perf_counter()
         from . import device
 
@@ -101,7 +129,10 @@ def launch() -> None:
 
 
 def one_kernel(uniform, T: int = 40, U: int = 9) -> dict:
-    """Seconds to compile a kernel, to load, launch and wait for it, and to do so again; `launched` if its result is right."""
+    """Seconds to compile a kernel, to load, launch and wait for it, and to do so again.
+
+    `launched` says that its result is right.
+    """
     from lattice.device import arrays
     from lattice.kernels import ptx
 

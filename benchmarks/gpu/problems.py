@@ -12,7 +12,7 @@ from .. import shapes
 
 QUANTILES = (0, 0.1, 0.5, 0.9, 1)
 FRAMES, LABELS = (60, 160, 343, 416, 680), (10, 34, 71, 93, 151)
-"""T and U of LibriSpeech-100h at these quantiles (40 ms frames, BPE-500); what lies below the first decile is a guess."""
+"""T and U of LibriSpeech-100h at these quantiles (40 ms frames, BPE-500); values below the first decile are a guess."""
 TAIL = 8
 """How the last decile thins out: with this a batch of 30 is padded 2.2-fold, about as the corpus is (1.98)."""
 PERIOD = (1 << 24) - 3
@@ -35,7 +35,14 @@ class Shape(NamedTuple):
         return int(np.sum(self.T * (self.U + 1)))
 
     def described(self) -> dict:
-        return {"B": len(self.T), "T": int(self.T.max()), "U": int(self.U.max()), "V": self.V, "H": self.H, "cells": self.cells}
+        return {
+            "B": len(self.T),
+            "T": int(self.T.max()),
+            "U": int(self.U.max()),
+            "V": self.V,
+            "H": self.H,
+            "cells": self.cells,
+        }
 
 
 def full(B: int, T: int, U: int, V: int, H: int = 512) -> Shape:
@@ -108,7 +115,7 @@ def host_joint(shape: Shape, kind: str) -> shapes.Joint:
     if kind == "untrained":
         return problem
     for b, (frames, labels) in enumerate(zip(shape.T, shape.U)):
-        # Each example at its own length, so that all labels fall due in it; one seed gives all of them one output layer.
+        # Each example has its own length, so that all its labels fall due. One seed gives all one output layer.
         single = shapes.trained_like(1, int(frames), int(labels), V, H, seed=SEED)
         problem.encoder[b, :frames], problem.predictor[b, : labels + 1] = single.encoder[0], single.predictor[0]
         problem.targets[b, :labels] = single.targets[0]
@@ -123,7 +130,10 @@ def joint(shape: Shape, kind: str, dtype) -> shapes.Joint:
 
 
 def three_gemms(shape: Shape, dtype):
-    """hidden @ weight.T, dlogits @ weight and dlogits.T @ hidden over all cells, operands of `dtype`, sums in float32."""
+    """hidden @ weight.T, dlogits @ weight and dlogits.T @ hidden over all cells.
+
+    Operands have `dtype`, sums float32.
+    """
     matmul, empty, count = device().matmul, device().empty, min(CHUNK, shape.cells)
     hidden, weight = normals((count, shape.H), dtype), normals((shape.V, shape.H), dtype)
     grad_logits, logits = normals((count, shape.V), dtype), empty((count, shape.V), np.float32)

@@ -33,7 +33,11 @@ WITHOUT_POOL = (
 )
 """Every array its own allocation: within a pool's block, memory beyond an array's end is still valid memory."""
 PLUGINS = "xdist", "pytest_timeout"
-TOOL_FOLDERS = ("/usr/local/cuda/bin", "/usr/local/cuda/nsight-compute", *sorted(glob.glob("/opt/nvidia/nsight-compute/*"))[::-1])
+TOOL_FOLDERS = (
+    "/usr/local/cuda/bin",
+    "/usr/local/cuda/nsight-compute",
+    *sorted(glob.glob("/opt/nvidia/nsight-compute/*"))[::-1],
+)
 
 
 class Budget:
@@ -61,7 +65,10 @@ def write(path: Path, text: str) -> None:
 
 
 def known_environment(packages: tuple[str, ...]) -> dict:
-    """That of every record, and the library's tree, because a copy without .git has no commit. Asks nothing of a GPU."""
+    """The environment of every record, and the library's tree, because a copy without .git has no commit.
+
+    The call asks nothing of a GPU.
+    """
     known = record.environment((*record.PACKAGES, *packages))
     if not (record.ROOT / ".git").exists():
         known["commit"] = "a copy without .git: `git rev-parse COMMIT:lattice` prints the tree"
@@ -69,11 +76,20 @@ def known_environment(packages: tuple[str, ...]) -> dict:
 
 
 def ended(command: list[str], seconds: float, environment: dict[str, str] | None = None) -> tuple[int | None, str, str]:
-    """Return code (None where it ran out of time), stdout and stderr of a command, which is ended with all it started."""
+    """Return code (None where it ran out of time), stdout and stderr of a command.
+
+    The command ends together with all that it started.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
         # Into files: pipes that a grandchild holds open would be waited for.
-        child = subprocess.Popen(command, cwd=record.ROOT, env={**os.environ, **(environment or {})}, stdout=out, stderr=error,
-                                   start_new_session=True)  # fmt: skip
+        child = subprocess.Popen(
+            command,
+            cwd=record.ROOT,
+            env={**os.environ, **(environment or {})},
+            stdout=out,
+            stderr=error,
+            start_new_session=True,
+        )
         try:
             code = child.wait(max(1.0, seconds))
         except subprocess.TimeoutExpired:

@@ -42,7 +42,11 @@ def same_ids_case(B: int, T: int, V: int, size: int) -> dict:
         host = samplers.sample_vocabulary(targets, lengths, size, distribution=p, seed=seed)
         ours = samplers.sample_vocabulary(*there[:2], size, distribution=there[2], seed=seed)
         different += int((ours.ids.get() != host.ids).sum())
-    return {"draws": 20 * B * size, "different": different, **({"error": "other ids than on the host"} if different else {})}
+    return {
+        "draws": 20 * B * size,
+        "different": different,
+        **({"error": "other ids than on the host"} if different else {}),
+    }
 
 
 def draw_case(B: int, T: int, V: int, size: int) -> dict:
@@ -50,7 +54,9 @@ def draw_case(B: int, T: int, V: int, size: int) -> dict:
     logits, seeds = problems.normals((B, T, V), np.dtype(np.float32)), itertools.count()
     calls = {
         "ctc_posterior": lambda: samplers.ctc_posterior(logits, frames),
-        "sample_vocabulary": lambda: samplers.sample_vocabulary(targets, lengths, size, distribution=p, seed=next(seeds)),
+        "sample_vocabulary": lambda: samplers.sample_vocabulary(
+            targets, lengths, size, distribution=p, seed=next(seeds)
+        ),
         "allowed_vocabulary": lambda: samplers.allowed_vocabulary(p, size),
         "copy of the CTC logits": lambda: logits.copy(),
     }
@@ -65,8 +71,9 @@ def step_case(kind: str, shape: problems.Shape, size: int) -> dict:
 
     def drawn(**options):
         posterior = samplers.ctc_posterior(logits, problem.encoder_lengths)
-        vocabulary = samplers.sample_vocabulary(problem.targets, problem.target_lengths, size, distribution=posterior,
-                                                seed=next(seeds))  # fmt: skip
+        vocabulary = samplers.sample_vocabulary(
+            problem.targets, problem.target_lengths, size, distribution=posterior, seed=next(seeds)
+        )
         return lattice.joint_transducer_loss_and_grad(
             *problem, vocabulary=vocabulary.ids, vocabulary_lengths=vocabulary.lengths, **options
         )
@@ -114,11 +121,20 @@ def decode_case(shape: problems.Shape, beam: int) -> dict:
     rows = problem.encoder.reshape(-1, shape.H)
     predictors = problems.normals((shape.V, shape.H), np.dtype(np.float32))
     out = problems.device().empty((len(rows), shape.V), np.float32)
-    likely = samplers.allowed_vocabulary(problems.device().upload(None, posteriors(len(shape.T), 1, shape.V)[0])[0], 100)
+    likely = samplers.allowed_vocabulary(
+        problems.device().upload(None, posteriors(len(shape.T), 1, shape.V)[0])[0], 100
+    )
 
     def search(door, **options):
-        return door(problem.encoder, problem.encoder_lengths, lambda labels, state: (predictors[labels], None), problem.weight,
-                    problem.bias, max_labels_per_frame=3, **options)  # fmt: skip
+        return door(
+            problem.encoder,
+            problem.encoder_lengths,
+            lambda labels, state: (predictors[labels], None),
+            problem.weight,
+            problem.bias,
+            max_labels_per_frame=3,
+            **options,
+        )
 
     calls = {"one product": lambda: problems.device().matmul(rows, problem.weight.T, out)}
     for name, allowed in (("all ids", None), ("100 allowed", likely)):

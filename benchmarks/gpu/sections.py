@@ -1,7 +1,8 @@
 """The sections that are measured on a GPU, each in a process of its own: `python -m benchmarks.gpu.sections NAME ...`.
 
-An invalid access spoils a CUDA context for good, and a kernel that hangs can only be ended with its process: neither may cost
-more than one section. Each case prints its result as a line of JSON as soon as it has one.
+An invalid access spoils a CUDA context for good, and a kernel that hangs can only be ended with its process. In a
+process of its own, neither costs more than one section. Each case prints its result as a line of JSON as soon as it has
+one.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from . import checks, device, losses, problems, sampled, stages, three_stage, ti
 HEADLINE = {"B": 1024, "T": 1000, "U": 100, "V": 1024, "H": 512}
 HEADLINE_POOL = 3_000_000_000
 HEADLINE_LIMITS = {"512 MiB": 512 << 20, "64 MiB": 64 << 20}
-"""The first fits into the pool beside float32 inputs, 2.31e9 bytes, and holds 57 examples at once. The second holds 3."""
+"""The first limit fits into the pool beside float32 inputs, 2.31e9 bytes, and holds 57 examples at once. The second
+limit holds 3."""
 SAME = 1e-5
 """Largest relative difference of a loss in a batch and alone: matrix products of other sizes sum in another order."""
 
@@ -70,13 +72,18 @@ def memory_before() -> int | None:
     """Bytes in use on the first GPU by every process before this one had a CUDA context; None where nobody knows."""
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
     try:
-        return int(subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]) << 20
+        return (
+            int(subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]) << 20
+        )
     except (OSError, ValueError, IndexError, subprocess.SubprocessError):
         return None
 
 
 def headline_case(dtype: str, limit: int, B: int, T: int, U: int, V: int, H: int) -> dict:
-    """One loss and gradient over the inputs, inputs and weights in the pool; it fails where the pool's limit is passed."""
+    """One loss and gradient that overwrites its inputs, with inputs and weights in the pool.
+
+    The call fails where it passes the pool's limit.
+    """
     before = memory_before()
     cupy, place = arrays.cupy(), problems.device()
     free, total = cupy.cuda.runtime.memGetInfo()
@@ -95,9 +102,9 @@ def headline_case(dtype: str, limit: int, B: int, T: int, U: int, V: int, H: int
     results = []
 
     def run():
-        results.append(lattice.joint_transducer_loss_and_grad(
-            encoder, predictor, *rest, memory_limit=limit, overwrite=True
-        ))  # fmt: skip
+        results.append(
+            lattice.joint_transducer_loss_and_grad(encoder, predictor, *rest, memory_limit=limit, overwrite=True)
+        )
 
     seconds = []
     held = pool.used_bytes()
@@ -105,22 +112,41 @@ def headline_case(dtype: str, limit: int, B: int, T: int, U: int, V: int, H: int
     loss = results[0][0].get()
     apart = float(np.abs(loss[:2] - alone).max() / np.abs(alone).max())
     row = {
-        "B": B, "T": T, "U": U, "V": V, "H": H, "seconds": seconds[0], "inputs": inputs, "growth": growth, "peak": held + growth,
-        "pool": pool.total_bytes(), "pool_limit": HEADLINE_POOL, "memory_limit": limit,
+        "B": B,
+        "T": T,
+        "U": U,
+        "V": V,
+        "H": H,
+        "seconds": seconds[0],
+        "inputs": inputs,
+        "growth": growth,
+        "peak": held + growth,
+        "pool": pool.total_bytes(),
+        "pool_limit": HEADLINE_POOL,
+        "memory_limit": limit,
         "process": None if before is None else total - cupy.cuda.runtime.memGetInfo()[0] - before,
-        "context": None if before is None else total - free - before, "mean_loss": float(loss.mean()),
-        "finite": bool(np.isfinite(loss).all()), "apart": apart, "bit_equal": bool((loss[:2] == alone).all()),
-    }  # fmt: skip
+        "context": None if before is None else total - free - before,
+        "mean_loss": float(loss.mean()),
+        "finite": bool(np.isfinite(loss).all()),
+        "apart": apart,
+        "bit_equal": bool((loss[:2] == alone).all()),
+    }
     if not (row["finite"] and apart <= SAME):
         row["error"] = "the loss is not finite, or not that of the first two examples alone"
     return row
 
 
 SECTIONS = {
-    "contact": checks.contact, "check": checks.check, "device": device.device, "headline": headline,
-    "logits": losses.logits, "joint": losses.joint, "stages": stages.stages, "sampled": sampled.sampled,
+    "contact": checks.contact,
+    "check": checks.check,
+    "device": device.device,
+    "headline": headline,
+    "logits": losses.logits,
+    "joint": losses.joint,
+    "stages": stages.stages,
+    "sampled": sampled.sampled,
     "three_stage": three_stage.three_stage,
-}  # fmt: skip
+}
 
 
 def read_arguments(arguments: list[str] | None = None) -> tuple:

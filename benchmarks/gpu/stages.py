@@ -35,7 +35,7 @@ def stages_case(loss: str, shape: str, kind: str, dtype: str) -> dict:
     if loss == "joint":
         call = functools.partial(
             lattice.joint_transducer_loss_and_grad, *problems.joint(problems.JOINT[shape], kind, real)
-        )  # fmt: skip
+        )
     else:
         values, *integers = problems.logits(problems.LOGITS[shape], real)
         # Not in place, or every call but the first would read gradients; the bytes moved are the same.
@@ -48,8 +48,8 @@ def stages_case(loss: str, shape: str, kind: str, dtype: str) -> dict:
 def split(call) -> dict[str, dict]:
     """Rows of the kernels and products of a call: seconds, share, calls, and the rate of bytes or of operations.
 
-    Bytes are those of a kernel's arguments, so the rate is a bandwidth only where each is read or written once. `between` is
-    what lies between the launches: CuPy's own kernels, copies, and a device that waits for the host.
+    Bytes are the sizes of a kernel's arguments. The rate is a bandwidth only where a kernel reads or writes each array
+    once. `between` is what lies between the launches: CuPy's own kernels, copies, and a device that waits for the host.
     """
     taken = []
     for _ in range(ROUNDS):
@@ -63,7 +63,9 @@ def split(call) -> dict[str, dict]:
         seconds = statistics.median([sums[name]["seconds"] for _, sums in taken])
         one = taken[0][1][name]
         rows[name] = {"seconds": seconds, "share": seconds / total, "calls": one["calls"]}
-        rows[name] |= {rate: one[unit] / seconds for unit, rate in (("bytes", "bandwidth"), ("operations", "flops")) if one[unit]}
+        rows[name] |= {
+            rate: one[unit] / seconds for unit, rate in (("bytes", "bandwidth"), ("operations", "flops")) if one[unit]
+        }
     left = total - sum(row["seconds"] for name, row in rows.items() if name != "all, watched")
     rows["between"] = {"seconds": left, "share": left / total}
     return rows

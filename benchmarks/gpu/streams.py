@@ -14,11 +14,14 @@ from .. import record
 KILL_AFTER = 5.0
 """Seconds between asking a command to end and ending it."""
 PIECE, KEPT = 1 << 16, 4 << 20
-"""Characters that are read at once, of a line that has no end too, and those that are kept of the beginning and of the end."""
+"""Characters that are read at once, of a line without an end too; characters kept of the beginning, and of the end."""
 
 
 class Ended(NamedTuple):
-    """What became of a command: its code, None where its time was up, and what it printed, the middle of very much left out."""
+    """What became of a command: its code, None where its time was up, and what it printed.
+
+    Of a very long text the middle is left out.
+    """
 
     code: int | None
     text: str
@@ -34,9 +37,16 @@ class Stream:
         around = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
         # A group of its own, so that whatever it starts can be ended with it.
         self.child = subprocess.Popen(
-            command, cwd=record.ROOT, env=around, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
+            command,
+            cwd=record.ROOT,
+            env=around,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         self.reader = threading.Thread(target=self._read, args=(say,), daemon=True)
         self.reader.start()
 

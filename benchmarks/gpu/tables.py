@@ -1,23 +1,44 @@
 """The gpu benchmark's record as text, short enough for the end of a log."""
 
 LOGITS = {
-    "ms": ("seconds", 1e3), "ratio": ("ratio", 1), "min": ("ratio_min", 1), "max": ("ratio_max", 1), "of copy": ("fraction", 1),
-    "traffic": ("traffic_fraction", 1), "host ms": ("host", 1e3), "peak MB": ("peak", 1e-6),
-}  # fmt: skip
+    "ms": ("seconds", 1e3),
+    "ratio": ("ratio", 1),
+    "min": ("ratio_min", 1),
+    "max": ("ratio_max", 1),
+    "of copy": ("fraction", 1),
+    "traffic": ("traffic_fraction", 1),
+    "host ms": ("host", 1e3),
+    "peak MB": ("peak", 1e-6),
+}
 CALLS = {heading: LOGITS[heading] for heading in ("ms", "ratio")}
 JOINT = {
-    "GEMMs ms": ("gemms", 1e3), "TFLOP/s": ("flops", 1e-12), "64 MiB": ("64 MiB", 1), "256 MiB": ("256 MiB", 1),
-    "1 GiB": ("1 GiB", 1), "occupied": ("occupied", 1), "host ms": ("host", 1e3), "loss": ("loss only", 1),
-    "t.audio": ("torchaudio", 1), "its MB": ("torchaudio peak", 1e-6),
-}  # fmt: skip
-STAGES = {
-    "ms": ("seconds", 1e3), "share": ("share", 1), "calls": ("calls", 1), "GB/s": ("bandwidth", 1e-9),
+    "GEMMs ms": ("gemms", 1e3),
     "TFLOP/s": ("flops", 1e-12),
-}  # fmt: skip
+    "64 MiB": ("64 MiB", 1),
+    "256 MiB": ("256 MiB", 1),
+    "1 GiB": ("1 GiB", 1),
+    "occupied": ("occupied", 1),
+    "host ms": ("host", 1e3),
+    "loss": ("loss only", 1),
+    "t.audio": ("torchaudio", 1),
+    "its MB": ("torchaudio peak", 1e-6),
+}
+STAGES = {
+    "ms": ("seconds", 1e3),
+    "share": ("share", 1),
+    "calls": ("calls", 1),
+    "GB/s": ("bandwidth", 1e-9),
+    "TFLOP/s": ("flops", 1e-12),
+}
 HEADLINE = {
-    "s": ("seconds", 1), "in GB": ("inputs", 1e-9), "peak GB": ("peak", 1e-9), "pool GB": ("pool", 1e-9),
-    "proc. GB": ("process", 1e-9), "ctx GB": ("context", 1e-9), "apart": ("apart", 1),
-}  # fmt: skip
+    "s": ("seconds", 1),
+    "in GB": ("inputs", 1e-9),
+    "peak GB": ("peak", 1e-9),
+    "pool GB": ("pool", 1e-9),
+    "proc. GB": ("process", 1e-9),
+    "ctx GB": ("context", 1e-9),
+    "apart": ("apart", 1),
+}
 LAUNCH = {"host us": ("host", 1e6), "sync us": ("synchronised", 1e6)}
 RECURSION = {"ms": ("seconds", 1e3), "us a step": ("step", 1e6)}
 PRODUCTS = ("h @ w.T", "g @ w", "g.T @ h")
@@ -25,7 +46,10 @@ SMALL_SHARE = 0.05
 
 
 def table(title: str, rows: list[tuple[str, dict | None]], columns: dict[str, tuple[str, float]]) -> str:
-    """Rows as text; `columns` holds, by heading, a key of the rows and what its value is multiplied by. None makes a heading."""
+    """Rows as text.
+
+    `columns` holds, by heading, a key of the rows and the factor for its value. A row that is None makes a heading.
+    """
     width = max((len(name) for name, row in rows if row is not None), default=0) + 1
     lines = [f"\n{title}", " " * width + "".join(f"{heading:>9}" for heading in columns)]
     for name, row in rows:
@@ -68,14 +92,19 @@ def joint_rows(section: dict) -> list[tuple[str, dict]]:
             continue
         rows = case["rows"]
         for kind in ("untrained", "trained-like"):
-            inside = {key.removeprefix(f"{kind}, "): inner for key, inner in rows.items() if key.startswith(f"{kind}, ")}
+            inside = {
+                key.removeprefix(f"{kind}, "): inner for key, inner in rows.items() if key.startswith(f"{kind}, ")
+            }
             errors = [inner["error"] for inner in (case, *inside.values()) if "error" in inner]
             row = {
-                **{key: inner.get("ratio") for key, inner in inside.items()}, "gemms": rows["three GEMMs"].get("seconds"),
-                "flops": rows["three GEMMs"].get("flops"), "occupied": case.get(f"{kind}, occupied"),
-                "host": inside.get("256 MiB", {}).get("host"), "torchaudio peak": inside.get("torchaudio", {}).get("peak"),
+                **{key: inner.get("ratio") for key, inner in inside.items()},
+                "gemms": rows["three GEMMs"].get("seconds"),
+                "flops": rows["three GEMMs"].get("flops"),
+                "occupied": case.get(f"{kind}, occupied"),
+                "host": inside.get("256 MiB", {}).get("host"),
+                "torchaudio peak": inside.get("torchaudio", {}).get("peak"),
                 **({"error": errors[0]} if errors else {}),
-            }  # fmt: skip
+            }
             found.append((f"{name}, {kind}", row))
     return found
 
@@ -83,25 +112,32 @@ def joint_rows(section: dict) -> list[tuple[str, dict]]:
 def tests_line(tests: dict) -> str:
     counts = ", ".join(f"{tests[word]} {word}" for word in ("passed", "failed", "errors", "skipped") if word in tests)
     state = "NOT RUN" if "not_measured" in tests else "FAILED" if "error" in tests else "passed"
-    return f"{state} ({tests.get('not_measured') or tests.get('error') or 'all'}; {counts}; {tests.get('seconds', 0):.0f} s)"
+    reason = tests.get("not_measured") or tests.get("error") or "all"
+    return f"{state} ({reason}; {counts}; {tests.get('seconds', 0):.0f} s)"
 
 
 def device_text(section: dict) -> str:
     names = ("properties", "copy", "cublas", "launch", "recursion")
     known, copy, cublas, launch, recursion = (section.get(name, {}) for name in names)
     lines = [
-        f"\n{known.get('name')}: {known.get('multiprocessors')} multiprocessors, capability {known.get('compute_capability')}, "
-        f"copy {copy.get('bandwidth', 0) / 1e9:,.0f} GB/s"
+        f"\n{known.get('name')}: {known.get('multiprocessors')} multiprocessors, "
+        f"capability {known.get('compute_capability')}, copy {copy.get('bandwidth', 0) / 1e9:,.0f} GB/s"
     ]
     products = list(next(iter(cublas.get("rows", {}).values()), ()))
     if products:
         lines.append(
-            table("cuBLAS, TFLOP/s", list(cublas["rows"].items()), dict(zip(PRODUCTS, ((name, 1e-12) for name in products))))
+            table(
+                "cuBLAS, TFLOP/s",
+                list(cublas["rows"].items()),
+                dict(zip(PRODUCTS, ((name, 1e-12) for name in products))),
+            )
         )
     if "rows" in launch:
         lines.append(table("a launch", list(launch["rows"].items()), LAUNCH))
     if "rows" in recursion:
-        lines.append(table(f"alpha and beta, T={recursion['T']} U={recursion['U']}", list(recursion["rows"].items()), RECURSION))
+        lines.append(
+            table(f"alpha and beta, T={recursion['T']} U={recursion['U']}", list(recursion["rows"].items()), RECURSION)
+        )
     lines += [f"{name or 'device'}: {case['error']}" for name, case in cases(section).items() if "error" in case]
     return "\n".join(lines)
 
@@ -109,8 +145,11 @@ def device_text(section: dict) -> str:
 def check_text(section: dict) -> str:
     lines = ["\nchecks"]
     for name, case in cases(section).items():
-        said = ", ".join(f"{key} {value:.1e}" if isinstance(value, float) else f"{key} {value}"
-                         for key, value in case.items() if key not in ("took", "where"))  # fmt: skip
+        said = ", ".join(
+            f"{key} {value:.1e}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in case.items()
+            if key not in ("took", "where")
+        )
         lines.append(f"{name}: {said}")
     return "\n".join(lines)
 

@@ -30,7 +30,10 @@ def steps_case(kind: str, shape: problems.Shape, hypotheses: int) -> dict:
 
 
 def alignment_case(T: int, U: int, V: int, H: int, band: int) -> dict:
-    """One long lattice in units of its matrix product; its frames must be those that the host finds in a band round them."""
+    """One long lattice in units of its matrix product.
+
+    Its frames must be the frames that the host finds in a band round them.
+    """
     host = shapes.trained_like(1, T, U, V, H)
     problem, found = on_device(host), []
 

@@ -72,7 +72,9 @@ class Lazily:
         return self.call()
 
 
-def measure(calls: dict, floor: str, *, rounds: int = ROUNDS, prepare: dict | None = None, optional=()) -> dict[str, dict]:
+def measure(
+    calls: dict, floor: str, *, rounds: int = ROUNDS, prepare: dict | None = None, optional=()
+) -> dict[str, dict]:
     """Rows of a table: each call against the floor of the same round, after one round that is not counted.
 
     Parameters
@@ -89,8 +91,8 @@ def measure(calls: dict, floor: str, *, rounds: int = ROUNDS, prepare: dict | No
     Returns
     -------
     dict
-        Name -> seconds, ratio, ratio_min, ratio_max, rounds, host (seconds until the call returned), peak (bytes); or `error`,
-        or for the optional ones `not_measured`.
+        Name -> seconds, ratio, ratio_min, ratio_max, rounds, host (seconds until the call returned), peak (bytes); or
+        `error`, or for the optional calls `not_measured`.
     """
     prepare, rows = prepare or {}, {}
     for name, call in calls.items():

@@ -1,7 +1,7 @@
 """An install that nobody may write to: numba's cache finds no place, and the library works, quietly.
 
-The two packages are laid out as an installer does, read-only; where this process is root, calls run as another user, since root
-may write anywhere.
+The two packages are laid out as an installer does, read-only. Where this process is root, calls run as another user,
+since root may write anywhere.
 """
 
 import os
@@ -49,8 +49,13 @@ def call(site: Path, user: list[str], python: str, environment: dict) -> dict:
         "PYTHONPATH": os.pathsep.join([str(site), *packages]),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    done = subprocess.run([*user, python, "-W", "error", "-c", CALL.format(site=str(site))], cwd="/", text=True,
-                          env={**variables, **environment}, capture_output=True)  # fmt: skip
+    done = subprocess.run(
+        [*user, python, "-W", "error", "-c", CALL.format(site=str(site))],
+        cwd="/",
+        text=True,
+        env={**variables, **environment},
+        capture_output=True,
+    )
     return {"returned": done.returncode, "said": (done.stdout + done.stderr)[-1500:]}
 
 
@@ -61,14 +66,20 @@ def run(options) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         site = laid_out(Path(folder))
         table = {
-            "no home": call(site, user, python, {}), "home that is not there": call(site, user, python, {"HOME": "/nonexistent"}),
+            "no home": call(site, user, python, {}),
+            "home that is not there": call(site, user, python, {"HOME": "/nonexistent"}),
             "home read-only": call(site, user, python, {"HOME": str(site)}),
-            "NUMBA_CACHE_DIR read-only": call(site, user, python, {"HOME": "/nonexistent", "NUMBA_CACHE_DIR": str(site)}),
-        }  # fmt: skip
+            "NUMBA_CACHE_DIR read-only": call(
+                site, user, python, {"HOME": "/nonexistent", "NUMBA_CACHE_DIR": str(site)}
+            ),
+        }
         for path in [site, *site.rglob("*")]:
             path.chmod(0o755)
-    record.show("numba's cache in a read-only install", {name: {"returned": row["returned"], "said": len(row["said"])}
-                                                        for name, row in table.items()}, ("returned", "said"))  # fmt: skip
+    record.show(
+        "numba's cache in a read-only install",
+        {name: {"returned": row["returned"], "said": len(row["said"])} for name, row in table.items()},
+        ("returned", "said"),
+    )
     return {
         "user": NOBODY if user else "own",
         "rows": table,

@@ -32,10 +32,15 @@ def differing(runs: list[dict[str, str]]) -> list[str]:
 def run(options) -> dict:
     """The record."""
     same, varied = [in_process() for _ in range(PROCESSES)], [in_process(n) for n in range(1, MOST_THREADS + 1)]
-    table = {f"{PROCESSES} processes": {"doors": len(same[0]), "differing": differing(same)},
-             f"1 to {MOST_THREADS} threads": {"doors": len(varied[0]), "differing": differing([same[0], *varied])}}  # fmt: skip
-    record.show("bits from process to process", {k: {**v, "differ": len(v["differing"])} for k, v in table.items()},
-                ("doors", "differ"))  # fmt: skip
+    table = {
+        f"{PROCESSES} processes": {"doors": len(same[0]), "differing": differing(same)},
+        f"1 to {MOST_THREADS} threads": {"doors": len(varied[0]), "differing": differing([same[0], *varied])},
+    }
+    record.show(
+        "bits from process to process",
+        {k: {**v, "differ": len(v["differing"])} for k, v in table.items()},
+        ("doors", "differ"),
+    )
     return {"rows": table, "failures": [name for name, row in table.items() if row["differing"]]}
 
 

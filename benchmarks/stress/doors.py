@@ -1,4 +1,7 @@
-"""One small call of every door, larger than the threads' threshold where that is cheap, and the bits of what it gives."""
+"""One small call of every door, and the bits of what it gives.
+
+A call is larger than the threads' threshold where that is cheap.
+"""
 
 import hashlib
 
@@ -32,11 +35,15 @@ def calls(sizes: tuple[int, ...] = SIZES) -> dict:
     return {
         "transducer_loss": lambda: lattice.transducer_loss(logits, targets, T, U),
         "transducer_loss_and_grad": lambda: lattice.transducer_loss_and_grad(logits, targets, T, U),
-        "transducer_loss_and_grad, out": lambda: lattice.transducer_loss_and_grad(logits, targets, T, U, out=logits.copy()),
+        "transducer_loss_and_grad, out": lambda: lattice.transducer_loss_and_grad(
+            logits, targets, T, U, out=logits.copy()
+        ),
         "transducer_alignment": lambda: lattice.transducer_alignment(logits, targets, T, U),
         "joint_transducer_loss": lambda: lattice.joint_transducer_loss(*joint),
         "joint_transducer_loss_and_grad": lambda: lattice.joint_transducer_loss_and_grad(*joint, memory_limit=1 << 20),
-        "joint_transducer_loss_and_grad, dense": lambda: lattice.joint_transducer_loss_and_grad(*joint, posterior_floor=0),
+        "joint_transducer_loss_and_grad, dense": lambda: lattice.joint_transducer_loss_and_grad(
+            *joint, posterior_floor=0
+        ),
         "joint_transducer_loss_vjp": vjp,
         "joint_transducer_report": lambda: lattice.joint_transducer_report(*joint),
         "joint_transducer_alignment": lambda: lattice.joint_transducer_alignment(*joint),
@@ -53,7 +60,9 @@ def calls(sizes: tuple[int, ...] = SIZES) -> dict:
         ),
         "shift_frames": lambda: lattice.shift_frames(emitted, T, U, 2),
         "minimum_bayes_risk": lambda: lattice.minimum_bayes_risk(frames[:, 0], np.arange(B * V).reshape(B, V) % 7, T),
-        "greedy_decode": lambda: lattice.greedy_decode(encoder, T, Predict(H, np.float32), weight, bias, max_labels_per_frame=2),
+        "greedy_decode": lambda: lattice.greedy_decode(
+            encoder, T, Predict(H, np.float32), weight, bias, max_labels_per_frame=2
+        ),
         "beam_decode": lambda: lattice.beam_decode(
             encoder[:, :8], T * 0 + 8, Predict(H, np.float32), weight, bias, beam=3, max_labels_per_frame=2
         ),
@@ -62,7 +71,7 @@ def calls(sizes: tuple[int, ...] = SIZES) -> dict:
         "unigram, log_uniform": lambda: (samplers.unigram(np.arange(V)), samplers.log_uniform(V)),
         "sample_vocabulary": lambda: samplers.sample_vocabulary(targets, U, V // 2, distribution=posterior, seed=3),
         "allowed_vocabulary": lambda: samplers.allowed_vocabulary(posterior, V // 3),
-    }  # fmt: skip
+    }
 
 
 def refused() -> dict:
@@ -92,7 +101,7 @@ def refused() -> dict:
             samplers.sample_vocabulary, wrong, one, 2, distribution=np.full(9, np.nan), seed=0
         ),
         "beam_decode": lambda: expect(lattice.beam_decode, rows, one, lambda labels, state: None, weight, None),
-    }  # fmt: skip
+    }
 
 
 def flat(result) -> list:

@@ -1,4 +1,7 @@
-"""Every door in a child made by fork after use, in a thread pool, in a forked child of a thread, and in a spawned process."""
+"""Every door in four places: after a fork, in a thread pool, in a forked child of a thread, in a spawned process.
+
+The fork comes after the parent has used the library.
+"""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -29,9 +32,12 @@ def run(options) -> dict:
     """The record."""
     expected = digests()
     found = {
-        "fork after use": [in_child("fork")], "thread pool": in_threads(digests), "spawn": [in_child("spawn")],
-        "fork from threads": in_threads(lambda: in_child("fork"), 2), "parent afterwards": [digests()],
-    }  # fmt: skip
+        "fork after use": [in_child("fork")],
+        "thread pool": in_threads(digests),
+        "spawn": [in_child("spawn")],
+        "fork from threads": in_threads(lambda: in_child("fork"), 2),
+        "parent afterwards": [digests()],
+    }
     table = {name: {"runs": len(runs), "differ": sum(one != expected for one in runs)} for name, runs in found.items()}
     record.show("other processes and threads", table, ("runs", "differ"))
     return {"rows": table, "failures": [name for name, row in table.items() if row["differ"]]}

@@ -1,7 +1,8 @@
-"""Every door called with arguments that are wrong in one to three places: no crash, no hang, no unclear error, no wrong result.
+"""Every door called with arguments that are wrong in one to three places.
 
-Calls run in child processes, a batch to each, so that the death of one is seen and told. Call number K of seed S is the same on
-every machine: `--seed S --only K` runs it alone.
+No call may crash, hang, raise an unclear error or give a wrong result. Calls run in child processes, a batch to each,
+so that the death of one is seen and told. Call number K of seed S is the same on every machine: `--seed S --only K`
+runs it by itself.
 """
 
 import argparse
@@ -37,8 +38,10 @@ def options_of(seed: int, number: int):
     case = make(rng, list(MAKERS)[number % len(MAKERS)])
     given, changes, kind, workers, raced = dict(case.arguments), [], SAME, [], set()
     if rng.random() < 0.03:
-        given = {name: x[:0] if isinstance(x, np.ndarray) and name not in ("weight", "bias", "counts") else x
-                 for name, x in given.items()}  # fmt: skip
+        given = {
+            name: x[:0] if isinstance(x, np.ndarray) and name not in ("weight", "bias", "counts") else x
+            for name, x in given.items()
+        }
         changes, kind = ["no examples"], 2
     count = min(len(given), int(rng.choice([0, 1, 2, 3], p=[0.03, 0.6, 0.25, 0.12])))
     for name in rng.permutation(list(given))[:count]:
@@ -98,7 +101,12 @@ def batch(seed: int, first: int, last: int) -> tuple[dict, int]:
     """What a child found in calls `first` to `last`, and the number to go on from: where it died, behind that."""
     with tempfile.NamedTemporaryFile() as progress:
         flags = {"seed": seed, "first": first, "last": last, "progress": progress.name}
-        command = [sys.executable, "-m", "benchmarks.stress.fuzz", *(f"--{key}={value}" for key, value in flags.items())]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.stress.fuzz",
+            *(f"--{key}={value}" for key, value in flags.items()),
+        ]
         try:
             done = subprocess.run(command, cwd=record.ROOT, capture_output=True, text=True, timeout=SECONDS)
             how = f"the process ended with {done.returncode}: {done.stderr[-1000:]}"

@@ -41,15 +41,25 @@ def upstream(rng, count: int, dtype):
 
 def sizes(rng) -> dict:
     return {
-        "seed": int(rng.integers(2**32)), "batch": int(rng.integers(1, 4)), "frames": int(rng.integers(1, 7)),
-        "labels": int(rng.integers(0, 5)), "vocab": int(rng.integers(2, 9)), "blank": int(rng.integers(-2, 2)),
+        "seed": int(rng.integers(2**32)),
+        "batch": int(rng.integers(1, 4)),
+        "frames": int(rng.integers(1, 7)),
+        "labels": int(rng.integers(0, 5)),
+        "vocab": int(rng.integers(2, 9)),
+        "blank": int(rng.integers(-2, 2)),
         "integer": pick(rng, (np.int32, np.int64)),
-    }  # fmt: skip
+    }
 
 
 def lattice_sizes(rng) -> dict:
-    return {**sizes(rng), "topology": pick(rng, TOPOLOGIES), "dtype": pick(rng, DTYPES), "sharpness": pick(rng, (0.0, 8.0)),
-            "bounded": rng.random() < 0.3, "slack": (int(rng.integers(3)), int(rng.integers(3)))}  # fmt: skip
+    return {
+        **sizes(rng),
+        "topology": pick(rng, TOPOLOGIES),
+        "dtype": pick(rng, DTYPES),
+        "sharpness": pick(rng, (0.0, 8.0)),
+        "bounded": rng.random() < 0.3,
+        "slack": (int(rng.integers(3)), int(rng.integers(3))),
+    }
 
 
 def logits_arguments(rng) -> dict:
@@ -61,15 +71,24 @@ def logits_arguments(rng) -> dict:
 
 
 def joint_arguments(rng, builder=joint_problem) -> dict:
-    options = {**lattice_sizes(rng), "width": int(rng.integers(2, 6)), "activation": pick(rng, ACTIVATIONS),
-               "use_bias": rng.random() < 0.7, "vocabulary": pick(rng, (None, "full", "lengths", "endings"))}  # fmt: skip
+    options = {
+        **lattice_sizes(rng),
+        "width": int(rng.integers(2, 6)),
+        "activation": pick(rng, ACTIVATIONS),
+        "use_bias": rng.random() < 0.7,
+        "vocabulary": pick(rng, (None, "full", "lengths", "endings")),
+    }
     if builder is path_problem:
         return named(builder(**options), "encoder predictor weight bias targets frames encoder_lengths target_lengths")
     options["hypotheses"] = pick(rng, (None, None, 4))
     if rng.random() < 0.2 and options["dtype"].itemsize == 2:
         options["weight_dtype"] = np.float32
     given = named(builder(**options), "encoder predictor weight bias targets encoder_lengths target_lengths")
-    return {**given, "memory_limit": int(pick(rng, (1 << 15, 1 << 20, 1 << 28))), "posterior_floor": pick(rng, (0.0, 2.0**-24))}
+    return {
+        **given,
+        "memory_limit": int(pick(rng, (1 << 15, 1 << 20, 1 << 28))),
+        "posterior_floor": pick(rng, (0.0, 2.0**-24)),
+    }
 
 
 def ctc_arguments(rng) -> dict:
@@ -92,7 +111,10 @@ def frames_arguments(rng):
 
 
 class Predict:
-    """A predictor with a state of two arrays. It ends a search that never would: one that may emit labels in a frame for ever."""
+    """A predictor with a state of two arrays.
+
+    It ends a search that never would: a search that may emit labels in a frame for ever.
+    """
 
     def __init__(self, width: int, dtype):
         self.table = np.random.default_rng(width).standard_normal((97, width)).astype(dtype)
@@ -114,9 +136,18 @@ def decode_arguments(rng) -> dict:
     V = len(given["weight"])
     lengths = rng.integers(1, T + 1, B)
     allowed = None if rng.random() < 0.6 else np.stack([rng.permutation(V)[: max(1, V // 2)] for _ in range(B)])
-    return {"encoder": encoder, "encoder_lengths": lengths, "predict": Predict(H, encoder.dtype), "weight": given["weight"],
-            "bias": given["bias"], "blank": given["blank"], "activation": given["activation"], "topology": given["topology"],
-            "allowed": allowed, "max_labels_per_frame": int(rng.integers(0, 4))}  # fmt: skip
+    return {
+        "encoder": encoder,
+        "encoder_lengths": lengths,
+        "predict": Predict(H, encoder.dtype),
+        "weight": given["weight"],
+        "bias": given["bias"],
+        "blank": given["blank"],
+        "activation": given["activation"],
+        "topology": given["topology"],
+        "allowed": allowed,
+        "max_labels_per_frame": int(rng.integers(0, 4)),
+    }
 
 
 def probabilities(rng, count, size):
@@ -144,7 +175,11 @@ def joint_case(rng, name):
 
 
 def path_case(rng, name):
-    options = {"label_smoothing": pick(rng, (0.0, 0.1)), "label_scale": pick(rng, (0.0, 2.0)), "focal": pick(rng, (0.0, 1.0))}
+    options = {
+        "label_smoothing": pick(rng, (0.0, 0.1)),
+        "label_scale": pick(rng, (0.0, 2.0)),
+        "focal": pick(rng, (0.0, 1.0)),
+    }
     return with_gradient(rng, joint_arguments(rng, path_problem) | options, "predictor")
 
 
@@ -157,13 +192,29 @@ def integers_case(rng, name):
     problem = frames_arguments(rng)
     labelled = {"targets": problem.targets, "lengths": problem.lengths, "target_lengths": problem.target_lengths}
     if name == "alignment_bounds":
-        return {"frames": problem.frames, "target_lengths": problem.target_lengths, "encoder_lengths": problem.lengths,
-                "left": int(rng.integers(3)), "right": int(rng.integers(3)), "topology": problem.topology}  # fmt: skip
+        return {
+            "frames": problem.frames,
+            "target_lengths": problem.target_lengths,
+            "encoder_lengths": problem.lengths,
+            "left": int(rng.integers(3)),
+            "right": int(rng.integers(3)),
+            "topology": problem.topology,
+        }
     if name == "shift_frames":
-        return {"frames": problem.frames, "lengths": problem.lengths, "target_lengths": problem.target_lengths,
-                "shift": int(rng.integers(-2, 3)), "topology": problem.topology}  # fmt: skip
+        return {
+            "frames": problem.frames,
+            "lengths": problem.lengths,
+            "target_lengths": problem.target_lengths,
+            "shift": int(rng.integers(-2, 3)),
+            "topology": problem.topology,
+        }
     problem = random_alignments(int(rng.integers(2**32)), topology="monotonic", labels=3, frames=12)
-    labelled = {"targets": problem.targets, "lengths": problem.lengths, "target_lengths": problem.target_lengths, "blank": 0}
+    labelled = {
+        "targets": problem.targets,
+        "lengths": problem.lengths,
+        "target_lengths": problem.target_lengths,
+        "blank": 0,
+    }
     if name == "frames_to_ids":
         return {"frames": problem.frames, **labelled}
     return {"ids": lattice.frames_to_ids(*problem.labelled), **labelled, "topology": "monotonic", "keep": "last"}
@@ -192,9 +243,16 @@ def sampler_case(rng, name):
         return {"distributions": [probabilities(rng, B, V), probabilities(rng, B, V)], "weights": [0.75, 0.25]}
     if name == "allowed_vocabulary":
         return {"probabilities": probabilities(rng, B, V), "size": int(rng.integers(1, V)), "blank": 0}
-    return {"targets": rng.integers(1, 4, (B, 2)), "target_lengths": rng.integers(0, 3, B), "size": 4,
-            "distribution": probabilities(rng, B, V), "strategy": pick(rng, ("example", "batch")), "blank": 0,
-            "seed": int(rng.integers(2**32)), "row_offset": 0}  # fmt: skip
+    return {
+        "targets": rng.integers(1, 4, (B, 2)),
+        "target_lengths": rng.integers(0, 3, B),
+        "size": 4,
+        "distribution": probabilities(rng, B, V),
+        "strategy": pick(rng, ("example", "batch")),
+        "blank": 0,
+        "seed": int(rng.integers(2**32)),
+        "row_offset": 0,
+    }
 
 
 def warm_case(rng, name):
@@ -203,14 +261,24 @@ def warm_case(rng, name):
 
 MAKERS = {
     **dict.fromkeys(("transducer_loss", "transducer_loss_and_grad", "transducer_alignment"), logits_case),
-    **dict.fromkeys(("joint_transducer_loss", "joint_transducer_loss_and_grad", "joint_transducer_loss_vjp",
-                     "joint_transducer_report", "joint_transducer_alignment"), joint_case),
+    **dict.fromkeys(
+        (
+            "joint_transducer_loss",
+            "joint_transducer_loss_and_grad",
+            "joint_transducer_loss_vjp",
+            "joint_transducer_report",
+            "joint_transducer_alignment",
+        ),
+        joint_case,
+    ),
     **dict.fromkeys(("ctc_loss", "ctc_loss_and_grad", "ctc_alignment"), ctc_case),
     **dict.fromkeys(("alignment_bounds", "ids_to_frames", "frames_to_ids", "shift_frames"), integers_case),
-    "joint_path_loss_and_grad": path_case, "minimum_bayes_risk": risk_case, "warm_up": warm_case,
+    "joint_path_loss_and_grad": path_case,
+    "minimum_bayes_risk": risk_case,
+    "warm_up": warm_case,
     **dict.fromkeys(("greedy_decode", "beam_decode"), decode_case),
     **dict.fromkeys([name for name in samplers.__all__ if name != "SampledVocabulary"], sampler_case),
-}  # fmt: skip
+}
 """Door -> what makes a valid call of it."""
 
 

@@ -61,9 +61,11 @@ def of_wrong_layout(case: Case, given: dict, result) -> list[str]:
         return []
     if len(found) != len(expected):
         return [f"{len(found)} results, expected {len(expected)}"]
-    return [f"result {i} is {array.dtype}{array.shape}, expected {layout[1]}{layout[0]}"
-            for i, (array, layout) in enumerate(zip(found, expected))
-            if layout is not None and (array.shape, array.dtype) != layout]  # fmt: skip
+    return [
+        f"result {i} is {array.dtype}{array.shape}, expected {layout[1]}{layout[0]}"
+        for i, (array, layout) in enumerate(zip(found, expected))
+        if layout is not None and (array.shape, array.dtype) != layout
+    ]
 
 
 def of_wrong_value(case: Case, kind: int, result) -> list[str]:
@@ -79,7 +81,12 @@ def of_wrong_value(case: Case, kind: int, result) -> list[str]:
 def memory_of(given: dict) -> dict:
     """The bits of every array among the arguments."""
     arrays = {name: (value if isinstance(value, (tuple, list)) else (value,)) for name, value in given.items()}
-    plain = ((name, x) for name, parts in arrays.items() for x in parts if isinstance(x, np.ndarray) and not x.dtype.hasobject)
+    plain = (
+        (name, x)
+        for name, parts in arrays.items()
+        for x in parts
+        if isinstance(x, np.ndarray) and not x.dtype.hasobject
+    )
     return {(name, id(x)): (x, x.tobytes()) for name, x in plain}
 
 
@@ -94,7 +101,9 @@ def written(given: dict) -> list:
 def changed_inputs(before: dict, given: dict, raced: set) -> list[str]:
     allowed = written(given)
     changed = [(name, x) for (name, _), (x, bits) in before.items() if name not in raced and x.tobytes() != bits]
-    return [f"{name} was written to" for name, x in changed if not any(np.may_share_memory(x, other) for other in allowed)]
+    return [
+        f"{name} was written to" for name, x in changed if not any(np.may_share_memory(x, other) for other in allowed)
+    ]
 
 
 def wrong_error(case: Case, given: dict, error: BaseException) -> list[str]:
@@ -106,7 +115,8 @@ def wrong_error(case: Case, given: dict, error: BaseException) -> list[str]:
         return ["".join(traceback.format_exception(error)[-3:])]
     if not any(re.search(rf"\b{name}\b", text) for name in given):
         return [
-            f"no argument is named: {type(error).__name__}: {text}\n" + "".join(traceback.format_tb(error.__traceback__)[-2:])
+            f"no argument is named: {type(error).__name__}: {text}\n"
+            + "".join(traceback.format_tb(error.__traceback__)[-2:])
         ]
     return []
 
@@ -131,8 +141,10 @@ def beside(workers):
 
 
 def equal_bits(one, other) -> bool:
-    return all((a is None and b is None) or np.asarray(a).tobytes() == np.asarray(b).tobytes()
-               for a, b in zip(flat(one), flat(other), strict=True))  # fmt: skip
+    return all(
+        (a is None and b is None) or np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        for a, b in zip(flat(one), flat(other), strict=True)
+    )
 
 
 def outcome(case: Case, given: dict, kind: int, workers, raced: set, expected=None):

@@ -96,12 +96,27 @@ class Predict:
             labels[:], state_arrays = -5, state or ()
             for part in state_arrays:
                 part[:] = 7
-        wrong = (None, (predictor,), (predictor, new, new), (predictor.T, new), (predictor[:0], new), (predictor.tolist(), new),
-                 (predictor.astype(np.int64), new), (predictor, list(new)), (predictor, ()), (predictor, new[0]),
-                 (predictor, (new[0].astype(object), new[1])), (predictor, (new[0].astype("S3"), new[1])),
-                 (predictor, (new[0][:0], new[1])), (predictor, (new[0], new[1][:, :0])), (predictor, None),
-                 (predictor * np.float16(np.nan), new), (np.broadcast_to(predictor[:1, :1], predictor.shape), new),
-                 (predictor.astype(">f4"), new), (predictor, (new[0][::-1], new[1].astype(np.longdouble))))  # fmt: skip
+        wrong = (
+            None,
+            (predictor,),
+            (predictor, new, new),
+            (predictor.T, new),
+            (predictor[:0], new),
+            (predictor.tolist(), new),
+            (predictor.astype(np.int64), new),
+            (predictor, list(new)),
+            (predictor, ()),
+            (predictor, new[0]),
+            (predictor, (new[0].astype(object), new[1])),
+            (predictor, (new[0].astype("S3"), new[1])),
+            (predictor, (new[0][:0], new[1])),
+            (predictor, (new[0], new[1][:, :0])),
+            (predictor, None),
+            (predictor * np.float16(np.nan), new),
+            (np.broadcast_to(predictor[:1, :1], predictor.shape), new),
+            (predictor.astype(">f4"), new),
+            (predictor, (new[0][::-1], new[1].astype(np.longdouble))),
+        )
         return (predictor, new) if self.wrong == 1 else wrong[self.wrong % len(wrong)]
 
 
@@ -115,8 +130,16 @@ def set_field(name: str, value):
     return lambda tensor: setattr(tensor, name, value)
 
 
-CHANGES = (set_field("lanes", 2), set_field("ndim", 0), set_field("code", 77), set_field("bits", 24), set_field("device_type", 2),
-           set_field("code", 5), set_field("ndim", 1), set_field("bits", 1))  # fmt: skip
+CHANGES = (
+    set_field("lanes", 2),
+    set_field("ndim", 0),
+    set_field("code", 77),
+    set_field("bits", 24),
+    set_field("device_type", 2),
+    set_field("code", 5),
+    set_field("ndim", 1),
+    set_field("bits", 1),
+)
 
 
 def tensors(array):

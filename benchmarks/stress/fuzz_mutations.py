@@ -1,4 +1,8 @@
-"""One argument changed: its layout, dtype, shape or values, what it is, whose memory it shares, who else writes to it."""
+"""One argument changed.
+
+The change is of its layout, dtype, shape or values, of what it is, of whose memory it shares, or of who else writes to
+it.
+"""
 
 import tempfile
 import threading
@@ -14,15 +18,32 @@ MOST_BEAM = 20
 SAME, SCALAR, VALUES = 0, 1, 2
 """The values are as before; an option changed; anything may come of it."""
 LONG = (0, 1, -1, 2, 5, 2**31 - 1, 2**31, 2**32, 2**63 - 1, -(2**63), -(2**31))
-NUMBERS = (0, 1, -1, 2, 100, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400, True, False, np.True_, 0.5, 1.0,
-           -0.5, 1e-320, 1e38, 3.4e38, 1e39, 1e300, 1e308, float("nan"), float("inf"), -float("inf"), np.int8(1), np.float16(0.5),
-           np.longdouble("1e4000"), None, "1", "rnnt", b"tanh", 1j, [1], (), {}, np.array(1), np.array([1]), object(), int,
-           np.float32(0.25), np.uint64(2**63))  # fmt: skip
+NUMBERS = (0, 1, -1, 2, 100, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**400, True, False, np.True_,
+           0.5, 1.0, -0.5, 1e-320, 1e38, 3.4e38, 1e39, 1e300, 1e308, float("nan"), float("inf"), -float("inf"),
+           np.int8(1), np.float16(0.5), np.longdouble("1e4000"), None, "1", "rnnt", b"tanh", 1j, [1], (), {},
+           np.array(1), np.array([1]), object(), int, np.float32(0.25), np.uint64(2**63))  # fmt: skip
 REALS = (np.nan, np.inf, -np.inf, 1e38, -1e38, 1e-45, 1e-310, 0.0, -0.0, 6e4, 1e300, -1e300)
-DTYPES = (bool, np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint32, np.uint64, np.float16, np.float32, np.float64,
-          np.longdouble, np.complex64, object, "U3", "S3", ">f4", ">f8", ">i4", ">i8", "M8[s]", "m8[ns]", "V3",
-          ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, [("a", "f4"), ("b", "i8")])  # fmt: skip
-OTHERS = (None, "text", 3, 2.5, float("nan"), b"", object(), {}, (), [], [[1, 2]], set(), range(3), np.float32(1), len, True)
+DTYPES = (bool, np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint32, np.uint64, np.float16, np.float32,
+          np.float64, np.longdouble, np.complex64, object, "U3", "S3", ">f4", ">f8", ">i4", ">i8", "M8[s]", "m8[ns]",
+          "V3", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, [("a", "f4"), ("b", "i8")])  # fmt: skip
+OTHERS = (
+    None,
+    "text",
+    3,
+    2.5,
+    float("nan"),
+    b"",
+    object(),
+    {},
+    (),
+    [],
+    [[1, 2]],
+    set(),
+    range(3),
+    np.float32(1),
+    len,
+    True,
+)
 
 
 class Changed(NamedTuple):
@@ -65,12 +86,19 @@ def as_matrix(x):
 
 
 LAYOUTS = {
-    "fortran": lambda x: np.asfortranarray(x), "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
-    "reversed": lambda x: x[::-1].copy()[::-1], "all reversed": lambda x: np.flip(np.flip(x).copy()),
-    "read-only": read_only, "unaligned": unaligned, "memmap": mapped, "masked": lambda x: np.ma.array(x, mask=False),
-    "matrix": as_matrix, "subclass": lambda x: x.view(Subclass), "wrapped": Wrapped,
+    "fortran": lambda x: np.asfortranarray(x),
+    "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "reversed": lambda x: x[::-1].copy()[::-1],
+    "all reversed": lambda x: np.flip(np.flip(x).copy()),
+    "read-only": read_only,
+    "unaligned": unaligned,
+    "memmap": mapped,
+    "masked": lambda x: np.ma.array(x, mask=False),
+    "matrix": as_matrix,
+    "subclass": lambda x: x.view(Subclass),
+    "wrapped": Wrapped,
     "read-only strided": lambda x: read_only(np.repeat(x, 2, axis=0))[::2],
-}  # fmt: skip
+}
 
 
 def layout(rng, x) -> Changed:
@@ -93,7 +121,9 @@ def shape(rng, x) -> Changed:
     if x.ndim == 0 or choice == 0:
         return Changed(x.reshape(-1)[:1].reshape(()) if x.size else np.zeros((), x.dtype), "0-d", VALUES)
     if choice < 3:
-        return Changed(np.take(x, range((choice - 1) * min(1, x.shape[axis])), axis), f"axis {axis} of {choice - 1}", VALUES)
+        return Changed(
+            np.take(x, range((choice - 1) * min(1, x.shape[axis])), axis), f"axis {axis} of {choice - 1}", VALUES
+        )
     if choice == 3:
         return Changed(np.concatenate([x, x], axis), f"axis {axis} doubled", VALUES)
     if choice == 4:
@@ -122,7 +152,9 @@ def repeated(rng, x) -> Changed:
     """All entries are one, in memory of one entry."""
     first = x.reshape(-1)[:1] if x.size else np.zeros(1, x.dtype)
     strided = np.lib.stride_tricks.as_strided(first, x.shape, (0,) * x.ndim)
-    return Changed(strided if rng.random() < 0.5 else np.broadcast_to(first.reshape(()), x.shape), "zero strides", VALUES)
+    return Changed(
+        strided if rng.random() < 0.5 else np.broadcast_to(first.reshape(()), x.shape), "zero strides", VALUES
+    )
 
 
 def raced(rng, x) -> Changed:
@@ -152,8 +184,15 @@ def array(rng, x) -> Changed:
 
 def shared(rng, x, given: dict) -> Changed:
     """In the memory of another argument, whose values are lost."""
-    others = [other for other in given.values() if type(other) is np.ndarray and other.flags.c_contiguous
-              and other.flags.writeable and other.nbytes >= x.nbytes and not other.dtype.hasobject]  # fmt: skip
+    others = [
+        other
+        for other in given.values()
+        if type(other) is np.ndarray
+        and other.flags.c_contiguous
+        and other.flags.writeable
+        and other.nbytes >= x.nbytes
+        and not other.dtype.hasobject
+    ]
     if not others or x.dtype.hasobject:
         return Changed(x, "nothing", VALUES)
     memory = others[rng.integers(len(others))].reshape(-1).view(np.uint8)

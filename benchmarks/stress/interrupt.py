@@ -26,7 +26,9 @@ def long_call(door: str, cells: int):
     if door == "joint":
         problem = shapes.near_uniform(max(1, cells // 1000), 100, 9, 2000, 512)
         short = shapes.near_uniform(2, 20, 9, 50, 16)
-        return lambda: lattice.joint_transducer_loss_and_grad(*problem), lambda: lattice.joint_transducer_loss_and_grad(*short)
+        return lambda: lattice.joint_transducer_loss_and_grad(*problem), lambda: lattice.joint_transducer_loss_and_grad(
+            *short
+        )
     logits = np.ones((max(1, cells // 60000), 2000, 30, 2000), np.float32)
     B = len(logits)
     targets, T, U = np.ones((B, 29), np.int64), np.full(B, 2000), np.full(B, 29)
@@ -37,8 +39,9 @@ def long_call(door: str, cells: int):
             lattice.transducer_loss_and_grad(logits, targets, T, U, out=logits)
 
     short = np.random.default_rng(0).standard_normal((2, 40, 6, 300), np.float32)
-    return repeated, lambda: lattice.transducer_loss_and_grad(short, targets[:1, :5].repeat(2, 0), T[:1].repeat(2) // 50,
-                                                              np.full(2, 5))  # fmt: skip
+    return repeated, lambda: lattice.transducer_loss_and_grad(
+        short, targets[:1, :5].repeat(2, 0), T[:1].repeat(2) // 50, np.full(2, 5)
+    )
 
 
 def arrays_of(result) -> list[bytes]:
@@ -71,8 +74,12 @@ def child(door: str, cells: int) -> dict:
     before = time.process_time()
     time.sleep(0.3)
     at_work = time.process_time() - before > 0.15
-    return {"interrupted": interrupted, "seconds to stop": seconds, "threads at work": at_work,
-            "same bits after": arrays_of(short()) == expected}  # fmt: skip
+    return {
+        "interrupted": interrupted,
+        "seconds to stop": seconds,
+        "threads at work": at_work,
+        "same bits after": arrays_of(short()) == expected,
+    }
 
 
 def run(options) -> dict:

@@ -1,6 +1,7 @@
 """More elements than an int32 can count: logits padded and packed, the fused joint, and 5000 labels, against float64.
 
-The logits repeat a few rows, so that a float64 recursion over their scores is the truth and no second array of their size exists.
+The logits repeat a few rows. A float64 recursion over their scores is the truth, and no second array of their size
+exists.
 """
 
 import numpy as np
@@ -57,7 +58,13 @@ def from_logits(packed: bool) -> dict:
     for b in range(2):
         log_p, (expected, *posteriors) = truth(rows, which[b], targets[b])
         worst["loss"] = max(worst["loss"], abs(float(loss[b]) / expected - 1))
-        for t, u in [(0, 0), (0, U), (T - 1, U), (T - 1, 0), *zip(rng.integers(0, T, 200), rng.integers(0, U + 1, 200))]:
+        for t, u in [
+            (0, 0),
+            (0, U),
+            (T - 1, U),
+            (T - 1, 0),
+            *zip(rng.integers(0, T, 200), rng.integers(0, U + 1, 200)),
+        ]:
             difference = logits[b, t, u].astype(np.float64) - row_of(log_p, posteriors, which[b], targets[b], t, u)
             worst["gradient"] = max(worst["gradient"], float(np.abs(difference).max()))
     return {"elements": logits.size, **worst}
@@ -71,14 +78,23 @@ def fused() -> dict:
     encoder, predictor = rng.standard_normal((1, frames, 4), np.float32), rng.standard_normal((1, U + 1, 4), np.float32)
     targets = rng.integers(1, V, (1, U))
     loss, gradients = lattice.joint_transducer_loss_and_grad(
-        encoder, predictor, np.zeros((V, 4), np.float32), np.zeros(V, np.float32), targets, np.array([frames]), np.array([U]),
+        encoder,
+        predictor,
+        np.zeros((V, 4), np.float32),
+        np.zeros(V, np.float32),
+        targets,
+        np.array([frames]),
+        np.array([U]),
         posterior_floor=0,
-    )  # fmt: skip
+    )
     bias = (frames + U) / V - np.bincount(targets[0], minlength=V).astype(np.float64)
     bias[0] -= frames
     expected = oracle.uniform_loss(frames, U, V, "rnnt")
-    return {"elements": frames * (U + 1) * V, "loss": abs(float(loss[0]) / expected - 1),
-            "gradient": float(np.abs(gradients.bias - bias).max() / frames)}  # fmt: skip
+    return {
+        "elements": frames * (U + 1) * V,
+        "loss": abs(float(loss[0]) / expected - 1),
+        "gradient": float(np.abs(gradients.bias - bias).max() / frames),
+    }
 
 
 def many_labels(topology: str) -> dict:
@@ -104,9 +120,18 @@ def many_labels(topology: str) -> dict:
 
 def run(options) -> dict:
     """The record."""
-    table = {"float16 logits, padded": from_logits(False), "float16 logits, packed": from_logits(True), "fused joint": fused(),
-             "5000 labels, rnnt": many_labels("rnnt"), "5000 labels, monotonic": many_labels("monotonic")}  # fmt: skip
+    table = {
+        "float16 logits, padded": from_logits(False),
+        "float16 logits, packed": from_logits(True),
+        "fused joint": fused(),
+        "5000 labels, rnnt": many_labels("rnnt"),
+        "5000 labels, monotonic": many_labels("monotonic"),
+    }
     record.show("large: relative error of losses, largest error of gradients", table, ("elements", "loss", "gradient"))
-    failures = [f"{name}: {key}" for name, row in table.items() for key, bound in TOLERANCE.items()
-                if not row.get(key, 0.0) <= bound]  # fmt: skip
+    failures = [
+        f"{name}: {key}"
+        for name, row in table.items()
+        for key, bound in TOLERANCE.items()
+        if not row.get(key, 0.0) <= bound
+    ]
     return {"tolerance": TOLERANCE, "rows": table, "failures": failures}
