@@ -33,8 +33,8 @@ def layouts_of(case: Case, given: dict):
     lengths = next((given[name] for name in ("target_lengths", "lengths") if name in given), None)
     if like is None or not isinstance(lengths, np.ndarray):
         return None
-    rows, kind = lengths.shape, computed(like[1])
-    loss, name = (rows, kind), case.name
+    batch_shape, kind = lengths.shape, computed(like[1])
+    loss, name = (batch_shape, kind), case.name
     if name in ("transducer_loss", "ctc_loss", "joint_transducer_loss"):
         return [loss]
     if name in ("transducer_loss_and_grad", "ctc_loss_and_grad"):

@@ -32,7 +32,7 @@ class Group(NamedTuple):
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The row of each frame, and of each label position (slot) of the group.
     frame_base : (frames,) int64
-        The number of each frame. `locate` calls it a row, and so tells each cell its frame.
+        0, 1, ...: the number of each frame. `locate` hands it on as the row of a cell, so here that is its frame.
     label_base : (examples + 1,) int64
         First slot of each example.
     positions : (examples, U) int32
