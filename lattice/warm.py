@@ -8,6 +8,7 @@ from .ctc import ctc_loss_and_grad
 from .device import arrays
 from .inputs.checks import read_choice
 from .joint import joint_transducer_loss_and_grad
+from .kernels.activations import ACTIVATIONS
 from .path import joint_path_loss_and_grad
 from .risk import minimum_bayes_risk
 from .transducer import transducer_loss_and_grad
@@ -49,8 +50,9 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         ctc_loss_and_grad(logits[0], targets, one, one, out=logits[0])
         rows, weight, bias = (put(np.zeros(shape, dtype)) for shape in ((1, 2, 1), (2, 1), 2))
         vocabulary = np.arange(2, dtype=np.int32)[None]  # (1, 2)
-        # Rows of a vocabulary are gathered, and shared encoder rows added up, by kernels of their own.
-        for options in ({}, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):
+        # Each activation has kernels of its own, and so has what gathers a vocabulary and adds up shared encoder rows.
+        activations: list[dict[str, Any]] = [{"activation": name} for name in ACTIVATIONS]
+        for options in (*activations, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
         joint_path_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one[None] - 1, one, one)
         minimum_bayes_risk(put(np.zeros((1, 1), dtype)), one[None], one)

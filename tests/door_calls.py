@@ -25,6 +25,7 @@ KINDS = {
     "shared": {"hypotheses": 3},
     "trained": {"sharpness": 8.0, "frames": 8, "labels": 3},
     "no bias": {"use_bias": False, "activation": "relu"},
+    "identity": {"activation": "identity"},
 }
 """Problems, and `posterior_floor`, of a fused joint."""
 

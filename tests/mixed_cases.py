@@ -25,13 +25,12 @@ HALFWAY = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11]
 
 
 def every_case() -> list[Case]:
-    few = ACTIVATIONS["tanh"], ACTIVATIONS["relu"]
     return [
         *_casts(),
         *_unpacked((35,)),
         *_shared(),
-        *_hidden((37,), few),
-        *_bounds((37,), few),
+        *_hidden((37,), ACTIVATIONS.values()),
+        *_bounds((37,), ACTIVATIONS.values()),
         *_gradients((2, 150)),
         _inclusion(),
     ]

@@ -73,6 +73,19 @@ def test_the_cache_is_used(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_body_in_another_file_is_compiled_anew(tmp_path):
+    """numba looks at the file of the sweep only."""
+    body = "from numba.extending import register_jitable\n@register_jitable\ndef factor():\n    return {}\n"
+    (tmp_path / "kernel.py").write_text(
+        KERNEL.replace("*= 2", "*= factor()").replace("\n", "\nfrom body import factor\n", 1)
+    )
+    for value in (2, 3):
+        (tmp_path / "body.py").write_text(body.format(value))
+        assert call(tmp_path) == f"{4.0 * value} 1 0"
+    assert call(tmp_path) == "12.0 0 1"
+
+
+@pytest.mark.slow
 def test_a_full_disk(tmp_path):
     assert call(tmp_path, preexec_fn=no_files).startswith("8.0")
     assert call(tmp_path).startswith("8.0")

@@ -1,5 +1,8 @@
 """What the doors refuse for its value, and that they say which argument, where, which value and what would do."""
 
+import subprocess
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -176,6 +179,21 @@ def test_refused_calls_leave_the_logits_alone():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
 def test_warm_up(dtype):
     assert lattice.warm_up(dtype) is None
+
+
+def test_warm_up_compiles_what_each_activation_has():
+    """In a process of its own, where no other test has."""
+    script = """
+import lattice
+from lattice.kernels import hidden, hidden_transpose, upper_bounds
+lattice.warm_up()
+for module in (hidden, hidden_transpose, upper_bounds):
+    for activation, kernels in module.KERNELS.items():
+        cpu = [kernel for name, kernel in kernels._asdict().items() if name.endswith("_cpu")]
+        assert cpu and all(kernel.signatures for kernel in cpu), activation.name
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_warm_up_knows_its_dtypes():

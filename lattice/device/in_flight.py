@@ -13,6 +13,7 @@ from queue import SimpleQueue
 _pinned: list[tuple] = []  # (event, memory), oldest first
 _lock = threading.Lock()
 _arguments: SimpleQueue = SimpleQueue()  # of (event, arrays), for the thread
+_of_parents: list[SimpleQueue] = []
 _thread: threading.Thread | None = None
 
 
@@ -28,8 +29,14 @@ def hold_arguments(event, arrays: tuple) -> None:
     global _thread
     with _lock:
         if _thread is None:
-            _thread = threading.Thread(target=_let_go, args=(_arguments,), name="lattice-in-flight", daemon=True)
-            _thread.start()
+            thread = threading.Thread(target=_let_go, args=(_arguments,), name="lattice-in-flight", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # No thread can be had, as while the interpreter shuts down. This call waits, and the next tries again.
+                event.synchronize()
+                return
+            _thread = thread
     _arguments.put((event, arrays))
 
 
@@ -46,9 +53,10 @@ def _let_go(arguments: SimpleQueue) -> None:
 
 def _forget() -> None:
     """A child made by `fork` has no thread, and maybe a lock that is never released."""
-    global _thread, _lock
+    global _thread, _lock, _arguments
     # What was held stays: to free memory of a device takes the device, which a child has not.
-    _thread, _lock = None, threading.Lock()
+    _of_parents.append(_arguments)
+    _thread, _lock, _arguments = None, threading.Lock(), SimpleQueue()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -3,12 +3,17 @@
 Numba raises where a package lies in a read-only directory and its user has no home, where the disk is full, and where a
 file of the cache is broken. It does so at import, or in the middle of a first call. The code is then compiled in every
 process.
+
+Numba compiles a sweep anew if the file that holds the sweep has changed. Most bodies lie in other files. So here it
+compiles anew if any file of the kernels' folders has changed, as `ptx_store` does for CUDA.
 """
 
 import contextlib
 import pickle
 
 from numba.core.caching import FunctionCache
+
+from . import ptx_store
 
 BROKEN = (
     OSError,
@@ -25,7 +30,12 @@ BROKEN = (
 
 
 class _Cache(FunctionCache):
-    """Compiled code of one function. Numba calls both methods under its compiler lock."""
+    """Compiled code of one function. Numba loads and saves under its compiler lock."""
+
+    def __init__(self, dispatcher):
+        super().__init__(dispatcher.py_func)
+        # What an index on disk must say, or it is written anew.
+        self._cache_file._source_stamp = self._cache_file._source_stamp, ptx_store.sources(dispatcher)
 
     def load_overload(self, sig, target_context):
         # None says that there is no compiled code, so numba compiles.
@@ -43,5 +53,5 @@ def cached(dispatcher):
     """The same function of `numba.njit`, its compiled code kept on disk where that can be done."""
     # With NUMBA_DISABLE_JIT there is no dispatcher, and with no directory to write to there is no cache.
     with contextlib.suppress(AttributeError, RuntimeError):
-        dispatcher._cache = _Cache(dispatcher.py_func)
+        dispatcher._cache = _Cache(dispatcher)
     return dispatcher

@@ -183,6 +183,19 @@ def test_arguments_of_other_libraries_are_let_go_without_another_call(device, mo
     assert encoder() is None and slept
 
 
+def test_where_no_thread_can_be_had_a_call_waits_for_its_arguments(device, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(in_flight, "_thread", None)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    arguments = [Foreign(x) for x in placed(device, joint_problem(10, **SMALL).args)]
+    device.syncs = 0
+    loss = lattice.joint_transducer_loss(*arguments, posterior_floor=0.0)
+    assert device.syncs == 2 and np.isfinite(device.asnumpy(loss._fake)).all()
+    assert in_flight._thread is None and in_flight._arguments.empty()
+
+
 def test_an_error_at_the_door_waits_for_copies_under_way(device):
     arguments = placed(device, joint_problem(11, **SMALL).args)
     arguments[5] = OnNoDevice()
