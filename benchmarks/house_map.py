@@ -94,7 +94,12 @@ def holds_code(module: ast.Module) -> bool:
 
 
 def imported(name: str, path: Path, module: ast.Module, modules) -> set[str]:
-    """The modules that a module imports from."""
+    """The modules, of those given, that a module imports from."""
+    return sources_of(name, path, module, modules) & modules - {name}
+
+
+def sources_of(name: str, path: Path, module: ast.Module, modules) -> set[str]:
+    """All that a module imports from, wherever in it the import stands; of a package, the module if it is known."""
     found = set()
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
@@ -106,7 +111,7 @@ def imported(name: str, path: Path, module: ast.Module, modules) -> set[str]:
             base = ".".join([*start, node.module] if node.module else start)
             inner = {alias.name: f"{base}.{alias.name}" for alias in node.names}
             found |= {inner[key] if inner[key] in modules else base for key in inner}
-    return found & modules - {name}
+    return found
 
 
 def floors(rooms, arrows) -> tuple[dict[str, int], set[frozenset[str]]]:

@@ -46,7 +46,7 @@ class Lattices:
         # One blank for all: vocabularies exist in the joint only.
         self.blank_id = int(targets.blank_id[0]) if len(examples) else 0
         self.no_bias = empty(0, self.dtype)
-        self.state = CellState(*(empty(count, self.dtype) for _ in range(4)))
+        self.state = CellState.take(empty, count, self.dtype)
 
     def _staged(self):
         return staged(self.problem.logits, self.row, self.dtype, self.device)
@@ -64,8 +64,7 @@ class Lattices:
         """Losses (B,), in the dtype that is computed in."""
         self._emit()
         alpha, log_z = self._sums()
-        scores = self.state.blank_score, self.state.label_score
-        forward_sums(self.frames, self.problem.targets.monotonic, *scores, alpha, log_z)
+        forward_sums(self.frames, self.problem.targets.monotonic, *self.state.scores, alpha, log_z)
         return self.device.convert(-log_z, self.dtype)
 
     def forward(self):
@@ -74,8 +73,8 @@ class Lattices:
         alpha, log_z = self._sums()
         # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
-        scores = self.state.blank_score, self.state.label_score
-        posteriors = forward_backward(self.frames, self.problem.targets.monotonic, *scores, alpha, log_z, beta)
+        monotonic = self.problem.targets.monotonic
+        posteriors = forward_backward(self.frames, monotonic, *self.state.scores, alpha, log_z, beta)
         return self.device.convert(-log_z, self.dtype), posteriors
 
     def path(self):
@@ -90,8 +89,7 @@ class Lattices:
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
         if count:
-            scores = self.state.blank_score, self.state.label_score
-            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *scores, left, moves)
+            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *self.state.scores, left, moves)
         best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
         return self.device.convert(score, self.dtype), best
 

@@ -1,10 +1,13 @@
 """The arrows of the house: who may import whom. An import that breaks a rule is named with its file."""
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from benchmarks import house_map
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lattice", "samplers")
@@ -42,32 +45,25 @@ INTERNALS = {
 """Programs that import more than public names, and why."""
 
 
-def modules(folder):
-    """Name -> path of the modules of a package."""
-    found = {}
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts)] = path
-    return found
+@functools.cache
+def known():
+    """Name -> path of the modules of both packages."""
+    return house_map.modules_of(ROOT, PACKAGES)
 
 
-def imports(name, path, known):
-    """The modules that a module imports, wherever in it the import stands."""
-    package = name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            source = ".".join([*base, *(node.module or "").split(".")]).strip(".")
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                yield inner if inner in known else source
+def imports(name, path):
+    """The modules that a module imports from."""
+    return house_map.sources_of(name, path, house_map.parsed(path.read_text()), known())
 
 
+@functools.cache
 def arrows():
-    known = {name: path for package in PACKAGES for name, path in modules(package).items()}
-    return {name: set(imports(name, path, known)) for name, path in known.items()}
+    return {name: imports(name, path) for name, path in known().items()}
+
+
+def within(name, package):
+    """Is a module a package, or in it?"""
+    return name == package or name.startswith(f"{package}.")
 
 
 def room(module):
@@ -93,12 +89,12 @@ def test_no_circle():
 
 
 def test_no_import_leads_up():
-    ours = {name: found for name, found in arrows().items() if name.startswith("lattice.")}
+    ours = {name: found for name, found in arrows().items() if within(name, "lattice")}
     up = {
         (name, other)
         for name, found in ours.items()
         for other in found
-        if other.startswith("lattice.") and floor(other) > floor(name)
+        if within(other, "lattice") and floor(other) > floor(name)
     }
     assert up == set(UPWARD)
 
@@ -108,7 +104,7 @@ def test_no_door_imports_another():
         (room(name), room(other))
         for name, others in arrows().items()
         for other in others
-        if name.startswith("lattice.") and other.startswith("lattice.")
+        if within(name, "lattice") and within(other, "lattice")
     }
     assert {(one, other) for one, other in found if {one, other} <= DOORS and one != other} == set(DOOR_TO_DOOR)
 
@@ -118,7 +114,7 @@ def test_lattice_never_imports_samplers():
         (name, other)
         for name, found in arrows().items()
         for other in found
-        if name.startswith("lattice") and other.startswith("samplers")
+        if within(name, "lattice") and within(other, "samplers")
     ]
 
 
@@ -128,7 +124,7 @@ def test_samplers_import_what_is_written_here():
         other
         for name, found in arrows().items()
         for other in found
-        if name.startswith("samplers") and other.startswith("lattice")
+        if within(name, "samplers") and within(other, "lattice")
     }
     assert {other for other in used if not other.startswith(kernels)} == {
         name for name in SAMPLERS_NEED if "*" not in name
@@ -139,7 +135,7 @@ def test_a_stage_never_imports_what_is_called_with_it():
     """`tiles` from the bottom up: no module imports one that calls it."""
     order = ("groups", "plan", "tiler", "certificate", "gradients", "full_sum", "path", "pullback")
     for name, found in arrows().items():
-        if name.startswith("lattice.tiles.") and name != "lattice.tiles.__init__":
+        if name.startswith("lattice.tiles."):
             above = order[order.index(name.rpartition(".")[2]) :]
             assert not {
                 other for other in found if other.startswith("lattice.tiles.") and other.rpartition(".")[2] in above
@@ -147,7 +143,7 @@ def test_a_stage_never_imports_what_is_called_with_it():
 
 
 def test_cupy_is_imported_in_one_place_and_lazily():
-    found = {name for name, others in arrows().items() if any(other.partition(".")[0] == "cupy" for other in others)}
+    found = {name for name, others in arrows().items() if any(within(other, "cupy") for other in others)}
     assert found == {"lattice.device.arrays"}
     body = ast.parse((ROOT / "lattice" / "device" / "arrays.py").read_text()).body
     assert not any(isinstance(node, ast.Import | ast.ImportFrom) and "cupy" in ast.unparse(node) for node in body)
@@ -155,7 +151,7 @@ def test_cupy_is_imported_in_one_place_and_lazily():
 
 def private(path):
     """What a program imports from below the packages' public names."""
-    for name in imports("program", path, ()):
+    for name in imports(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."), path):
         if name.startswith(("lattice.", "samplers.")):
             yield name
 

@@ -212,11 +212,10 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
         lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state, alpha
         sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
-    blank_score, label_score, _, rest = state
     # Launches follow one another on the stream, and nothing waits. The first sum runs before the bounds are opened.
     if not probing:
-        sums(frames, monotonic, blank_score, label_score, alpha, brackets.lower)
+        sums(frames, monotonic, *state.scores, alpha, brackets.lower)
     by_warp(open_cuda, len(frames.example), frames.example, frames.offset, *state)
-    sums(frames, monotonic, blank_score, label_score, alpha, brackets.upper, beta)
-    arguments = frames.starts, frames.offset, blank_score, label_score, rest, alpha, beta, *brackets, *decisions
+    sums(frames, monotonic, *state.scores, alpha, brackets.upper, beta)
+    arguments = frames.starts, frames.offset, *state.scores, state.rest, alpha, beta, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

@@ -115,11 +115,11 @@ def narrow(frames, monotonic, state: CellState, alpha, beta, best, computed, *, 
     last : bool
         Mark all cells of an example that is not done.
     """
-    blank_score, label_score, _, rest = state
+    rest = state.rest
     if on_host(rest):
-        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank_score, label_score, rest
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state.scores, rest
         sweep(narrow_cpu, len(computed), *lattices, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)
         return
-    sums(frames, monotonic, blank_score, label_score, alpha, best, beta, largest=True)
+    sums(frames, monotonic, *state.scores, alpha, best, beta, largest=True)
     arguments = frames.starts, frames.offset, rest, alpha, beta, best, computed, last
     launch(narrow_cuda, len(computed), policy.SCAN_THREADS, *arguments)

@@ -41,6 +41,16 @@ class CellState(NamedTuple):
     maximum: np.ndarray
     rest: np.ndarray
 
+    @classmethod
+    def take(cls, take, count: int, dtype) -> "CellState":
+        """Uninitialised arrays for `count` cells, from `take(shape, dtype)`."""
+        return cls(*(take(count, dtype) for _ in cls._fields))
+
+    @property
+    def scores(self):
+        """(blank_score, label_score), as the sums take them."""
+        return self.blank_score, self.label_score
+
     def at(self, cells) -> "CellState":
         """The state of some cells: views for a slice."""
         return CellState(*(array[cells] for array in self))

@@ -4,7 +4,7 @@ The proof and the algorithm are in `docs/certified.md`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -132,19 +132,49 @@ def rounds(
 ) -> Iterator[np.ndarray]:
     """Round by round, list the `cells` that are to be computed, and yield the `first_cell` (examples + 1,) of the list.
 
-    The caller computes them before it asks for the next round. Rounds end once every cell has been listed, or when a
-    round finds none. `cells` may be the memory of `alpha`. The other parameters are as in `select` and `list_cells`.
+    The rounds are those of `marked_rounds`. An example whose cells are all listed has its certificate already, which
+    is 0. The other parameters are as in `select` and `list_cells`.
     """
-    unlisted = len(cells)
-    # One more round than marks cells. Where some are left out, only a round that finds none tells that no more join.
-    for number in range(ROUNDS + 1):
+
+    def mark(number):
         probing, last = number == 0, number == ROUNDS - 1
         select(frames, monotonic, state, alpha, beta, brackets, probing=probing, last=last, tolerance=tolerance)
+
+    # One more round than marks cells. Where some are left out, only a round that finds none tells that no more join.
+    return marked_rounds(mark, ROUNDS + 1, frames, state, cells, first_cell, counts)
+
+
+def marked_rounds(
+    mark: Callable[[int], None], most: int, frames, state: CellState, cells, first_cell, counts
+) -> Iterator[np.ndarray]:
+    """Mark cells and list them in turn, until every cell has been listed, or a round marks none.
+
+    The caller computes the listed cells before it asks for the next round. On a GPU each round waits for the device.
+
+    Parameters
+    ----------
+    mark : callable
+        `mark(number)` marks the cells of `state` that round `number` is to compute.
+    most : int
+        Rounds after which it ends anyway.
+    cells : (cells,) int64
+        Filled in each round. It may be the memory of `alpha`, which `mark` makes anew.
+    frames, first_cell, counts
+        As in `list_cells`.
+
+    Yields
+    ------
+    first_cell : (examples + 1,) int64, on the host
+        Of the list, which holds one cell at least.
+    """
+    unlisted = len(cells)
+    for number in range(most):
+        mark(number)
         found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         if not found[-1]:
             return
         yield found
-        # A cell is listed once. An example whose cells are all listed has its certificate already, which is 0.
+        # A cell is listed once.
         unlisted -= int(found[-1])
         if not unlisted:
             return

@@ -54,7 +54,7 @@ def plan(problem: JointProblem, *, gradients: bool, limit: int) -> Work:
     real = computing_dtype(problem.weight.dtype).itemsize  # bytes of a number
 
     def lattice_bytes(cells, order):
-        # Of a cell: its state of four numbers, alpha, and on a GPU beta. This is what `_open` takes.
+        # Of a cell: its state of four numbers, alpha, and on a GPU beta. This is what `_take_lattice` takes.
         return cells * (4 * real + 8 + 8 * problem.device.on_gpu), 0
 
     return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
@@ -64,7 +64,7 @@ def _take_lattice(tiler: Tiler, group: Group) -> Lattice:
     """Memory for a group's lattices, uninitialised; it is lent for as long as the group is worked on."""
     take, frames = tiler.space.take, group.frames
     cells, beta, counts = take(frames.cells, np.int64), None, None
-    state = CellState(*(take(frames.cells, tiler.work.dtype) for _ in range(4)))
+    state = CellState.take(take, frames.cells, tiler.work.dtype)
     first_cell = take(len(group.examples) + 1, np.int64)
     if tiler.device.on_gpu:
         beta, counts = take(frames.cells, np.float64), take(len(frames.example) + 1, np.int64)
@@ -84,9 +84,8 @@ def loss(tiler: Tiler, group: Group, log_z) -> None:
     lattice = _take_lattice(tiler, group)
     _fill(tiler, group, lattice)
     # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
-    scores = lattice.state.blank_score, lattice.state.label_score
     own_log_z = log_z[group.begin : group.end]  # (examples,) a view
-    forward_sums(group.device_frames, tiler.problem.targets.monotonic, *scores, lattice.alpha, own_log_z)
+    forward_sums(group.device_frames, tiler.problem.targets.monotonic, *lattice.state.scores, lattice.alpha, own_log_z)
 
 
 def forward(tiler: Tiler, group: Group, log_z) -> Forward:
@@ -99,7 +98,7 @@ def forward(tiler: Tiler, group: Group, log_z) -> Forward:
     frames, monotonic, floor = group.device_frames, tiler.problem.targets.monotonic, tiler.problem.posterior_floor
     state, beta, count = lattice.state, lattice.beta, group.frames.cells
     # The posteriors take the place of the scores.
-    posteriors = forward_backward(frames, monotonic, state.blank_score, state.label_score, lattice.alpha, log_z, beta)
+    posteriors = forward_backward(frames, monotonic, *state.scores, lattice.alpha, log_z, beta)
     # Alpha and beta have been read. `compact` lists cells in the memory of alpha, and moves arrays through beta's.
     spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
     numbers = posteriors, state.maximum, state.rest

@@ -9,11 +9,10 @@ from ..inputs.joint import JointProblem
 from ..kernels.best_path import best_path, extend, move_bytes, path_memory
 from ..kernels.marking import open_all
 from ..kernels.narrow import narrow
-from ..kernels.occupied import list_cells
 from ..kernels.path_rows import path_rows, sum_rows
 from ..kernels.state import CellState
 from ..layout import WorkspaceTooSmall
-from .certificate import bound_group
+from .certificate import bound_group, marked_rounds
 from .gradients import Outputs, Rows, backward
 from .groups import Group
 from .plan import Work, plan_work
@@ -141,7 +140,7 @@ def _narrowed(tiler: Tiler, group: Group, left, moves) -> None:
     """Walk over the cells that the best alignment may visit. Upper bounds narrow them down to a few computed ones."""
     take, cells, examples = tiler.space.take, group.frames.cells, len(group.examples)
     frames, monotonic, count = group.device_frames, tiler.problem.targets.monotonic, len(group.frames.example)
-    state = CellState(*(take(cells, tiler.work.dtype) for _ in range(4)))
+    state = CellState.take(take, cells, tiler.work.dtype)
     alpha, beta = take(cells, np.float64), take(cells, np.float64)
     computed, counts, first_cell = take(examples, np.int64), take(count + 1, np.int64), take(examples + 1, np.int64)
     best_score = take(examples, np.float64)
@@ -149,20 +148,16 @@ def _narrowed(tiler: Tiler, group: Group, left, moves) -> None:
     bound_group(tiler, group, state)
     # From here on a cell that is not computed has its upper bounds for scores, and is in every sum.
     open_all(frames, state)
-    unlisted = cells
-    for number in range(ROUNDS):
+
+    def mark(number):
         narrow(frames, monotonic, state, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
-        # Cells are listed in the memory of alpha, which the next round makes anew. On a GPU this waits.
-        listed = alpha.view(np.int64)
-        found = list_cells(frames, state.rest, listed, first_cell, counts, wanted=True)
-        if not found[-1]:
-            break
+
+    # Cells are listed in the memory of alpha, which the next round makes anew.
+    listed = alpha.view(np.int64)
+    for found in marked_rounds(mark, ROUNDS, frames, state, listed, first_cell, counts):
         tiler.score_listed(group, state, listed, found)
-        unlisted -= int(found[-1])
-        if not unlisted:
-            break
     # Cells that kept their upper bounds are walked over too, but the best alignment visits none of them.
-    extend(frames, 0, count, 0, examples, monotonic, state.blank_score, state.label_score, left, moves)
+    extend(frames, 0, count, 0, examples, monotonic, *state.scores, left, moves)
 
 
 def _in_runs(tiler: Tiler, group: Group, run: int, left, moves) -> None:
@@ -176,8 +171,7 @@ def _in_runs(tiler: Tiler, group: Group, run: int, left, moves) -> None:
         since, until = int(frames.example[low]), int(frames.example[high - 1]) + 1
         span = int(offset[low]), int(offset[high])
         with tiler.space.borrowed():
-            state = CellState(*(tiler.space.take(span[1] - span[0], dtype) for _ in range(4)))
+            state = CellState.take(tiler.space.take, span[1] - span[0], dtype)
             tiler.score_run(group, state, span)
-            scores = state.blank_score, state.label_score
-            extend(group.device_frames, low, high, since, until, monotonic, *scores, left, moves)
+            extend(group.device_frames, low, high, since, until, monotonic, *state.scores, left, moves)
         low = high

@@ -37,7 +37,7 @@ def rounds_of(joint: Joint) -> Rounds:
     tiler, brackets, tolerance = Tiler(work), first_brackets(1, FLOOR), tolerance_of(work.dtype, FLOOR)
     with tiler.group(0) as group:
         count = group.frames.cells
-        state = CellState(*(np.empty(count, work.dtype) for _ in range(4)))
+        state = CellState.take(np.empty, count, work.dtype)
         bound_group(tiler, group, state)
         # Not in one piece of memory, as in the library: the sums of the probe are wanted beside the cells it finds.
         alpha, cells, first_cell = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)

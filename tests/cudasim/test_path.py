@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice.tiles import path as paths
+from lattice.tiles import certificate
 from tests import compare
 from tests.cudasim.test_walk import SMALL, assert_alike
 from tests.on_device import OnDevice
@@ -124,8 +124,10 @@ def test_waits(device, door, integers, monkeypatch):
     kind = {"transducer_alignment": logits_problem, "joint_transducer_alignment": joint_problem}.get(door, path_problem)
     problem, rounds, door = kind(7, **SMALL), [], getattr(lattice, door)
     arguments = placed(device, problem.args, integers)
-    list_cells = paths.list_cells
-    monkeypatch.setattr(paths, "list_cells", lambda *given, **kinds: rounds.append(0) or list_cells(*given, **kinds))
+    list_cells = certificate.list_cells
+    monkeypatch.setattr(
+        certificate, "list_cells", lambda *given, **kinds: rounds.append(0) or list_cells(*given, **kinds)
+    )
     device.syncs = 0
     door(*arguments, **problem.options)
     at_the_door = int(integers)
