@@ -9,6 +9,7 @@ from . import (
     decode,
     house,
     joint,
+    joint_stages,
     logits,
     memory,
     peer_memory,
@@ -34,6 +35,10 @@ def main() -> None:
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
+    command = commands.add_parser("joint_stages", help=joint_stages.__doc__.splitlines()[0])
+    command.add_argument("--shape", choices=joint.SHAPES, default="default")
+    command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
+    command.set_defaults(run=joint_stages.main)
     for name in ("joint", "logits"):
         commands.choices[name].add_argument("--only", metavar="NAME", help="`lattice`, or one peer")
     for name, module in (("samplers", samplers), ("decode", decode), ("three_stage", three_stage)):

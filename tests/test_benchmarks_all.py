@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import all as everything
-from benchmarks import joint, peer_memory, peer_tables, peers, pictures, shapes
+from benchmarks import joint, joint_stages, peer_memory, peer_tables, peers, pictures, shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {"versions": {"torchaudio": "2.11", "fast-rnnt": "1.3"}, "commit": "abc", "date": "2030-01-01"}
@@ -187,3 +187,20 @@ def test_the_floor_counts_real_cells(monkeypatch):
     monkeypatch.setattr(joint, "three_gemms", lambda *sizes: counted.append(sizes) or (lambda: None))
     assert list(joint.measure("tiny", 1, [], ours=False)) == ["three GEMMs"]
     assert counted == [(2, 9, 4, 32, 16, 9 * 5 + 3 * 2)]
+
+
+def test_the_stages_of_a_call_add_up_to_it():
+    table = joint_stages.measure("untrained", "smoke", 2)
+    whole, between = table.pop(joint_stages.WHOLE), table.pop(joint_stages.BETWEEN)
+    assert table.pop("three products")["ratio"] == 1
+    assert {"bound_tanh", "select", "hidden_tanh", "emit", "gradient", "dlogits.T @ hidden"} <= table.keys()
+    # Medians over two rounds are means, so sums hold to rounding. Between the stages lies Python, which takes time.
+    assert sum(row["seconds"] for row in table.values()) + between["seconds"] == pytest.approx(whole["seconds"])
+    assert between["seconds"] > 0 and all(row["calls"] >= 1 for row in table.values())
+
+
+def test_nothing_stays_watched():
+    from lattice.kernels import emissions, launch
+
+    joint_stages.split(lambda: None)
+    assert emissions.sweep is launch.sweep
