@@ -7,7 +7,6 @@ compiled instead.
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 import lattice.kernels
 import samplers
+from benchmarks.gpu import sass
 from lattice.kernels import ptx, ptx_store
 from lattice.kernels.activations import ACTIVATIONS
 from tests import launches as recorder
@@ -54,14 +54,6 @@ LARGER = {"to_frames_identity_cuda": 96}
 """Its loop has no activation, so the compiler unrolls it once more. Two blocks have as many loads under way as four."""
 
 
-def assembler():
-    found = shutil.which("ptxas")
-    if found is None and importlib.util.find_spec("nvidia") is not None:
-        roots = importlib.util.find_spec("nvidia").submodule_search_locations
-        found = next((str(path) for root in roots for path in Path(root).glob("*/bin/ptxas")), None)
-    return found
-
-
 @pytest.fixture(scope="module")
 def launches():
     return recorder.of_cases()
@@ -86,7 +78,7 @@ def test_kernels_are_called_apart():
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("cc", [(8, 0), (9, 0)], ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
 def test_kernels_compile_and_assemble(launches, cc, part, tmp_path):
-    ptxas = assembler()
+    ptxas = sass.tool("ptxas")
     assert ptxas or not os.environ.get("CI"), "ptxas is part of the requirements of this tier"
     for (kernel, types), (arguments, dtype) in list(launches.items())[part::PARTS]:
         name = f"{kernel.py_func.__name__} {types}"
