@@ -35,7 +35,7 @@ def wide_cases() -> list[Case]:
     found = []
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_emissions(dtype, stored, (150,), WIDE), *_gradients(dtype, stored, (150,), WIDE)]
-        found += [*_emissions(dtype, stored, (128, 129)), *_gradients(dtype, stored, (128, 129, 250))]
+        found += [*_emissions(dtype, stored, (128, 129, 257)), *_gradients(dtype, stored, (128, 129, 250, 257))]
     for dtype in (F4, F8):
         found += _alignments(dtype, WIDE)
     return found

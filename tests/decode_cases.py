@@ -14,7 +14,7 @@ def every_case() -> list[Case]:
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
     dtypes = np.dtype(np.float32), np.dtype(np.float64)
-    return [case for dtype in dtypes for case in (*_best(dtype, (128, 129, 250)), _best_of_few(dtype))]
+    return [case for dtype in dtypes for case in (*_best(dtype, (128, 129, 250, 257)), _best_of_few(dtype))]
 
 
 def _best(dtype, sizes=(1, 2, 70, 150)):

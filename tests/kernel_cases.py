@@ -63,8 +63,8 @@ def wide_cases() -> list[Case]:
     A row has more columns than a block has threads. A frame has more cells than a block of `LATTICE_THREADS` takes at
     once.
     """
-    # What a loop over four entries of each lane at a time leaves over: none, one, and enough for four of a lane again.
-    found, sizes = [], (128, 129, 250, 1500, 2043)
+    # What rounds of eight entries a lane leave over: none, one, and up to one or two half rounds.
+    found, sizes = [], (128, 129, 250, 256, 257, 1500, 2043)
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes), *_hidden(dtype, stored, (250,))]
     for dtype in (F4, F8):
@@ -237,7 +237,9 @@ def _gradients(dtype, stored, sizes=(2, 150)):
             target = np.full(logits.shape, 7, stored)
             for anew in (False, True):
                 name, options = f"{size}-bias{len(bias)}-{anew}", {"anew": anew}
-                yield Case(f"gradient-{name}", stored, gradient, (logits, target, row, *known), options)
+                yield Case(
+                    f"gradient-{name}", stored, mixed_cases.gradient_apart, (logits, target, row, *known), options
+                )
                 yield Case(f"gradient-in-place-{name}", stored, in_place, (logits, row, *known), options)
 
 

@@ -9,6 +9,7 @@ import itertools
 import ml_dtypes
 import numpy as np
 
+from lattice.device.arrays import bits
 from lattice.kernels import rows
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.gradient import gradient
@@ -42,7 +43,12 @@ def wide_cases() -> list[Case]:
     By width, some lanes take four entries, each lane takes four, one lane takes a fifth, or eight.
     """
     widths, activations = (120, 128, 129, 250), ACTIVATIONS.values()
-    return [*_unpacked(widths), *_hidden(widths, activations), *_bounds(widths, activations), *_gradients(widths)]
+    return [
+        *_unpacked(widths),
+        *_hidden(widths, activations),
+        *_bounds(widths, activations),
+        *_gradients((*widths, 257)),
+    ]
 
 
 def _casts():
@@ -126,7 +132,12 @@ def _gradients(sizes):
         for bias in (np.zeros(0, F4), np.full(size, 0.25, F4)):
             out, upstream = np.full(logits.shape, 7, BF), np.array([1.0, -0.3, 1e-3], F4)
             arguments = (logits, out, row, bias, label, owner, 1, *posteriors, maximum, rest, 0.5, upstream)
-            yield Case(f"gradient-mixed-{size}-bias{len(bias)}", BF, gradient, arguments, {"anew": True})
+            yield Case(f"gradient-mixed-{size}-bias{len(bias)}", BF, gradient_apart, arguments, {"anew": True})
+
+
+def gradient_apart(logits, *rest, anew):
+    """The gradient of logits of its own: where it is normalised anew, a GPU writes over two entries of a row."""
+    gradient(bits(logits).copy().view(logits.dtype), *rest, anew=anew)
 
 
 def _inclusion():

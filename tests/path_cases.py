@@ -29,7 +29,9 @@ def every_case() -> list[Case]:
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
-    return [case for dtype, stored in ((F4, F4), (F8, F8), (F4, BF)) for case in _rows(dtype, stored, (128, 129, 250))]
+    return [
+        case for dtype, stored in ((F4, F4), (F8, F8), (F4, BF)) for case in _rows(dtype, stored, (128, 129, 250, 257))
+    ]
 
 
 def _scores(rng, frames, dtype):

@@ -10,8 +10,10 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, typed
-from .emissions import emit_row, emit_scores, entry, normaliser
+from .emissions import emit_row, emit_scores
+from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
+from .normaliser import normaliser
 
 
 @register_jitable
@@ -58,7 +60,7 @@ def next_of_row(logits, bias, r, lane, blank_id, value, at):
     biased = bias.shape[0] > 0
     highest, place = typed(CLOSED, value), np.int64(-1)
     for v in range(lane, logits.shape[1], WARP):
-        x = entry(logits, bias, biased, r, v)
+        x = entry(logits[r], bias, biased, v)
         if v != blank_id and x > highest and before(value, at, x, v):
             highest, place = x, np.int64(v)
     for distance in (16, 8, 4, 2, 1):
@@ -74,8 +76,8 @@ def best_cuda(logits, bias, row, owner, blank_id, score, label_id):
     if i >= row.shape[0]:
         return
     lane, r, own, at = cuda.threadIdx.x % WARP, row[i], bias[owner[i]], blank_id[owner[i]]
-    maximum, rest = normaliser(logits, own, r, lane, score[i, 0])
-    blank_logit = entry(logits, own, own.shape[0] > 0, r, at)
+    maximum, rest = normaliser(logits[r], own, lane, score[i, 0])
+    blank_logit = entry(logits[r], own, own.shape[0] > 0, at)
     # One search of the row for each entry: k is small, and no list needs to be merged over lanes.
     value, place = typed(math.inf, maximum), np.int64(-1)  # before every entry
     for j in range(label_id.shape[1]):

@@ -8,8 +8,9 @@ float32.
 import math
 
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 
 CLOSED = -math.inf
 """Score of an arc that does not exist."""
@@ -57,23 +58,29 @@ def _from_bfloat16(bits):
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
-def store(rows, r, v, x):
-    """rows[r, v] = x, rounded to the dtype of `rows`; uint16 takes the bits of a bfloat16."""
-    rows[r, v] = _to_bfloat16(x) if rows.dtype == np.uint16 else x
+def put(row, v, x):
+    """row[v] = x, rounded to the dtype of `row`; uint16 takes the bits of a bfloat16."""
+    row[v] = _to_bfloat16(x) if row.dtype == np.uint16 else x
 
 
-@overload(store)
-def _store_overload(rows, r, v, x):
-    if rows.dtype == types.uint16:
+@overload(put)
+def _put_overload(row, v, x):
+    if row.dtype == types.uint16:
 
-        def implementation(rows, r, v, x):
-            rows[r, v] = _to_bfloat16(x)
+        def implementation(row, v, x):
+            row[v] = _to_bfloat16(x)
     else:
 
-        def implementation(rows, r, v, x):
-            rows[r, v] = x
+        def implementation(row, v, x):
+            row[v] = x
 
     return implementation
+
+
+@register_jitable
+def store(rows, r, v, x):
+    """`put` at rows[r, v]."""
+    put(rows[r], v, x)
 
 
 def as_stored(rows, x):
@@ -90,10 +97,10 @@ def _as_stored_overload(rows, x):
 
 @register_jitable
 def _to_bfloat16(x):
+    # A NaN is told apart: rounding could carry it into the sign. One NaN stands for all.
+    if x != x:
+        return np.uint16(0x7FC0)
     bits = np.float32(x).view(np.uint32)
-    # A NaN is told apart: rounding could carry it into the sign, cutting could leave an infinity. 0x40 keeps it a NaN.
-    if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
-        return np.uint16((bits >> np.uint32(16)) | np.uint32(0x40))
     nearest_even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return np.uint16(np.uint32(bits + nearest_even) >> np.uint32(16))
 
@@ -194,6 +201,36 @@ def lowest_of(scores) -> float:
 def flush(x, tiny):
     """x, or 0 where |x| is below the smallest normal number: subnormals slow every matrix product that follows."""
     return typed(0, x) if abs(x) < tiny else x
+
+
+@register_jitable
+def flushed_product(e, scale, smallest):
+    """e * scale for e >= 0, and 0 where that would be subnormal; `smallest` is tiny / |scale|."""
+    # Asked before the product, because a subnormal number is slow to make.
+    return (typed(0, e) if e < smallest else e) * scale
+
+
+def product_on_gpu(e, scale, smallest):
+    """`flushed_product` by the instructions of a GPU, for which float32 products without subnormals are one."""
+    return flushed_product(e, scale, smallest)
+
+
+@overload(product_on_gpu)
+def _product_on_gpu_overload(e, scale, smallest):
+    if e == types.float32:
+        return lambda e, scale, smallest: _multiply_and_flush(e, scale)
+    return lambda e, scale, smallest: flushed_product(e, scale, smallest)
+
+
+@intrinsic
+def _multiply_and_flush(typing_context, a, b):
+    """The product of two float32; it is 0 where it, or a factor, would be subnormal."""
+
+    def generate(context, builder, signature, arguments):
+        of_two = ir.FunctionType(ir.FloatType(), [ir.FloatType(), ir.FloatType()])
+        return builder.call(ir.InlineAsm(of_two, "mul.rn.ftz.f32 $0, $1, $2;", "=f,f,f"), arguments)
+
+    return types.float32(types.float32, types.float32), generate
 
 
 @register_jitable

@@ -11,9 +11,10 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, exp, score, store, typed
-from .emissions import entry, maximum_of, normaliser, rest_of
-from .gradient import arc_entry, gradient_row, spread_row
+from .gradient import arc_entry, beside, gradient_row, spread_row
+from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
+from .normaliser import maximum_of, normaliser, rest_of
 
 
 @register_jitable
@@ -50,14 +51,14 @@ def ctc_emit_cuda(
         return
     lane, r, f = cuda.threadIdx.x % WARP, row[i], start + i
     n, cell, U = example[f], offset[f], offset[f + 1] - offset[f]
-    highest, others = normaliser(logits, no_bias, r, lane, rest[f])
+    highest, others = normaliser(logits[r], no_bias, lane, rest[f])
     # The rests of the lanes may differ in the last digit, and all scores of a row are to be normalised alike.
     others = cuda.shfl_sync(0xFFFFFFFF, others, 0)
     base, log_total = taken_off(highest, others)
     for u in range(lane, U, WARP):
-        label_score[cell + u] = score(entry(logits, no_bias, False, r, targets[n, u]), base, log_total)
+        label_score[cell + u] = score(entry(logits[r], no_bias, False, targets[n, u]), base, log_total)
     if lane == 0:
-        blank_score[f] = score(entry(logits, no_bias, False, r, blank_id), base, log_total)
+        blank_score[f] = score(entry(logits[r], no_bias, False, blank_id), base, log_total)
         maximum[f], rest[f] = highest, others
 
 
@@ -88,7 +89,7 @@ def ctc_gradient_cpu(
         gradient_row(
             logits, no_bias, grad, blank_id, -1, blank_weight, labels_weight, maximum[f], rest[f], False, tiny, scratch
         )
-        weight = blank_weight + labels_weight
+        weight, total = blank_weight + labels_weight, typed(1, tiny) + rest[f]
         if abs(weight) < tiny:
             continue
         for u in range(U):
@@ -96,7 +97,8 @@ def ctc_gradient_cpu(
             if v >= 0:
                 own_weight = label_posterior[cell + u] * grad_loss[n]
                 other_weight = blank_weight + (labels_weight - own_weight)  # blank and all other labels
-                target[row[i], v] = arc_entry(scratch[v], rest[f], own_weight, other_weight, tiny)
+                e = scratch[v]
+                target[row[i], v] = arc_entry(e, beside(e, rest[f]), total, own_weight, other_weight, tiny)
 
 
 @cuda_kernel
@@ -120,20 +122,21 @@ def ctc_gradient_cuda(
         for v in range(lane, source.shape[1], WARP):
             store(target, r, v, typed(0, weight))
         return
-    scale = weight / (typed(1, weight) + rest[f])
+    total = typed(1, weight) + rest[f]
+    scale = weight / total
     # The target may be the source, so the entries of blank and labels are made before the row is written. They wait
     # where the posteriors were, which nobody needs any more, and are set behind the row.
     for u in range(lane, U, WARP):
         if distinct[n, u] >= 0:
-            e = math.exp(entry(source, no_bias, False, r, distinct[n, u]) - highest)
+            e = math.exp(entry(source[r], no_bias, False, distinct[n, u]) - highest)
             own_weight = label_posterior[cell + u] * upstream
             other_weight = blank_weight + (labels_weight - own_weight)
-            label_posterior[cell + u] = arc_entry(e, rest[f], own_weight, other_weight, tiny)
-    e = math.exp(entry(source, no_bias, False, r, blank_id) - highest)
-    at_blank = arc_entry(e, rest[f], blank_weight, labels_weight, tiny)
+            label_posterior[cell + u] = arc_entry(e, beside(e, rest[f]), total, own_weight, other_weight, tiny)
+    e = math.exp(entry(source[r], no_bias, False, blank_id) - highest)
+    at_blank = arc_entry(e, beside(e, rest[f]), total, blank_weight, labels_weight, tiny)
     # Before: all lanes have read what they need of the row. Behind: no lane's softmax may land on an entry that is set.
     cuda.syncwarp()
-    spread_row(source, no_bias, False, target, r, lane, highest, scale, tiny / abs(scale))
+    spread_row(source[r], no_bias, False, target[r], lane, highest, scale, tiny / abs(scale))
     cuda.syncwarp()
     for u in range(lane, U, WARP):
         if distinct[n, u] >= 0:

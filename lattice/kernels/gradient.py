@@ -9,9 +9,20 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import exp, flush, store, typed
-from .emissions import FOUR_WARPS, ONE, THREE, TWO, entry, load_four, maximum_of, normaliser, rest_of
+from .cells import CLOSED, exp, flush, flushed_product, product_on_gpu, put, typed
+from .lanes import (
+    entry,
+    first_behind,
+    first_of,
+    half_rounds,
+    last_four,
+    load_eight,
+    put_eight,
+    put_last_four,
+    whole_rounds,
+)
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
+from .normaliser import maximum_of, rest_of
 
 
 @register_jitable
@@ -21,21 +32,19 @@ def arc_weights(blank_posterior, label_posterior, label_factor, grad_loss):
 
 
 @register_jitable
-def softmax_entry(e, scale, smallest):
-    """exp(logit - maximum) -> weight * softmax, 0 where that would be subnormal; `smallest` is tiny / |scale|."""
-    # Asked before the product, because a subnormal number is slow to make.
-    return (typed(0, e) if e < smallest else e) * scale
+def beside(e, rest):
+    """The sum of a row's exponentials without e, one of them. `rest` leaves out the maximum's, which is 1."""
+    # 1 - e is exact for e from 1/2 to 1.
+    return rest + (typed(1, e) - e)
 
 
 @register_jitable
-def arc_entry(e, rest, arc_weight, other_weight, tiny):
-    """(arc_weight + other_weight) * p - arc_weight for the entry of an arc, p = e / (1 + rest).
+def arc_entry(e, others, total, arc_weight, other_weight, tiny):
+    """(arc_weight + other_weight) * p - arc_weight for the entry of an arc, p = e / total.
 
-    Where p is near 1 the difference would keep no digits, so 1 - p is formed from the rest.
+    Where p is near 1 the difference would keep no digits, so 1 - p is formed from the sum of the others.
     """
-    one = typed(1, e)
-    # 1 - e is exact for e from 1/2 to 1, and 1 - p = (rest + (1 - e)) / (1 + rest).
-    return flush((other_weight * e - arc_weight * (rest + (one - e))) / (one + rest), tiny)
+    return flush((other_weight * e - arc_weight * others) / total, tiny)
 
 
 @register_jitable
@@ -64,14 +73,17 @@ def gradient_row(
         scratch[v] = exp(scratch[v] - maximum)
     if anew:
         rest = rest_of(scratch)
-    scale = weight / (typed(1, rest) + rest)
+    total = typed(1, rest) + rest
+    scale = weight / total
     smallest = tiny / abs(scale)
     for v in range(target.shape[0]):
-        target[v] = softmax_entry(scratch[v], scale, smallest)
+        target[v] = flushed_product(scratch[v], scale, smallest)
     # From the scratch row, for the source may be gone.
-    target[blank_id] = arc_entry(scratch[blank_id], rest, blank_weight, label_weight, tiny)
+    e = scratch[blank_id]
+    target[blank_id] = arc_entry(e, beside(e, rest), total, blank_weight, label_weight, tiny)
     if label_id >= 0:
-        target[label_id] = arc_entry(scratch[label_id], rest, label_weight, blank_weight, tiny)
+        e = scratch[label_id]
+        target[label_id] = arc_entry(e, beside(e, rest), total, label_weight, blank_weight, tiny)
 
 
 @cpu_sweep
@@ -93,27 +105,59 @@ def gradient_cpu(
 @register_jitable
 def share_of(logit, maximum, scale, smallest):
     """A logit -> weight * softmax, by the exponential of a GPU."""
-    return softmax_entry(math.exp(logit - maximum), scale, smallest)
+    return product_on_gpu(math.exp(logit - maximum), scale, smallest)
 
 
 @register_jitable
-def spread_row(source, bias, biased, target, r, lane, maximum, scale, smallest):
-    """Write a lane's part of weight * softmax into row r; `biased` is a constant at each call, so no loop tests it.
+def shares_of(four, maximum, scale, smallest):
+    """`share_of` of four logits."""
+    a, b, c, d = four
+    a, b = share_of(a, maximum, scale, smallest), share_of(b, maximum, scale, smallest)
+    return a, b, share_of(c, maximum, scale, smallest), share_of(d, maximum, scale, smallest)
 
-    Entry v is read and written by the lane v % 32, so source and target may be one array without a barrier.
+
+@register_jitable
+def spread_row(source, bias, biased, target, lane, maximum, scale, smallest):
+    """Write a lane's part of weight * softmax to a row (V,); `biased` as in `load_eight`.
+
+    Entry v is read and written by the lane v % 32, so source and target may be one row without a barrier.
     """
-    V = source.shape[1]
-    whole = V - V % FOUR_WARPS
-    for begin in range(0, whole, FOUR_WARPS):
-        # All four loads stand before the stores: the target may be the source, so the compiler must keep their order.
-        v = np.uint64(begin + lane)
-        a, b, c, d = load_four(source, bias, biased, r, v)
-        store(target, r, v, share_of(a, maximum, scale, smallest))
-        store(target, r, v + ONE, share_of(b, maximum, scale, smallest))
-        store(target, r, v + TWO, share_of(c, maximum, scale, smallest))
-        store(target, r, v + THREE, share_of(d, maximum, scale, smallest))
-    for v in range(whole + lane, V, WARP):
-        store(target, r, v, share_of(entry(source, bias, biased, r, v), maximum, scale, smallest))
+    for k in range(whole_rounds(source)):
+        # All loads stand before the stores: the target may be the source, so the compiler must keep their order.
+        v = first_of(k, lane)
+        first, second = load_eight(source, bias, biased, v)
+        first, second = shares_of(first, maximum, scale, smallest), shares_of(second, maximum, scale, smallest)
+        put_eight(target, v, first, second)
+    for k in range(half_rounds(source)):
+        v = first_behind(source, k, lane)
+        put_last_four(target, v, shares_of(last_four(source, bias, biased, v), maximum, scale, smallest))
+
+
+@register_jitable
+def sum_of_four(four, base):
+    a, b, c, d = four
+    return (math.exp(a - base) + math.exp(b - base)) + (math.exp(c - base) + math.exp(d - base))
+
+
+@register_jitable
+def sum_row(row, bias, biased, lane, base):
+    """The sum of exp(logit - base) over a lane's part of a row (V,)."""
+    total = typed(0, base)
+    for k in range(whole_rounds(row)):
+        first, second = load_eight(row, bias, biased, first_of(k, lane))
+        total += sum_of_four(first, base) + sum_of_four(second, base)
+    for k in range(half_rounds(row)):
+        total += sum_of_four(last_four(row, bias, biased, first_behind(row, k, lane)), base)
+    return total
+
+
+@register_jitable
+def sum_in_all_lanes(row, bias, lane, base):
+    """The sum of exp(logit - base) over a row (V,), the same in all lanes; they must come here together."""
+    total = sum_row(row, bias, True, lane, base) if bias.shape[0] else sum_row(row, bias, False, lane, base)
+    for distance in (16, 8, 4, 2, 1):
+        total += cuda.shfl_xor_sync(0xFFFFFFFF, total, distance)
+    return total
 
 
 @cuda_kernel
@@ -124,37 +168,45 @@ def gradient_cuda(
     i = cuda.grid(1) // WARP
     if i >= row.shape[0]:
         return
-    lane, r, biased = cuda.threadIdx.x % WARP, row[i], bias.shape[0] > 0
+    lane, logits, grad, biased = cuda.threadIdx.x % WARP, source[row[i]], target[row[i]], bias.shape[0] > 0
     blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
     weight = blank_weight + label_weight
     if abs(weight) < tiny:
-        for v in range(lane, source.shape[1], WARP):
-            store(target, r, v, typed(0, weight))
+        for v in range(lane, grad.shape[0], WARP):
+            put(grad, v, typed(0, weight))
         return  # the whole warp, for the weight is the same in all lanes: none waits in the shuffles below
     # In locals, because a store may change what an array holds, for all the compiler knows.
     highest, own, others = maximum[i], label_id[i], rest[i]
-    if anew:
-        highest, others = normaliser(source, bias, r, lane, weight)
-    scale = weight / (typed(1, weight) + others)
-    smallest = tiny / abs(scale)
+    # exp(logit - highest) of the two arcs, made before the row is written, for the source may be the target.
+    blank_e = math.exp(entry(logits, bias, biased, blank_id) - highest)
+    label_e = math.exp(entry(logits, bias, biased, own) - highest) if own >= 0 else typed(0, weight)
     # The lanes that read and write these two entries in `spread_row` set them too, so no lane waits for another.
     sets_blank, sets_label = lane == blank_id % WARP, own >= 0 and lane == own % WARP
-    at_blank, at_label = typed(0, weight), typed(0, weight)
-    # Made before the row is written, for the source may be the target.
-    if sets_blank:
-        e = math.exp(entry(source, bias, biased, r, blank_id) - highest)
-        at_blank = arc_entry(e, others, blank_weight, label_weight, tiny)
-    if sets_label:
-        e = math.exp(entry(source, bias, biased, r, own) - highest)
-        at_label = arc_entry(e, others, label_weight, blank_weight, tiny)
-    if biased:
-        spread_row(source, bias, True, target, r, lane, highest, scale, smallest)
+    # All lanes have read the two entries before one of them writes over them.
+    cuda.syncwarp()
+    if anew:
+        # The arcs' own terms are kept apart: beside them the sum of the others would lose its digits in a certain row.
+        if sets_blank:
+            put(logits, blank_id, typed(CLOSED, weight))
+        if sets_label:
+            put(logits, own, typed(CLOSED, weight))
+        others = sum_in_all_lanes(logits, bias, lane, highest)
+        beside_blank, beside_label = others + label_e, others + blank_e
+        total = others + (blank_e + label_e)
+        total += total - total  # NaN where a logit is +inf, which `highest` may not tell
     else:
-        spread_row(source, bias, False, target, r, lane, highest, scale, smallest)
+        beside_blank, beside_label = beside(blank_e, others), beside(label_e, others)
+        total = typed(1, weight) + others
+    scale = weight / total
+    smallest = tiny / abs(scale)
+    if biased:
+        spread_row(logits, bias, True, grad, lane, highest, scale, smallest)
+    else:
+        spread_row(logits, bias, False, grad, lane, highest, scale, smallest)
     if sets_blank:
-        store(target, r, blank_id, at_blank)
+        put(grad, blank_id, arc_entry(blank_e, beside_blank, total, blank_weight, label_weight, tiny))
     if sets_label:
-        store(target, r, own, at_label)
+        put(grad, own, arc_entry(label_e, beside_label, total, label_weight, blank_weight, tiny))
 
 
 def gradient(
@@ -166,7 +218,8 @@ def gradient(
     Parameters
     ----------
     source, target : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
-        Logits, and where the gradients go, which may be the same array. Entries that would be subnormal become 0.
+        Logits, and where the gradients go, which may be the same array. Entries that would be subnormal become 0. Where
+        `anew`, a GPU writes over the two arcs' logits.
     row : (n,) int64
         The row of each cell, in both; no row stands twice.
     bias : (V,) or (0,)
@@ -176,7 +229,8 @@ def gradient(
     blank_id : int
         Position of the blank in the row.
     blank_posterior, label_posterior, maximum, rest : (n,)
-        Posteriors of the two arcs, and the parts of the normaliser as `emit` fills them.
+        Posteriors of the two arcs, and the parts of the normaliser as `emit` fills them; where `anew`, of these logits
+        but for rounding.
     fastemit_lambda : float
         The label arc counts 1 + fastemit_lambda times in the gradient (Yu et al. 2021).
     grad_loss : (examples,)

@@ -13,8 +13,9 @@ from numba.extending import register_jitable
 from . import launch as policy
 from .block import block_sum
 from .cells import CLOSED, exp, flush, store, typed
-from .emissions import entry, maximum_of, normaliser, sum_of
+from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .normaliser import maximum_of, normaliser, sum_of
 
 
 @register_jitable
@@ -28,7 +29,7 @@ def weigh(own, e, rest, others, count, smoothing, focal, tiny):
     """(loss, scale, slope, inverse, uniform, taken): what `path_entry` takes, and minus the gradient at the arc's id.
 
     `own` is the arc's logit and `others` the mean of the `count` other logits, both less the row's maximum. e is
-    exp(own), and `rest` the sum of the other exponentials (in emissions.py the maximum's term is left out, here the
+    exp(own), and `rest` the sum of the other exponentials (in normaliser.py the maximum's term is left out, here the
     arc's). 1 - p is formed from `rest`, because the p of a certain row holds no digits of it.
     """
     one, total = typed(1, own), e + rest
@@ -112,7 +113,7 @@ def sums_of_others(source, bias, r, lane, own, highest):
     logits, exponentials = typed(0, highest), typed(0, highest)
     for v in range(lane, source.shape[1], WARP):
         if v != own:
-            x = entry(source, bias, bias.shape[0] > 0, r, v) - highest
+            x = entry(source[r], bias, bias.shape[0] > 0, v) - highest
             logits += x
             exponentials += math.exp(x)
     for distance in (16, 8, 4, 2, 1):
@@ -131,9 +132,9 @@ def path_rows_cuda(
     lane, biased, V = cuda.threadIdx.x % WARP, bias.shape[0] > 0, source.shape[1]
     own, factor = arc_of(label_id[r], emits[r], blank_id, label_factor)
     # Only the maximum is used: the rest that `weigh` wants leaves out the arc's term, not the maximum's.
-    highest, _ = normaliser(source, bias, r, lane, tiny)
+    highest, _ = normaliser(source[r], bias, lane, tiny)
     weight, closed = factor * grad_loss[owner[r]], highest == typed(CLOSED, tiny)
-    count, at = typed(V - 1, tiny), entry(source, bias, biased, r, own) - highest
+    count, at = typed(V - 1, tiny), entry(source[r], bias, biased, own) - highest
     others, rest = sums_of_others(source, bias, r, lane, own, highest)
     # All lanes have read the arc's logit before one of them writes over it.
     cuda.syncwarp()
@@ -149,7 +150,7 @@ def path_rows_cuda(
         return
     scale, slope, uniform = weight * scale, weight * slope, weight * uniform
     for v in range(lane, V, WARP):
-        e = math.exp(entry(source, bias, biased, r, v) - highest)
+        e = math.exp(entry(source[r], bias, biased, v) - highest)
         x = path_entry(e, scale, slope, inverse, uniform, tiny)
         store(target, r, v, flush(-weight * taken, tiny) if v == own else x)
 

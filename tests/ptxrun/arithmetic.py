@@ -49,7 +49,9 @@ class Arithmetic(Writer):
         suffix = opcode[-1]
         kind = type_of(suffix)
         left, right = self.get(a, kind), self.get(b, kind)
-        if kind[0] != "i":
+        if opcode[1:] == ("rn", "ftz", "f32"):
+            self.finish(target, kind, self.name(f"call float @mul_ftz(float {left}, float {right})"))
+        elif kind[0] != "i":
             self.rounded(opcode)
             self.finish(target, kind, self.name(f"fmul {kind} {left}, {right}"))
             if opcode[1] != "rn":

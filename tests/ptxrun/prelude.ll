@@ -93,6 +93,13 @@ define internal float @flush(float %x) {
   %r = select i1 %tiny, float %zero, float %x
   ret float %r
 }
+define internal float @mul_ftz(float %x, float %y) {
+  %a = call float @flush(float %x)
+  %b = call float @flush(float %y)
+  %p = fmul float %a, %b
+  %r = call float @flush(float %p)
+  ret float %r
+}
 define internal float @ex2(float %x, double %factor) {
   %in = call float @flush(float %x)
   %d = fpext float %in to double

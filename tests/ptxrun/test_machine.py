@@ -164,6 +164,15 @@ def test_bits():
     assert of_each("copysign.f32 %d, %a, %b", np.float32, [-0.0, 1.0], [3.0, -3.0]).tolist() == [-3, 3]
 
 
+def test_products_without_subnormals():
+    """Subnormal factors and products are 0, with their sign."""
+    least = float(np.finfo(np.float32).tiny)
+    a, b = [3, least, -least, least / 2, np.inf, np.nan], [0.5, 0.5, 0.5, -4, least / 2, 0]
+    found = of_each("mul.rn.ftz.f32 %d, %a, %b", np.float32, a, b)
+    np.testing.assert_array_equal(found, [1.5, 0, 0, 0, np.nan, np.nan])
+    assert np.signbit(found[:4]).tolist() == [False, False, True, True]
+
+
 def test_approximations_stay_within_what_is_promised():
     x = np.linspace(-120, 120, 481, dtype=np.float32)
     found = of_each("ex2.approx.ftz.f32 %d, %a", np.float32, x)
@@ -276,7 +285,8 @@ def test_narrow_integers_fill_the_register_they_are_converted_into():
         "mov.b32 %r1, {%rs1,%rs2}",
         "setp.lt.s32 %p1|%p2, %r1, %r2",
         "add.rn.ftz.f32 %r1, %r2, %r3",
-        "mul.rn.ftz.f32 %r1, %r2, %r3",
+        "mul.ftz.f32 %r1, %r2, %r3",
+        "mul.rn.ftz.f64 %r1, %r2, %r3",
         "div.rn.ftz.f32 %r1, %r2, %r3",
         "sqrt.rn.ftz.f32 %r1, %r2",
         "rcp.rn.ftz.f32 %r1, %r2",
