@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from . import accuracy
+from .gpu import instructions
 from .peer_tables import COMPARISONS, comparison_table, first_table, title_of
 from .peers import PEERS
 from .record import not_measured
@@ -16,6 +17,7 @@ from .record import not_measured
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).resolve().parent.parent
 MISSING = "not measured"
+FIRST_COUNT = "instructions-before-2026-11-28.json"
 
 
 def newest(benchmark: str) -> dict | None:
@@ -73,6 +75,12 @@ def gpu_table() -> str:
             form="{:.3g}".format,
         )
     return "\n".join(lines)
+
+
+def instructions_table() -> str:
+    """Machine code of the inner loops, counted first and now."""
+    before = json.loads((RESULTS / FIRST_COUNT).read_text())
+    return instructions.comparison_of(before["kernels"], newest("instructions")["kernels"])
 
 
 def samplers_table() -> str:
@@ -184,7 +192,7 @@ WORDS = {part: functools.partial(words_table, part) for part in ("verdicts", "ca
 AGAINST_PEERS = {part: functools.partial(newest_comparison, part) for part in COMPARISONS}
 PAGES = {
     ROOT / "README.md": {"first": readme_table},
-    ROOT / "docs" / "gpu.md": {"gpu": gpu_table},
+    ROOT / "docs" / "gpu.md": {"gpu": gpu_table, "instructions": instructions_table},
     ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
     ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES},
     ROOT / "docs" / "peers.md": {"behaviour": behaviour_table, "accuracy": accuracy_table, **WORDS, **AGAINST_PEERS},

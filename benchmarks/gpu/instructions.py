@@ -57,6 +57,7 @@ ROWS = {
     "gradient bfloat16": Row("gradient_cuda", (HALF, HALF), (Loop(2, 2, 1),)),
     "gradient anew, bias, to bfloat16": Row("gradient_cuda", (FLOAT, HALF), (Loop(8, 0, 1), Loop(8, 2, 1))),
     "ctc emit": Row("ctc_emit_cuda", ("int64", FLOAT), (Loop(4, 0, 1),)),
+    "ctc gradient": Row("ctc_gradient_cuda", ("int64", FLOAT), (Loop(4, 4, 1),)),
     "to_frames tanh": Row("to_frames_tanh_cuda", (FLOAT,), (Loop(8),)),
     "to_slots tanh": Row("to_slots_tanh_cuda", (FLOAT,), (Loop(8),)),
     "sums": Row("sums_cuda", (), (Loop(barrier=True),)),
@@ -147,18 +148,34 @@ def count(names=tuple(ROWS)) -> dict[str, Counted]:
 
 
 def table_of(found: dict[str, dict]) -> str:
-    """The table as it stands in docs/gpu.md."""
+    """The table that the command prints."""
     lines = [
         "| kernel | registers | elements a round | instructions | special functions | bytes read | written |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in found.items():
-        special = ", ".join(f"{value:.3g} {kind.removeprefix('MUFU.')}" for kind, value in row["special"].items())
-        calls = f" and {row['calls']} calls" if row["calls"] else ""
         rounds = " + ".join(map(str, row["elements"]))
-        counts = f"{row['registers']} | {rounds} | {row['instructions']:.1f}{calls} | {special or '-'}"
+        counts = f"{row['registers']} | {rounds} | {instructions_of(row)} | {special_of(row)}"
         lines.append(f"| {name} | {counts} | {row['loaded']:.3g} | {row['stored']:.3g} |")
     return "\n".join(lines)
+
+
+def comparison_of(before: dict[str, dict], now: dict[str, dict]) -> str:
+    """The table of docs/gpu.md, from two records."""
+    lines = ["| kernel | instructions before | now | special functions | registers |", "|---|---:|---:|---|---:|"]
+    for name, row in now.items():
+        once = instructions_of(before[name]) if name in before else "-"
+        lines.append(f"| {name} | {once} | {instructions_of(row)} | {special_of(row)} | {row['registers']} |")
+    return "\n".join(lines)
+
+
+def instructions_of(row: dict) -> str:
+    return f"{row['instructions']:.1f}" + (f" and {row['calls']} calls" if row["calls"] else "")
+
+
+def special_of(row: dict) -> str:
+    kinds = (f"{value:.3g} {kind.removeprefix('MUFU.')}" for kind, value in row["special"].items())
+    return ", ".join(kinds) or "-"
 
 
 def main(arguments: list[str] | None = None) -> int:
