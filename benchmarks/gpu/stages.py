@@ -86,8 +86,8 @@ class Watch:
             name = getattr(kernel, "py_func", kernel).__name__
             self.around(name, moved, 0, launch, kernel, blocks, threads, arguments)
 
-        def watched_matmul(place, a, b, out):
-            self.around(product_of(a, b), 0, 2 * a.shape[0] * out.shape[1] * a.shape[1], matmul, place, a, b, out)
+        def watched_matmul(place, a, b, out, add=False):
+            self.around(product_of(a, b), 0, 2 * a.shape[0] * out.shape[1] * a.shape[1], matmul, place, a, b, out, add)
 
         with mock.patch.object(ptx, "run", watched_launch), mock.patch.object(Cuda, "matmul", watched_matmul):
             yield

@@ -1,6 +1,5 @@
 """Where a problem is worked on: memory, copies and matrix products of the host and of a GPU behind one face."""
 
-import ctypes
 import math
 import warnings
 from dataclasses import dataclass
@@ -10,23 +9,7 @@ import numpy as np
 from ..kernels.rows import cast
 from . import arrays, in_flight
 from .arrays import aligned
-
-# CUDA_R_32F, CUDA_R_16BF, CUBLAS_COMPUTE_32F and CUBLAS_GEMM_DEFAULT_TENSOR_OP of the headers of CUDA.
-_R_32F, _R_16BF, _COMPUTE_32F, _DEFAULT_TENSOR_OP = 0, 14, 68, 99
-# cuBLAS reads its two factors by address, so they must stay.
-_ONE, _ZERO = ctypes.c_float(1), ctypes.c_float(0)
-
-
-def _turned(matrix) -> int:
-    """1 for the transposed view of a C-contiguous matrix, 0 for a C-contiguous matrix."""
-    # A row or a column is both, and is taken for C-contiguous.
-    if matrix.flags.c_contiguous:
-        return 0
-    if not matrix.flags.f_contiguous:
-        raise ValueError(
-            f"a matrix of strides {matrix.strides} and shape {matrix.shape} is no operand: expected one without gaps"
-        )
-    return 1
+from .gemm import gemm, turned
 
 
 def count(shape) -> int:
@@ -89,7 +72,21 @@ class Host(_Device):
         """Hold on to arrays until they have been read, which on the host they are."""
 
     def matmul(self, a, b, out) -> None:
+        """out = a @ b"""
         np.matmul(a, b, out=out)
+
+    def add_matmul(self, a, b, out, space, rows: int) -> None:
+        """out += a @ b, `rows` rows of the output at a time.
+
+        A matrix product overwrites its output, so each block is made apart, in `space`, and then added.
+        """
+        with space.borrowed():
+            product = space.take((min(rows, len(out)), out.shape[1]), out.dtype)
+            for begin in range(0, len(out), rows):
+                block = out[begin : begin + rows]
+                here = product[: len(block)]
+                np.matmul(a[begin : begin + rows], b, out=here)
+                block += here
 
 
 @dataclass(frozen=True)
@@ -199,40 +196,32 @@ class Cuda(_Device):
         parts = (block[begin : begin + array.nbytes] for begin, array in zip(begins, host_arrays))
         return [part.view(array.dtype).reshape(array.shape) for part, array in zip(parts, host_arrays)]
 
-    def matmul(self, a, b, out) -> None:
-        """out = a @ b by cuBLAS: TF32 where CuPy is set to it; bfloat16 is summed and given out in float32."""
-        if a.dtype.name != "bfloat16":
-            self.cupy.matmul(a, b, out=out)
-            return
-        (M, K), N = a.shape, b.shape[1]
-        if not (M and K and N):
-            # An empty sum is 0, and cuBLAS refuses a leading dimension of 0.
-            out.fill(0)
-            return
-        cuda = self.cupy.cuda
-        cublas = cuda.cublas
+    def matmul(self, a, b, out, add: bool = False) -> None:
+        """out = a @ b, or out += a @ b, by cuBLAS.
+
+        float32 is multiplied in TF32 where CuPy is set to it. bfloat16 is summed and given out in float32.
+        """
         try:
-            # cuBLAS counts columns first: out.T = b.T @ a.T.
-            b_turned, a_turned = _turned(b), _turned(a)
-            # Of each matrix its address, its type, and its leading dimension: how long its rows are in memory.
-            left = b.data.ptr, _R_16BF, K if b_turned else N
-            right = a.data.ptr, _R_16BF, M if a_turned else K
-            result = out.data.ptr, _R_32F, N
-            handle, one, zero = cuda.device.get_cublas_handle(), ctypes.addressof(_ONE), ctypes.addressof(_ZERO)
-            shape, how = (b_turned, a_turned, N, M, K), (_COMPUTE_32F, _DEFAULT_TENSOR_OP)
-            cublas.gemmEx(handle, *shape, one, *left, *right, zero, *result, *how)
-        except cublas.CUBLASError as error:
+            gemm(self.cupy, a, b, out, add)
+        except self.cupy.cuda.cublas.CUBLASError as error:
+            if a.dtype.name != "bfloat16":
+                raise
+            (M, K), N = a.shape, b.shape[1]
             warnings.warn(
                 f"cuBLAS refuses the bfloat16 product ({M}, {K}) by ({K}, {N}): {error}. It is made in float32, from "
                 f"copies that take {4 * K * (M + N)} bytes outside memory_limit",
                 RuntimeWarning,
                 stacklevel=2,
             )
-            self.cupy.matmul(self._widened(a), self._widened(b), out=out)
+            gemm(self.cupy, self._widened(a), self._widened(b), out, add)
+
+    def add_matmul(self, a, b, out, space, rows: int) -> None:
+        """out += a @ b, which cuBLAS does at once; `space` and `rows` are for the host."""
+        self.matmul(a, b, out, add=True)
 
     def _widened(self, array):
         """A matrix in float32, in its own layout."""
-        return self._widened(array.T).T if _turned(array) else self.convert(array, np.dtype(np.float32))
+        return self._widened(array.T).T if turned(array) else self.convert(array, np.dtype(np.float32))
 
 
 def device_of(array):

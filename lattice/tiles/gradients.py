@@ -112,20 +112,11 @@ def backward(
 
 
 def _add_weight(tiler: Tiler, grad_logits, hidden, grad_weight, grad_bias) -> None:
-    """Add a tile's part to the gradients of weight (S, H) and bias (S,), by blocks of rows of the weight.
+    """Add a tile's part to the gradients of weight (S, H) and bias (S,).
 
     `grad_logits` is (n, S) and `hidden` (n, H), both as matrix products take them.
     """
-    count, size = grad_logits.shape
-    block, dtype = tiler.work.plan.block, tiler.work.dtype
-    # A matrix product overwrites its output, so each block of it is made apart and then added.
-    product = tiler.space.take((min(block, size), hidden.shape[1]), dtype)
-    for begin in range(0, size, block):
-        rows = slice(begin, begin + block)
-        here = product[: len(grad_weight[rows])]
-        tiler.device.matmul(grad_logits[:, rows].T, hidden, here)
-        grad_weight[rows] += here
     # The sum over cells is a product with a row of ones, which takes bfloat16 rows as well and gives float32.
-    summed = tiler.space.take((1, size), dtype)
-    tiler.device.matmul(tiler.ones[None, :count], grad_logits, summed)
-    grad_bias += summed[0]
+    ones = tiler.ones[: len(hidden)].reshape(1, -1)
+    for a, b, out in ((grad_logits.T, hidden, grad_weight), (ones, grad_logits, grad_bias.reshape(1, -1))):
+        tiler.device.add_matmul(a, b, out, tiler.space, tiler.work.plan.block)

@@ -94,7 +94,6 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
     if device.on_gpu:
         # The index arrays and brackets of an example, which the host does not keep in the workspace.
         state += 5 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
-        fixed += S * real
         tile_cell += gradients * (operand != dtype) * S * operand.itemsize
     plan = layout.plan(
         cells,
@@ -102,8 +101,9 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         outside,
         tile_cell_bytes=tile_cell,
         block_row_bytes=row,
-        block_rows=S if gradients else 0,
-        min_block=S if device.on_gpu else MIN_BLOCK,
+        # cuBLAS adds a product to what is there, so a GPU needs no block to make it in.
+        block_rows=S if gradients and not device.on_gpu else 0,
+        min_block=MIN_BLOCK,
         fixed_bytes=fixed,
         tile_bytes=device.tile_bytes,
         reserve=device.reserve,

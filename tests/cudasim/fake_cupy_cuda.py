@@ -5,11 +5,14 @@
 """
 
 import itertools
+import os
 import threading
 import time
 import weakref
 from collections import defaultdict
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
 
 cupy = ModuleType("cupy")
 cuda, memory, runtime = ModuleType("cupy.cuda"), ModuleType("cupy.cuda.memory"), ModuleType("cupy.cuda.runtime")
@@ -237,3 +240,11 @@ cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.time - begin.time)
 cuda.get_current_stream = get_current_stream
 cuda.alloc_pinned_memory = PinnedMemory
 cuda.is_available = lambda: True
+
+
+def _compute_type(dtype):
+    """What CuPy multiplies a dtype in: 7 is TF32, 1 the plain sums. CuPy reads the variable once."""
+    return 7 if np.dtype(dtype) == np.float32 and int(os.environ.get("CUPY_TF32", "0")) else 1
+
+
+cupy._core = SimpleNamespace(get_compute_type=_compute_type)
