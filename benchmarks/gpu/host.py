@@ -73,7 +73,7 @@ class Driver:
         vars(cuda).update(vars(cupy.cuda), driver=driver, cublas=cublas, runtime=runtime, device=device)
         here = SimpleNamespace(id=0, compute_capability="90")
         cuda.Device = lambda number=0: here
-        cuda.get_current_stream, cuda.alloc_pinned_memory = lambda: stream, bytearray
+        cuda.get_current_stream, cuda.alloc_pinned_memory = lambda number=0: stream, bytearray
         cuda.Event = lambda **options: SimpleNamespace(done=True)
 
     def counted(self, name):

@@ -7,6 +7,7 @@ from unittest import mock
 
 import lattice
 from lattice.device import arrays
+from lattice.device.gemm import turned
 from lattice.device.memory import Cuda
 from lattice.kernels import ptx
 
@@ -115,6 +116,6 @@ def product_of(a, b) -> str:
     """Which of the joint's products it is, by the operand that is turned."""
     if a.shape[0] == 1:
         return "ones @ dlogits"
-    if not a.flags.c_contiguous:
+    if turned(a):
         return "dlogits.T @ hidden"
-    return "dlogits @ weight" if b.flags.c_contiguous else "hidden @ weight.T"
+    return "hidden @ weight.T" if turned(b) else "dlogits @ weight"

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels.device_view import DeviceView
+
 # Of the headers of CUDA: types of matrices, what cuBLAS computes in, and CUBLAS_GEMM_DEFAULT_TENSOR_OP.
 _R_32F, _R_64F, _R_16BF = 0, 1, 14
 COMPUTE_32F, COMPUTE_32F_PEDANTIC, COMPUTE_32F_FAST_TF32, COMPUTE_64F, COMPUTE_64F_PEDANTIC = 68, 69, 77, 70, 71
@@ -56,6 +58,8 @@ def _kind_of(dtype: np.dtype) -> _Kind:
 
 def turned(matrix) -> int:
     """1 for the transposed view of a C-contiguous matrix, 0 for a C-contiguous matrix."""
+    if type(matrix) is DeviceView:
+        return int(matrix.turned)
     # A row or a column is both, and is taken for C-contiguous.
     if matrix.flags.c_contiguous:
         return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..kernels.device_view import DeviceView
 from ..kernels.rows import cast
 from . import arrays, in_flight
 from .arrays import aligned
@@ -57,6 +58,14 @@ class Host(_Device):
     def scratch(self, size: int, least: int):
         """`size` bytes for a workspace; `least` is of use to the error text of a GPU only."""
         return arrays.aligned_bytes(size)
+
+    def piece(self, memory, begin: int, shape, dtype):
+        """An array in the bytes of a workspace, from `begin` on."""
+        return memory[begin : begin + count(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    def view(self, array):
+        """An array as it is used many times in a pass."""
+        return array
 
     def upload(self, space, *host_arrays) -> list:
         """Index arrays made on the host, where the kernels want them: the arguments themselves, not copies."""
@@ -132,7 +141,7 @@ class Cuda(_Device):
     def scratch(self, size: int, least: int):
         """`size` bytes for a workspace; with `least` bytes a smaller one would do."""
         try:
-            return self.cupy.empty(aligned(size), np.uint8)
+            return DeviceView.of(self.cupy.empty(aligned(size), np.uint8))
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             free = self._free()
             advice = (
@@ -193,14 +202,28 @@ class Cuda(_Device):
             block.set(staged)
             # The copy may not have begun, and reads the pinned memory when it does.
             in_flight.hold_pinned(self.mark(), pinned)
-        parts = (block[begin : begin + array.nbytes] for begin, array in zip(begins, host_arrays))
-        return [part.view(array.dtype).reshape(array.shape) for part, array in zip(parts, host_arrays)]
+        places = zip(begins.tolist(), host_arrays)
+        parts = [DeviceView.of(block).at(begin, array.shape, array.dtype) for begin, array in places]
+        # Without a workspace they may be handed on, or out.
+        return [part.array() for part in parts] if space is None else parts
+
+    def piece(self, memory, begin: int, shape, dtype):
+        """A view of the bytes of a workspace, from `begin` on."""
+        return memory.at(begin, shape if isinstance(shape, tuple) else (int(shape),), dtype)
+
+    def view(self, array):
+        """A view of all of an array of CuPy, which costs less to launch with and to cut."""
+        return DeviceView.of(array)
 
     def matmul(self, a, b, out, add: bool = False) -> None:
         """out = a @ b, or out += a @ b, by cuBLAS.
 
-        float32 is multiplied in TF32 where CuPy is set to it. bfloat16 is summed and given out in float32.
+        float32 is multiplied in TF32 where CuPy is set to it. bfloat16 is summed and given out in float32. Stacks of
+        matrices are multiplied by CuPy.
         """
+        if len(a.shape) > 2:
+            self.cupy.matmul(a, b, out=out)
+            return
         try:
             gemm(self.cupy, a, b, out, add)
         except self.cupy.cuda.cublas.CUBLASError as error:

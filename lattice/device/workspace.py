@@ -22,10 +22,10 @@ class Workspace:
 
     def __init__(self, size: int, device=HOST, least: int = 0):
         self.memory = device.scratch(size, least)  # (size,) bytes
-        self._used = 0
+        self._size, self._piece, self._used = len(self.memory), device.piece, 0
 
     def take(self, shape, dtype):
-        """An uninitialised array out of the block.
+        """An uninitialised array out of the block, on a GPU a `DeviceView`.
 
         Raises
         ------
@@ -37,12 +37,12 @@ class Workspace:
         begin = self._used
         # Every piece starts on a multiple of the alignment.
         self._used += aligned(size)
-        if self._used > len(self.memory):
+        if self._used > self._size:
             raise RuntimeError(
-                f"the workspace of {len(self.memory)} bytes is {self._used - len(self.memory)} bytes short: "
+                f"the workspace of {self._size} bytes is {self._used - self._size} bytes short: "
                 "a bug in how lattice plans its memory, please report it with the arguments' shapes"
             )
-        return self.memory[begin : begin + size].view(dtype).reshape(shape)
+        return self._piece(self.memory, begin, shape, dtype)
 
     @contextlib.contextmanager
     def borrowed(self):

@@ -218,7 +218,7 @@ def compact(
     for array in numbers:
         target = spare[:count]
         # `gather` moves rows: here rows of one number.
-        gather(array[:, None], kept, target[:, None])
+        gather(array.reshape(-1, 1), kept, target.reshape(-1, 1))
         moved.append(target)
         # What has been read is where the next array goes.
         spare = array

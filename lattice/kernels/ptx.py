@@ -2,21 +2,21 @@
 
 Numba's own launch looks at each array through the CUDA array interface, which waits for the stream once for each
 argument and costs about 90 us a launch. Here nothing waits, and the work goes to the caller's current stream. Both
-sides keep to numba's calling convention (`ptx_types`). By it some kernels have over a hundred parameters. They are
-packed at once, into slots whose addresses never change.
+sides keep to numba's calling convention (`ptx_types`). By it some kernels have over a hundred parameters. A
+`DeviceView` has packed its own when it was made, so that a launch only strings them together, in slots whose addresses
+never change.
 """
 
 import contextlib
 import ctypes
 import re
-import struct
 import threading
-from typing import NamedTuple
 
 from ..device import arrays
 from . import ptx_store
+from .device_view import DeviceView
 from .ptx_compile import compile_kernel
-from .ptx_types import NUMBERS, flattened, kind_of, parameters, slot_code, type_names
+from .ptx_types import NUMBERS, flattened, kind_of, packed, parameters, type_names
 
 __all__ = ["NUMBERS", "compile_kernel", "flattened", "load", "parameters", "run"]
 
@@ -24,8 +24,9 @@ MOST_PARAMETERS = 512
 SLOT = 8
 """Bytes of a packed parameter; a float32 fills half of one."""
 
-# By kernel, number of the device and kinds of the arguments. Without a lock: two threads at worst load a kernel twice.
-_functions: dict[tuple, "_Function"] = {}
+# By kernel, number of the device and kinds of the arguments. What is kept holds its module. Without a lock: two threads
+# at worst load a kernel twice.
+_functions: dict = {}
 
 
 class _Slots(threading.local):
@@ -33,45 +34,39 @@ class _Slots(threading.local):
 
     def __init__(self):
         # A launch copies the parameters before it returns, so the next one may write over them.
-        self.memory = (ctypes.c_byte * (MOST_PARAMETERS * SLOT))()
-        base = ctypes.addressof(self.memory)
+        memory = (ctypes.c_ubyte * (MOST_PARAMETERS * SLOT))()
+        base = ctypes.addressof(memory)
+        self.memory = memoryview(memory).cast("B")
         self.addresses = (ctypes.c_void_p * MOST_PARAMETERS)(*range(base, base + MOST_PARAMETERS * SLOT, SLOT))
+        self.address = ctypes.addressof(self.addresses)
         self.ready = set()
 
 
 _slots = _Slots()
 
 
-class _Function(NamedTuple):
-    """A kernel on a device, and how its parameters are packed; `loaded` keeps its module."""
-
-    loaded: object
-    layout: struct.Struct
-
-
 def run(kernel, blocks: tuple[int, ...], threads: int, arguments: tuple) -> None:
     """Launch a kernel on CuPy's current stream, compiled for the types of its arguments when it first meets them."""
     cuda = arrays.cupy().cuda
-    device = cuda.Device()
-    if device.id not in _slots.ready:
+    number = cuda.runtime.getDevice()
+    if number not in _slots.ready:
         # A thread that has done nothing on the device yet has no context. Neither a launch nor loading a module makes
         # one.
         cuda.runtime.memGetInfo()
-        _slots.ready.add(device.id)
-    key = (kernel, device.id, *map(kind_of, arguments))
-    function = _functions.get(key)
-    flat = flattened(arguments)
+        _slots.ready.add(number)
+    kinds = [part.kind if type(part) is DeviceView else kind_of(part) for part in arguments]
+    function = _functions.get((kernel, number, *kinds))
     if function is None:
-        loaded = _make(kernel, arguments, capability(device))
-        made = _Function(loaded, struct.Struct("<" + "".join(map(slot_code, flat))))
+        flattened(arguments)  # refuses what no kernel takes
+        made = _make(kernel, arguments, capability(cuda.Device()))
         # Of two threads that meet a kernel at once, one loads it in vain. The module of the other may run already.
-        function = _functions.setdefault(key, made)
-    function.layout.pack_into(_slots.memory, 0, *flat)
-    grid, stream = (*blocks, 1)[:2], cuda.get_current_stream().ptr  # blocks in x and y
+        function = _functions.setdefault((kernel, number, *kinds), made)
+    row = b"".join([part.packed if type(part) is DeviceView else packed(part) for part in arguments])
+    _slots.memory[: len(row)] = row
+    x, y = blocks if len(blocks) == 2 else (*blocks, 1)
     # The 0 before the stream: kernels declare their shared memory, and no more is asked for.
-    cuda.driver.launchKernel(
-        function.loaded.ptr, *grid, 1, threads, 1, 1, 0, stream, ctypes.addressof(_slots.addresses), 0
-    )
+    stream = cuda.get_current_stream(number).ptr
+    cuda.driver.launchKernel(function.ptr, x, y, 1, threads, 1, 1, 0, stream, _slots.address, 0)
 
 
 def capability(device) -> tuple[int, int]:

@@ -4,16 +4,26 @@ An array is passed as two null pointers, its size, its item size, its address, i
 passed as it is. `tests/ptx` holds what is passed here against the parameters of the compiled kernels.
 """
 
+import functools
+import math
 import re
+import struct
 
 import numpy as np
 
 NUMBERS = (int, float, np.generic)
 
 
+@functools.cache
+def kind_name(char: str, axes: int) -> str:
+    """What decides which specialisation an array needs. It is cheaper to make and to hash than numba's types."""
+    # One object for each, so that it is compared by identity, and hashed once.
+    return f"{char}{axes}"
+
+
 def kind_of(argument):
-    """What decides which specialisation an argument needs. It is cheaper to make and to hash than numba's types."""
-    return type(argument) if isinstance(argument, NUMBERS) else (argument.dtype.char, argument.ndim)
+    """What decides which specialisation an argument needs: `kind_name` of an array, the type of a number."""
+    return type(argument) if isinstance(argument, NUMBERS) else kind_name(argument.dtype.char, argument.ndim)
 
 
 def stored_type(argument) -> tuple[np.dtype, int | None]:
@@ -44,26 +54,65 @@ def signature(arguments: tuple) -> tuple:
     )
 
 
+def array_slots(address: int, shape: tuple[int, ...], itemsize: int) -> list[int]:
+    """What numba's calling convention wants of a C-contiguous array."""
+    strides, stride = [], itemsize
+    for size in reversed(shape):
+        strides.insert(0, stride)
+        stride *= size
+    # The null pointers stand for numba's owner of the memory and for a Python object.
+    return [0, 0, math.prod(shape), itemsize, address, *shape, *strides]
+
+
+_packs = [struct.Struct(f"<{5 + 2 * axes}q").pack for axes in range(8)]
+"""By the number of axes."""
+
+
+def pack_array(address: int, shape: tuple[int, ...], itemsize: int) -> bytes:
+    """`array_slots` in slots of 8 bytes."""
+    # Written out for the arrays of a tile: this is called for each of them.
+    if len(shape) == 1:
+        (size,) = shape
+        return _packs[1](0, 0, size, itemsize, address, size, itemsize)
+    if len(shape) == 2:
+        rows, width = shape
+        return _packs[2](0, 0, rows * width, itemsize, address, rows, width, width * itemsize, itemsize)
+    return _packs[len(shape)](*array_slots(address, shape, itemsize))
+
+
 def flattened(arguments: tuple) -> list:
     """What numba's calling convention wants for arguments that are C-contiguous arrays or numbers."""
     flat = []
     for argument in arguments:
         if isinstance(argument, NUMBERS):
             flat.append(argument)
-        elif argument.flags.c_contiguous:
-            # The null pointers stand for numba's owner of the memory and for a Python object.
-            flat += (0, 0, argument.size, argument.itemsize, argument.data.ptr, *argument.shape, *argument.strides)
         else:
-            raise ValueError(
-                f"a kernel takes C-contiguous arrays, not strides {argument.strides} of shape {argument.shape}"
-            )
+            flat += array_slots(address_of(argument), argument.shape, argument.itemsize)
     return flat
 
 
-def slot_code(value) -> str:
-    """Code of the `struct` module for one parameter in its slot of 8 bytes."""
+def address_of(array) -> int:
+    """Of the first byte of a C-contiguous array on a GPU."""
+    if getattr(array, "turned", False):
+        raise ValueError(f"a kernel takes C-contiguous arrays, not {array!r}")
+    if not (hasattr(array, "turned") or array.flags.c_contiguous):
+        raise ValueError(f"a kernel takes C-contiguous arrays, not strides {array.strides} of shape {array.shape}")
+    return array.data.ptr
+
+
+def packed(argument) -> bytes:
+    """`flattened` of one argument, in slots of 8 bytes."""
+    if isinstance(argument, NUMBERS):
+        return _pack_number(type(argument))(argument)
+    return pack_array(address_of(argument), argument.shape, argument.itemsize)
+
+
+@functools.cache
+def _pack_number(kind: type):
+    """What packs a number of a type into a slot."""
     # f4x: four bytes, and four of padding.
-    return "q" if isinstance(value, (int, np.integer)) else "f4x" if isinstance(value, np.float32) else "d"
+    code = "q" if issubclass(kind, (int, np.integer)) else "f4x" if issubclass(kind, np.float32) else "d"
+    return struct.Struct(f"<{code}").pack
 
 
 def parameters(text: str) -> list[int]:

@@ -81,10 +81,10 @@ def backward(
     grad_encoder.fill(0)
     grad_predictor.fill(0)
     upstream = space.take(len(group.examples), dtype)  # (examples,)
-    gather(grad_loss[:, None], group.device_examples, upstream[:, None])
+    gather(grad_loss.reshape(-1, 1), group.device_examples, upstream.reshape(-1, 1))
     for segment, layer in tiler.layers(group):
         with space.borrowed():
-            grad_weight, grad_bias = outputs.weight, outputs.bias
+            grad_weight, grad_bias = tiler.device.view(outputs.weight), tiler.device.view(outputs.bias)
             if segment.ids is not None:
                 # (S, H), (S,) of the segment's own rows, added to those of the whole weight when the segment is done.
                 grad_weight, grad_bias = (space.take(like.shape, dtype) for like in (layer.weight, layer.bias))
@@ -107,7 +107,7 @@ def backward(
             if segment.ids is not None:
                 # No id stands twice in a vocabulary, so no two rows go to one place.
                 scatter(grad_weight, segment.ids, outputs.weight)
-                scatter(grad_bias[:, None], segment.ids, outputs.bias[:, None])
+                scatter(grad_bias.reshape(-1, 1), segment.ids, outputs.bias.reshape(-1, 1))
     return grad_encoder, grad_predictor
 
 

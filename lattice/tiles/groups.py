@@ -101,7 +101,8 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, s
     label_base = np.append(0, np.cumsum(counts))  # (examples + 1,)
     owner = np.repeat(np.arange(len(examples)), counts)  # (slots,)
     predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]  # (slots,) row of the predictor
-    encoder, predictor = problem.encoder.reshape(-1, H), problem.predictor.reshape(-1, H)
+    view = problem.device.view
+    encoder, predictor = view(problem.encoder).reshape(-1, H), view(problem.predictor).reshape(-1, H)
     if widens(problem):
         dtype = computing_dtype(problem.weight.dtype)
         encoder, encoder_row = _widen(encoder, encoder_row, frames.starts, dtype, space)

@@ -118,7 +118,7 @@ def per_target(work: Work, values, like):
     if problem.encoder_index is not None:
         place = device.upload(None, np.argsort(work.order))[0]  # (N,) where each target was worked on
         found, values = values, device.empty(values.shape, np.float64)
-        gather(found[:, None], place, values[:, None])
+        gather(found.reshape(-1, 1), place, values.reshape(-1, 1))
     # By now the whole pass is launched, and a GPU may still read the arguments.
     device.hold_until_read(like, problem.encoder, problem.predictor, problem.weight, problem.bias)
     return arrays.give_back(device.convert(values, work.dtype), like)

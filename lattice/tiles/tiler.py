@@ -72,7 +72,8 @@ class Tiler:
         # (tile,) 0, 1, ... for rows in order, (tile,) ones to sum rows by a product, (0,) for cells without a list.
         self.count_up, self.ones, self.none = self.device.upload(self.space, np.arange(plan.tile), ones, NO_IDS)
         # (V, H), (V,) the arguments themselves where their dtypes allow it, or copies for the whole pass.
-        self.weight, self.bias = problem.weight, problem.bias
+        self.weight = self.device.view(problem.weight)
+        self.bias = None if problem.bias is None else self.device.view(problem.bias)
         if problem.weight.dtype != work.operand:
             self.weight = take(problem.weight.shape, work.operand)
             cast(problem.weight, self.weight)
@@ -100,7 +101,7 @@ class Tiler:
             bias = self.space.take(len(segment.ids), self.bias.dtype)
             gather(self.weight, segment.ids, weight)
             # Seen as rows of one number, since `gather` moves rows.
-            gather(self.bias[:, None], segment.ids, bias[:, None])
+            gather(self.bias.reshape(-1, 1), segment.ids, bias.reshape(-1, 1))
             yield Layer(weight, bias, segment.blank_id)
 
     def layers(self, group: Group, span: tuple[int, int] | None = None) -> Iterator[tuple[Segment, Layer]]:

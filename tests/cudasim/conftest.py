@@ -11,6 +11,7 @@ from tests.few_threads import take_few
 if config.ENABLE_CUDASIM:
     from lattice.device import arrays
     from lattice.kernels import ptx
+    from lattice.kernels.device_view import DeviceView
     from tests.cudasim import fake_cublas, fake_cupy, scheduler
 
 
@@ -35,6 +36,9 @@ def run(kernel, blocks, threads, arguments):
 
 
 def unwrap(argument):
+    if isinstance(argument, DeviceView):
+        # It must lie within the memory of its owner. As NumPy's view of that it has its own ends.
+        argument = argument.array()
     if not isinstance(argument, fake_cupy.ndarray):
         return argument
     if not argument.flags.c_contiguous:

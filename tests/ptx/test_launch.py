@@ -10,6 +10,7 @@ import pytest
 
 from lattice.device import arrays
 from lattice.kernels import ptx
+from lattice.kernels.device_view import DeviceView
 
 
 class Array:
@@ -30,8 +31,10 @@ class Driver:
         self.device, self.stream = 3, 77
         self.cuda = SimpleNamespace(
             Device=lambda: SimpleNamespace(id=self.device, compute_capability="90"),
-            get_current_stream=lambda: SimpleNamespace(ptr=self.stream),
-            runtime=SimpleNamespace(memGetInfo=lambda: self.contexts.append(threading.get_ident())),
+            get_current_stream=lambda number: SimpleNamespace(ptr={self.device: self.stream}[number]),
+            runtime=SimpleNamespace(
+                getDevice=lambda: self.device, memGetInfo=lambda: self.contexts.append(threading.get_ident())
+            ),
             driver=SimpleNamespace(launchKernel=self.launch),
         )
 
@@ -72,6 +75,34 @@ def test_parameters_reach_the_driver_in_numbas_convention(driver):
     assert [struct.unpack("<q", part)[0] for part in raw[13:20]] == [0, 0, 4, 2, 640, 4, 2]
     assert struct.unpack("<d", raw[20])[0] == 2.5
     assert len(driver.contexts) == 1
+
+
+def test_a_view_passes_what_its_array_passes(driver):
+    """Whatever view it is, and in whatever order arrays and views meet a kernel: one specialisation."""
+    for shape, dtype in (((3, 4), np.float32), ((6,), np.int64), ((2, 3, 4), np.uint16), ((0, 5), np.float64)):
+        array = Array(640, shape, dtype)
+        ptx.run("kernel", (1,), 32, (array, 7, np.float32(2)))
+        ptx.run("kernel", (1,), 32, (DeviceView.of(array), 7, np.float32(2)))
+        one, other = (launch[-1][: 7 + 2 * len(shape)] for launch in driver.launches[-2:])
+        assert one == other
+    assert len(ptx._functions) == 4
+
+
+def test_each_launch_asks_for_the_stream_of_its_own_time(driver):
+    view = DeviceView.of(Array(640, (3,), np.float32))
+    for driver.stream in (77, 78, 79):
+        ptx.run("kernel", (1,), 32, (view,))
+    assert [launch[4] for launch in driver.launches] == [77, 78, 79]
+
+
+def test_a_turned_view_is_refused(driver):
+    turned = DeviceView.of(Array(640, (3, 4), np.float32)).T
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"C-contiguous arrays, not .*turned=True"):
+            ptx.run("kernel", (1,), 32, (turned,))
+    assert not driver.launches
+    ptx.run("kernel", (1,), 32, (turned.T,))
+    assert len(driver.launches) == 1
 
 
 def test_each_type_and_each_device_has_its_own_kernel(driver, monkeypatch):

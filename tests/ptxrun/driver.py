@@ -12,6 +12,7 @@ from unittest import mock
 
 from lattice.device import arrays
 from lattice.kernels import hidden_transpose, ptx, ptx_store
+from lattice.kernels.device_view import DeviceView
 from tests.cudasim import fake_cublas, fake_cupy
 
 from . import machine
@@ -60,6 +61,10 @@ def run(kernel, blocks, threads, arguments):
     global _arrays, _name
     _name = kernel.py_func.__name__
     placed = [argument for argument in arguments if not isinstance(argument, ptx.NUMBERS)]
+    for array in placed:
+        # A view must lie within the memory of its owner.
+        if isinstance(array, DeviceView):
+            array.array()
     _arrays = [(array.data.ptr, array.nbytes) for array in placed]
     _run(kernel, blocks, threads, arguments)
 
