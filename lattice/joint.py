@@ -9,6 +9,7 @@ from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .layout import WorkspaceTooSmall
 from .tiles import full_sum
+from .tiles.certificate import BoundedGroups
 from .tiles.plan import per_target
 from .tiles.pullback import JointGradients, Pullback
 from .tiles.tiler import Tiler
@@ -102,10 +103,11 @@ def joint_transducer_loss(
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
     with problem.device.active():
         log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
+        bounded = BoundedGroups()
         # Groups follow one another in one workspace, so no more than one group's lattices are held.
         for index in range(len(work.plan.groups)):
             with tiler.group(index) as group:
-                full_sum.loss(tiler, group, log_z)
+                full_sum.loss(tiler, group, log_z, bounded)
         return per_target(work, -log_z, encoder)
 
 
@@ -180,7 +182,7 @@ def joint_transducer_loss_and_grad(
     grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)  # (N,)
     with problem.device.active():
         log_z = problem.device.empty(len(work.order), np.float64)  # (N,) in the order of work
-        gradients = pullback.run(work, full_sum.both_ways(log_z, grad_loss, pullback.fastemit_lambda, {}))
+        gradients = pullback.run(work, full_sum.both_ways(log_z, grad_loss, pullback.fastemit_lambda))
         return per_target(work, -log_z, encoder), gradients
 
 

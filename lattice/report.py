@@ -8,7 +8,7 @@ from .annotations import Activation, Array, Bounds, Topology
 from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .tiles import full_sum
-from .tiles.certificate import Cost
+from .tiles.certificate import BoundedGroups, Cost
 from .tiles.pullback import Pullback
 from .tiles.tiler import Tiler
 
@@ -28,7 +28,8 @@ class LatticeReport(NamedTuple):
     occupied : int64
         Cells whose posterior reaches `posterior_floor`. The backward pass computes their logits once more.
     rounds : int64
-        How often cells were added to the computed ones, the probe included. 0 with `posterior_floor=0`.
+        How often cells were added to the computed ones, the probe included. 0 with `posterior_floor=0`, and in a group
+        whose cells were all computed without a look, because bounds left no cell out in a group before it.
     certificate : float64
         The loss is at most this many nats above the loss over all cells, rounding apart. 0 in a dense lattice.
     skipped_posterior : float64
@@ -109,11 +110,12 @@ def joint_transducer_report(
     work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
     checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
     ledger: list[Cost] = []
+    bounded = BoundedGroups()
     with problem.device.active():
         log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
         for index in range(len(work.plan.groups)):
             with tiler.group(index) as group:
-                visited, cost = full_sum.forward(tiler, group, log_z)
+                visited, cost = full_sum.forward(tiler, group, log_z, bounded)
                 # The next group uses the same memory, so this one is fetched now. On a GPU each fetch waits.
                 ledger.append(cost.on_host(np.diff(visited.first_cell)))
     columns: dict[str, Any] = {}

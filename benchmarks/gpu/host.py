@@ -26,6 +26,7 @@ from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden_transpose import hidden_transpose
 from lattice.kernels.state import CellState, Visited
 from lattice.tiles import full_sum
+from lattice.tiles.certificate import BoundedGroups
 from lattice.tiles.gradients import Outputs
 from lattice.tiles.tiler import Tiler
 
@@ -120,7 +121,7 @@ class Joint:
         numbers = (self.tiler.space.take(cells, np.int64), *self.state)
         self.numbers, self.upstream = numbers, empty(B, kind)
         self.outputs = Outputs(real[0], real[1], empty((V, H), kind), empty(V, kind))
-        held = {0: Visited(first_cell, *numbers)}
+        held = full_sum.Held({0: Visited(first_cell, *numbers)}, BoundedGroups())
         self.both_ways = full_sum.both_ways(empty(B, np.float64), self.upstream, 0.0, held)
 
     def forward(self) -> None:

@@ -26,6 +26,8 @@ The doors promise 1e-6 for float32, of which the other half is for rounding.
 """
 MARGIN = 2.0**-6
 """The floor of the first rounds, in units of `posterior_floor`. With 1, certificates came out a little too large."""
+VOUCHED = 7
+"""Most groups that are computed without bounds after one whose bounds left no cell out."""
 CELL_BYTES = 32
 """Bytes that a cell takes of a tile's memory while its scores are bounded: its place, and no row of H or S numbers."""
 
@@ -34,7 +36,7 @@ class Cost(NamedTuple):
     """What the examples of a group cost, (examples,) each; `LatticeReport` says what the fields mean.
 
     `occupied` is None until `on_host`. Until then `certificate` and `skipped_posterior` are on the device, and so is
-    `certified` of a group that was certified.
+    `certified` of a group that was certified, unless every cell was computed.
     """
 
     cells: np.ndarray
@@ -44,12 +46,43 @@ class Cost(NamedTuple):
     certificate: np.ndarray
     skipped_posterior: np.ndarray
 
+    @property
+    def everything(self) -> bool:
+        """Whether every cell of the group was computed."""
+        return self.certified is self.cells
+
     def on_host(self, occupied):
         """With the numbers (examples,) of visited cells, and with what lay on a device fetched from it."""
         fetched = (
             array if isinstance(array, np.ndarray) else array.get() for array in self._replace(occupied=occupied)
         )
         return Cost(*fetched)
+
+
+class BoundedGroups:
+    """Which groups of a pass are bounded before they are computed. It is decided as they come, in the order of work.
+
+    Where every cell of a group was computed, its bounds were made for nothing, and so may be those of the groups behind
+    it. A group of n examples vouches for n groups, at most `VOUCHED`: few examples may all be dense by chance. The
+    groups that it vouches for are computed as with a floor of 0, and the next one is bounded again. A group that comes
+    a second time is treated as it was the first time.
+    """
+
+    def __init__(self):
+        self._decided: dict[int, bool] = {}  # by the group's first example in the order of work
+        self._vouched = 0  # groups to come that are not bounded
+
+    def wanted(self, group: Group) -> bool:
+        """Whether the group is bounded."""
+        if group.begin not in self._decided:
+            self._decided[group.begin] = not self._vouched
+            self._vouched = max(0, self._vouched - 1)
+        return self._decided[group.begin]
+
+    def learn(self, group: Group, cost: Cost) -> None:
+        """What a group that was bounded has cost."""
+        if cost.everything:
+            self._vouched = min(VOUCHED, len(group.examples))
 
 
 def dense(tiler: Tiler, group: Group) -> Cost:
@@ -84,15 +117,19 @@ def certify(tiler: Tiler, group: Group, state: CellState, cells, first_cell, bet
     bound_group(tiler, group, state)
     count, floor = len(group.examples), tiler.problem.posterior_floor
     brackets = Brackets(*tiler.device.upload(tiler.space, *first_brackets(count, floor)))
-    added = np.zeros(count, np.int64)  # (examples,) rounds that added cells
+    added, listed = np.zeros(count, np.int64), 0  # (examples,) rounds that added cells; cells of all rounds
     # One memory for alpha and the list of cells. A round lists cells when it has read alpha, and the next sums anew.
     scratch = cells.view(np.float64), beta, cells, first_cell, counts
     monotonic, tolerance = tiler.problem.targets.monotonic, tolerance_of(tiler.work.dtype, floor)
     for found in rounds(group.device_frames, monotonic, state, *scratch, brackets, tolerance):
         added += np.diff(found) > 0
+        listed += int(found[-1])
         # The next round expects scores where this one has marked cells.
         tiler.score_listed(group, state, cells, found)
-    return Cost(_cells(group), brackets.exact, None, added, brackets.certificate, brackets.skipped)
+    own = _cells(group)
+    # What was listed is known on the host. `exact` may lie on a device.
+    certified = own if 0 < listed == len(cells) else brackets.exact
+    return Cost(own, certified, None, added, brackets.certificate, brackets.skipped)
 
 
 def first_brackets(count: int, posterior_floor: float) -> Brackets:

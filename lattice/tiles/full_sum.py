@@ -1,6 +1,6 @@
 """The sum over all alignments of a group: its loss, the cells that carry probability, and their gradients."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..kernels.forward_backward import forward_backward, forward_sums
 from ..kernels.gradient import gradient
 from ..kernels.occupied import compact
 from ..kernels.state import CellState, Visited
-from .certificate import Cost, certify, dense
+from .certificate import BoundedGroups, Cost, certify, dense
 from .gradients import Outputs, Rows, backward
 from .groups import Group
 from .plan import Work, plan_work
@@ -71,30 +71,34 @@ def _take_lattice(tiler: Tiler, group: Group) -> Lattice:
     return Lattice(state, cells.view(np.float64), cells, first_cell, beta, counts)
 
 
-def _fill(tiler: Tiler, group: Group, lattice: Lattice) -> Cost:
-    """Compute the cells that may matter, or all cells if the floor is 0."""
-    if tiler.problem.posterior_floor:
-        return certify(tiler, group, lattice.state, lattice.cells, lattice.first_cell, lattice.beta, lattice.counts)
+def _fill(tiler: Tiler, group: Group, lattice: Lattice, bounded: BoundedGroups) -> Cost:
+    """Compute the cells that may matter, or all cells if the floor is 0, or if bounds would hardly leave any out."""
+    if tiler.problem.posterior_floor and bounded.wanted(group):
+        scratch = lattice.cells, lattice.first_cell, lattice.beta, lattice.counts
+        cost = certify(tiler, group, lattice.state, *scratch)
+        bounded.learn(group, cost)
+        return cost
     tiler.score_run(group, lattice.state)
     return dense(tiler, group)
 
 
-def loss(tiler: Tiler, group: Group, log_z) -> None:
-    """Fill in `log_z` (N,) float64 of a group's examples, in the order of work."""
+def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
+    """Fill in `log_z` (N,) float64 of a group's examples, in the order of work. `bounded` is that of the pass."""
     lattice = _take_lattice(tiler, group)
-    _fill(tiler, group, lattice)
+    _fill(tiler, group, lattice, bounded)
     # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
     own_log_z = log_z[group.begin : group.end]  # (examples,) a view
     forward_sums(group.device_frames, tiler.problem.targets.monotonic, *lattice.state.scores, lattice.alpha, own_log_z)
 
 
-def forward(tiler: Tiler, group: Group, log_z) -> Forward:
+def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:
     """Fill in `log_z` (N,) float64 of a group's examples, in the order of work, and find their occupied cells.
 
-    What is returned lies in the workspace, and is good for as long as the group is worked on.
+    `bounded` is that of the pass, or that of an earlier pass over the same plan, whose decisions are then taken. What
+    is returned lies in the workspace, and is good for as long as the group is worked on.
     """
     lattice, log_z = _take_lattice(tiler, group), log_z[group.begin : group.end]
-    cost = _fill(tiler, group, lattice)
+    cost = _fill(tiler, group, lattice, bounded)
     frames, monotonic, floor = group.device_frames, tiler.problem.targets.monotonic, tiler.problem.posterior_floor
     state, beta, count = lattice.state, lattice.beta, group.frames.cells
     # The posteriors take the place of the scores.
@@ -106,7 +110,22 @@ def forward(tiler: Tiler, group: Group, log_z) -> Forward:
     return Forward(compact(frames, log_z, floor, *numbers, *places), cost)
 
 
-def hold(work: Work, log_z, room: int) -> dict[int, Visited]:
+class Held(NamedTuple):
+    """What a forward pass hands on to backward passes over the same plan.
+
+    Attributes
+    ----------
+    visited : dict
+        From the number of a group to its `Visited`, copied out of the workspace. Other groups are computed again.
+    bounded : BoundedGroups
+        Has decided about every group.
+    """
+
+    visited: dict[int, Visited]
+    bounded: BoundedGroups
+
+
+def hold(work: Work, log_z, room: int) -> Held:
     """Run a forward pass in a workspace of its own, and hold what a backward pass will ask for.
 
     Parameters
@@ -116,25 +135,20 @@ def hold(work: Work, log_z, room: int) -> dict[int, Visited]:
         Filled in the order of work.
     room : int
         Bytes beyond the workspace. Groups whose visited cells do not fit are left to be computed again.
-
-    Returns
-    -------
-    held : dict
-        From the number of a group to its `Visited`, copied out of the workspace.
     """
-    held, tiler = {}, Tiler(work)
+    held, tiler = Held({}, BoundedGroups()), Tiler(work)
     for index in range(len(work.plan.groups)):
         with tiler.group(index) as group:
-            visited = forward(tiler, group, log_z).visited
+            visited = forward(tiler, group, log_z, held.bounded).visited
             cost = sum(array.nbytes for array in visited)
             # A later group may still fit where this one does not.
             if cost <= room:
-                held[index] = Visited(*(array.copy() for array in visited))
+                held.visited[index] = Visited(*(array.copy() for array in visited))
                 room -= cost
     return held
 
 
-def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Mapping[int, Visited]) -> Callable:
+def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Held | None = None) -> Callable:
     """What `Pullback.run` is to do with each group: forward, unless its visited cells are held, and backward.
 
     Parameters
@@ -143,12 +157,13 @@ def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Mapping[int, Visit
         Filled in the order of work, except for groups that are held.
     grad_loss : (N,)
     fastemit_lambda : float
-    held : mapping
-        From the number of a group to its `Visited`.
+    held : Held, optional
+        From a forward pass over the same plan.
     """
+    visited_of, bounded = held or Held({}, BoundedGroups())
 
     def of_group(tiler: Tiler, index: int, group: Group, outputs: Outputs):
-        visited = held[index] if index in held else forward(tiler, group, log_z).visited
+        visited = visited_of.get(index) or forward(tiler, group, log_z, bounded).visited
         numbers = visited.blank_posterior, visited.label_posterior, visited.maximum, visited.rest  # (n,) each
 
         def write_rows(rows: Rows) -> None:
