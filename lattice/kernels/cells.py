@@ -8,9 +8,10 @@ float32.
 import math
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
+
+from .on_gpu import architecture, multiply_and_flush, round_to_bfloat16
 
 CLOSED = -math.inf
 """Score of an arc that does not exist."""
@@ -68,7 +69,7 @@ def _put_overload(row, v, x):
     if row.dtype == types.uint16:
 
         def implementation(row, v, x):
-            row[v] = _to_bfloat16(x)
+            row[v] = _rounded_on_gpu(x)
     else:
 
         def implementation(row, v, x):
@@ -91,7 +92,7 @@ def as_stored(rows, x):
 @overload(as_stored)
 def _as_stored_overload(rows, x):
     if rows.dtype == types.uint16:
-        return lambda rows, x: _from_bfloat16(_to_bfloat16(x))
+        return lambda rows, x: _from_bfloat16(_rounded_on_gpu(x))
     return lambda rows, x: x
 
 
@@ -103,6 +104,12 @@ def _to_bfloat16(x):
     bits = np.float32(x).view(np.uint32)
     nearest_even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return np.uint16(np.uint32(bits + nearest_even) >> np.uint32(16))
+
+
+@register_jitable
+def _rounded_on_gpu(x):
+    """`_to_bfloat16` by an instruction where there is one."""
+    return round_to_bfloat16(x) if architecture() >= 800 else _to_bfloat16(x)
 
 
 @register_jitable
@@ -218,19 +225,8 @@ def product_on_gpu(e, scale, smallest):
 @overload(product_on_gpu)
 def _product_on_gpu_overload(e, scale, smallest):
     if e == types.float32:
-        return lambda e, scale, smallest: _multiply_and_flush(e, scale)
+        return lambda e, scale, smallest: multiply_and_flush(e, scale)
     return lambda e, scale, smallest: flushed_product(e, scale, smallest)
-
-
-@intrinsic
-def _multiply_and_flush(typing_context, a, b):
-    """The product of two float32; it is 0 where it, or a factor, would be subnormal."""
-
-    def generate(context, builder, signature, arguments):
-        of_two = ir.FunctionType(ir.FloatType(), [ir.FloatType(), ir.FloatType()])
-        return builder.call(ir.InlineAsm(of_two, "mul.rn.ftz.f32 $0, $1, $2;", "=f,f,f"), arguments)
-
-    return types.float32(types.float32, types.float32), generate
 
 
 @register_jitable

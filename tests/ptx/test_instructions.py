@@ -12,17 +12,19 @@ from benchmarks.gpu import instructions, sass
 
 CEILINGS = {
     "hidden tanh": 63,
-    "hidden tanh bfloat16": 72,
+    "hidden tanh bfloat16": 66,
     "bound tanh": 71,
-    "bound tanh bfloat16": 84,
+    "bound tanh bfloat16": 80,
     "emit": 16,
     "emit, bias": 18,
     "emit bfloat16": 17,
     "gradient": 14,
     "gradient, bias": 16,
+    "gradient bfloat16": 16,
     "gradient anew, bias": 30,
-    "gradient anew, bias, to bfloat16": 37,
+    "gradient anew, bias, to bfloat16": 31,
     "ctc emit": 16,
+    "ctc gradient": 14,
 }
 """Instructions an element at most. A change that needs fewer lowers its line, so that they are not lost again."""
 SPECIAL = {"emit": 1, "gradient": 1, "gradient anew, bias": 2}

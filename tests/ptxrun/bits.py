@@ -56,6 +56,8 @@ class Bits(Writer):
 
     def op_cvt(self, opcode, target, source):
         *modes, to, by = opcode[1:]
+        if opcode[1:] == ("rn", "bf16", "f32"):
+            return self.set(target, "i16", self.name(f"call i16 @to_bf16(float {self.get(source, 'float')})"))
         into, of = type_of(to), type_of(by)
         value = self.get(source, of)
         if into[0] == "i" and of[0] == "i":

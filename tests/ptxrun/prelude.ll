@@ -93,6 +93,18 @@ define internal float @flush(float %x) {
   %r = select i1 %tiny, float %zero, float %x
   ret float %r
 }
+define internal i16 @to_bf16(float %x) {
+  %bits = bitcast float %x to i32
+  %nan = fcmp uno float %x, %x
+  %last = lshr i32 %bits, 16
+  %odd = and i32 %last, 1
+  %half = add i32 %odd, 32767
+  %up = add i32 %bits, %half
+  %cut = lshr i32 %up, 16
+  %high = trunc i32 %cut to i16
+  %r = select i1 %nan, i16 32767, i16 %high
+  ret i16 %r
+}
 define internal float @mul_ftz(float %x, float %y) {
   %a = call float @flush(float %x)
   %b = call float @flush(float %y)

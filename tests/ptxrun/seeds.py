@@ -231,6 +231,12 @@ def _of_conversion(opcode, parts, known):
                 "f16.f32 towards zero",
                 (f"and.b32 {SPARE['32']}, {source}, -8192", f"cvt.rn.f16.f32 {target}, {SPARE['32']}"),
             )
+    elif to == "bf16":
+        towards_zero = f"and.b32 {SPARE['32']}, {source}, -65536", f"cvt.rn.bf16.f32 {target}, {SPARE['32']}"
+        yield "conversion", "bf16.f32 towards zero", towards_zero
+        # Between two bfloat16 whose lower one is even, the half is moved on, so the tie is none.
+        away = f"or.b32 {SPARE['32']}, {source}, 1", f"cvt.rn.bf16.f32 {target}, {SPARE['32']}"
+        yield "conversion", "bf16.f32 ties away from even", away
     elif modes and modes[0] == "rni":
         yield "conversion", "rni -> rmi", (".".join(("cvt", "rmi", *opcode[2:])) + f" {target}, {source}",)
 

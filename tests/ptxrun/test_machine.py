@@ -6,6 +6,7 @@ What each instruction gives is held against NumPy, fractions and the ISA's own w
 import struct
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -77,6 +78,15 @@ def test_nan_of_float32_has_one_pattern():
         "cvt.rn.f16.f32 %d, %a", np.float32, [np.nan, 65520, 2**-25, 1 + 2.0**-11, 1 + 3 * 2.0**-11], out=np.uint16
     )
     assert halves.tolist() == [0x7FFF, 0x7C00, 0, 0x3C00, 0x3C02]
+
+
+def test_bfloat16_is_rounded_to_even():
+    given = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-8 + 2.0**-20, -0.0, 3.4e38, np.inf, -np.inf, 1e-40, np.nan]
+    given = np.concatenate([given, np.random.default_rng(0).standard_normal(200)]).astype(np.float32)
+    found = of_each("cvt.rn.bf16.f32 %d, %a", np.float32, given, out=np.uint16)
+    expected = given.astype(ml_dtypes.bfloat16).view(np.uint16)
+    expected[8] = 0x7FFF
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name, function", [("min", np.fmin), ("max", np.fmax)])
@@ -295,6 +305,8 @@ def test_narrow_integers_fill_the_register_they_are_converted_into():
         "mad.lo.cc.s32 %r1, %r2, %r3, %r4",
         "mad.hi.s32 %r1, %r2, %r3, %r4",
         "cvt.rn.f16.f64 %rs1, %fd1",
+        "cvt.rz.bf16.f32 %rs1, %f1",
+        "cvt.rn.bf16.f64 %rs1, %fd1",
     ],
 )
 def test_what_is_not_known_is_refused(unknown):
