@@ -1,5 +1,6 @@
 """Where a problem is worked on: memory, copies and matrix products of the host and of a GPU behind one face."""
 
+import functools
 import math
 import warnings
 from dataclasses import dataclass
@@ -59,9 +60,11 @@ class Host(_Device):
         """`size` bytes for a workspace; `least` is of use to the error text of a GPU only."""
         return arrays.aligned_bytes(size)
 
-    def piece(self, memory, begin: int, shape, dtype):
-        """An array in the bytes of a workspace, from `begin` on."""
-        return memory[begin : begin + count(shape) * dtype.itemsize].view(dtype).reshape(shape)
+    def pieces(self, memory):
+        """A function (begin, shape, dtype) -> array in the bytes of a workspace, from `begin` on."""
+        return lambda begin, shape, dtype: (
+            memory[begin : begin + count(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        )
 
     def view(self, array):
         """An array as it is used many times in a pass."""
@@ -207,9 +210,15 @@ class Cuda(_Device):
         # Without a workspace they may be handed on, or out.
         return [part.array() for part in parts] if space is None else parts
 
-    def piece(self, memory, begin: int, shape, dtype):
-        """A view of the bytes of a workspace, from `begin` on."""
-        return memory.at(begin, shape if isinstance(shape, tuple) else (int(shape),), dtype)
+    def pieces(self, memory):
+        """A function (begin, shape, dtype) -> view of the bytes of a workspace, from `begin` on."""
+
+        # Tiles take the same pieces one after the other, and a view is never changed.
+        @functools.lru_cache(maxsize=1 << 10)
+        def piece(begin, shape, dtype):
+            return memory.at(begin, shape if isinstance(shape, tuple) else (int(shape),), dtype)
+
+        return piece
 
     def view(self, array):
         """A view of all of an array of CuPy, which costs less to launch with and to cut."""

@@ -63,6 +63,8 @@ class DeviceView:
         if step != 1 or self.turned:
             raise IndexError(f"{self!r} cannot be cut by {key}: expected a run of rows of a C-contiguous array")
         count = end - begin if end > begin else 0
+        if count == shape[0]:
+            return self
         # Arrays of one axis are cut most often, and cost less without what follows.
         if len(shape) == 1:
             return DeviceView(self.owner, self.ptr + begin * dtype.itemsize, (count,), dtype)
