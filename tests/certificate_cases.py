@@ -76,7 +76,7 @@ def _bounds(dtype, stored):
         for bias in (np.zeros(0, dtype), np.append(rng.integers(-4, 5, 8) / 8, -np.inf).astype(dtype)):
             norm, ceiling = np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
             outputs = tuple(np.zeros(41, dtype) for _ in range(4))
-            rows = (encoder, predictor, encoder_row, predictor_row, frame, slot, label)
+            rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
             arguments = (number, *rows, 8, weight, bias, norm, ceiling, 2.0**-10, *outputs)
             yield Case(
                 f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {}, unrolled=width >= UNROLLED

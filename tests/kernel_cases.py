@@ -277,8 +277,8 @@ def _hidden(dtype, stored, widths=(37, 120)):
             encoder = rng.standard_normal((20, width)).astype(stored)
             predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
-            hidden = np.zeros((len(cells), width), operand)
-            arguments = (number, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
+            hidden, none = np.zeros((len(cells), width), operand), np.zeros((0, width), dtype)
+            arguments = (number, encoder, predictor, none, encoder_row, predictor_row, frame, slot, hidden)
             if name not in ("two", "four"):
                 yield Case(
                     f"hidden-{activation}-{width}-{name}",

@@ -95,7 +95,8 @@ def _hidden(widths, activations):
     dtypes = ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4))
     for width, activation, (encoder, predictor, hidden) in itertools.product(widths, activations, dtypes):
         given = (rng.standard_normal((6, width)).astype(dtype) for dtype in (encoder, predictor))
-        arguments = (activation, *given, encoder_row, slot, every, every, np.zeros((6, width), hidden))
+        rows = (*given, np.zeros((0, width), F4), encoder_row, slot)
+        arguments = (activation, *rows, every, every, np.zeros((6, width), hidden))
         name = f"hidden-{activation.name}-{width}-{predictor.name}-to-{hidden.name}"
         yield Case(name, encoder, compute_hidden, arguments, {})
 
@@ -111,7 +112,8 @@ def _bounds(widths, activations):
         encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
         label = rng.integers(-1, 9, 41).astype(np.int32)
         frame, slot, outputs = rng.integers(0, 6, 41), rng.integers(0, 5, 41), (np.zeros(41, F4) for _ in range(4))
-        inputs = ((scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), encoder_row, predictor_row)
+        none = np.zeros((0, width), F4)
+        inputs = ((scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), none, encoder_row, predictor_row)
         layer = (weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4))
         arguments = (activation, *inputs, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
         yield Case(f"bound-mixed-{activation.name}-{width}", BF, bound, arguments, {})

@@ -6,6 +6,7 @@ import pytest
 from lattice import layout
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.emissions import emit
+from lattice.kernels.factors import make_factors
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.layer import measure
@@ -18,7 +19,7 @@ from tests.problems import TOPOLOGIES
 COUNT = 400
 
 
-def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0):
+def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0, factored=False):
     """Exact scores of random cells as the walk computes them, their bounds (two arrays (2, cells)), and the marks."""
     encoder, predictor = (scale * rng.standard_normal((2, 20, width))).astype(dtype)
     weight = (scale * rng.standard_normal((size, width))).astype(dtype)
@@ -28,25 +29,36 @@ def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0
     rows, places = np.arange(20), (rng.integers(0, 20, COUNT), rng.integers(0, 20, COUNT))
     label = rng.integers(-1, size, COUNT).astype(np.int32)
     label[label == 0] = -1
+    factors = np.empty((40 * factored, width), dtype)
+    if factored:
+        make_factors(activation.rate, encoder, predictor, rows, rows, factors)
     hidden, exact = np.empty((COUNT, width), dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
-    compute_hidden(activation, encoder, predictor, rows, rows, *places, hidden)
+    compute_hidden(activation, encoder, predictor, factors, rows, rows, *places, hidden)
     emit(hidden @ weight.T, bias, np.arange(COUNT), NO_IDS, label, 0, *exact)
     norm, ceiling, bounds = np.empty(size, dtype), np.empty(3, dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
     measure(weight, bias, norm, ceiling)
     layer = (weight, bias, norm, ceiling, rounding_of(width, np.dtype(dtype), False))
-    bound(activation, encoder, predictor, rows, rows, *places, label, 0, *layer, *bounds)
+    bound(activation, encoder, predictor, factors, rows, rows, *places, label, 0, *layer, *bounds)
     assert np.isneginf(bounds[0]).all() and np.isneginf(bounds[1]).all()
     return np.array(exact[:2]), np.array([bounds[2], bounds[3] - dtype(BOUND)]), bounds[3] == WANTED
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "activation, factored",
+    [
+        (name, factored)
+        for name, entry in ACTIVATIONS.items()
+        for factored in ([False] if entry.rate is None else [False, True])
+    ],
+)
 @pytest.mark.parametrize("width", [1, 7, 64, 700])
 @pytest.mark.parametrize("size", [2, 30, 1000])
-def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, dtype):
+def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, factored, dtype):
     rng = np.random.default_rng(size * width)
     for scale in (1e-3, 0.3, 1.0, 30.0):
-        exact, bounds, wanted = scores_and_bounds(rng, dtype, width, size, ACTIVATIONS[activation], scale)
+        entry = ACTIVATIONS[activation]
+        exact, bounds, wanted = scores_and_bounds(rng, dtype, width, size, entry, scale, factored=factored)
         assert not wanted.any()
         assert (exact <= bounds).all(), f"by {(exact - bounds).max()} at {scale}"
         assert (bounds <= 0).all()
@@ -83,7 +95,7 @@ def test_an_id_that_is_closed_closes_its_bound():
         measure(weight, bias, norm, ceiling)
         label = np.array([1, -1, 0], np.int32)
         places = cells[:1], cells[:1], cells, cells
-        bound(ACTIVATIONS["tanh"], rows, rows, *places, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
+        bound(ACTIVATIONS["tanh"], rows, rows, rows[:0], *places, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
         assert np.isneginf(out[3]).tolist() == [True, True, False]
         assert np.isneginf(out[2]).all() == (blank == 2)
         assert not (out[3] == WANTED).any()

@@ -1,12 +1,20 @@
-"""activation(encoder + predictor) for a tile of cells. On a GPU a warp takes a cell."""
+"""activation(encoder + predictor) for a tile of cells. On a GPU a warp takes a cell.
+
+A separable activation is a function of the product of two factors, one of the frame and one of the label position
+(`factors.py`). Where both have factors, a hidden vector is made of these, otherwise of the inputs. `fill_of` and
+`lanes_of` are the only places that know both ways. The upper bounds take hidden vectors from the same functions, and so
+see the bits that the matrix products see.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import store, widen
+from .factors import has_factors
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -17,31 +25,100 @@ class Kernels(NamedTuple):
     hidden_cuda: Callable
 
 
+def fill_of(activation: Activation) -> Callable:
+    """The CPU's `fill(encoder, predictor, factors, encoder_row, predictor_row, f, s, own)`.
+
+    It fills `own` (H,), memory apart from all others, with the hidden vector of frame f and slot s.
+    """
+    # To numba these are constants, so the loops hold no choice of an activation.
+    value, joined = activation.value, activation.joined
+
+    @register_jitable
+    def from_inputs(encoder, predictor, factors, encoder_row, predictor_row, f, s, own):
+        e, p = encoder[encoder_row[f]], predictor[predictor_row[s]]  # (H,) each
+        for h in range(own.shape[0]):
+            own[h] = value(e[h] + p[h])
+
+    if activation.rate is None:
+        return from_inputs
+
+    @register_jitable
+    def fill(encoder, predictor, factors, encoder_row, predictor_row, f, s, own):
+        r = encoder_row.shape[0] + s
+        if has_factors(factors, f, r):
+            a, b = factors[f], factors[r]  # (H,) each
+            for h in range(own.shape[0]):
+                own[h] = joined(a[h], b[h])
+        else:
+            from_inputs(encoder, predictor, factors, encoder_row, predictor_row, f, s, own)
+
+    return fill
+
+
+def lanes_of(activation: Activation, loop: Callable) -> Callable:
+    """A GPU's `run(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others)`.
+
+    `loop(entry)` gives a function of two rows (H,), a lane and the others. There `entry` makes an entry of the hidden
+    vector from an entry of each row. What the function returns is returned.
+    """
+    value = activation.value_on_gpu
+
+    @register_jitable
+    def of_inputs(e, p):
+        return value(widen(e) + widen(p))
+
+    from_inputs = loop(of_inputs)
+    if activation.rate is None:
+
+        @register_jitable
+        def run(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others):
+            return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, *others)
+
+        return run
+
+    from_factors = loop(activation.joined_on_gpu)
+
+    @register_jitable
+    def run_separably(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others):
+        # The same for all lanes of a warp.
+        r = encoder_row.shape[0] + s
+        if has_factors(factors, f, r):
+            return from_factors(factors[f], factors[r], lane, *others)
+        return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, *others)
+
+    return run_separably
+
+
+def stored(entry: Callable) -> Callable:
+    """`loop` of `lanes_of` that stores the hidden vector in row i of `hidden`."""
+
+    @register_jitable
+    def loop(left, right, lane, hidden, i):
+        # Unsigned, because a signed index may be negative and asks for more instructions.
+        for h in range(np.uint32(lane), np.uint32(hidden.shape[1]), np.uint32(WARP)):
+            store(hidden, i, h, entry(left[h], right[h]))
+
+    return loop
+
+
 def compile_kernels(activation: Activation) -> Kernels:
     """The kernels of one activation. Nothing is compiled before the first call of each."""
-    # To numba these are constants, so the loops hold no choice of an activation.
-    value, value_on_gpu = activation.value, activation.value_on_gpu
+    fill, run = fill_of(activation), lanes_of(activation, stored)
 
     @cpu_sweep
     @named(f"hidden_{activation.name}_cpu")
-    def hidden_cpu(begin, end, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden):
+    def hidden_cpu(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
         for i in range(begin, end):
-            # (H,) each; `own` is memory apart from the other two.
-            e, p, own = encoder[encoder_row[frame[i]]], predictor[predictor_row[slot[i]]], hidden[i]
-            for h in range(own.shape[0]):
-                own[h] = value(e[h] + p[h])
+            fill(encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], hidden[i])
 
     @cuda_kernel
     @named(f"hidden_{activation.name}_cuda")
-    def hidden_cuda(encoder, predictor, encoder_row, predictor_row, frame, slot, hidden):
+    def hidden_cuda(encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
         i = cuda.grid(1) // WARP
         if i >= hidden.shape[0]:
             return
-        lane, e, p = cuda.threadIdx.x % WARP, encoder_row[frame[i]], predictor_row[slot[i]]
-        for begin in range(0, hidden.shape[1] - lane, WARP):
-            # Unsigned, because a signed index may be negative and asks for more instructions.
-            h = np.uint64(begin + lane)
-            store(hidden, i, h, value_on_gpu(widen(encoder[e, h]) + widen(predictor[p, h])))
+        lane = cuda.threadIdx.x % WARP
+        run(encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, hidden, i)
 
     return Kernels(hidden_cpu, hidden_cuda)
 
@@ -49,7 +126,7 @@ def compile_kernels(activation: Activation) -> Kernels:
 KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS.values()}
 
 
-def compute_hidden(activation, encoder, predictor, encoder_row, predictor_row, frame, slot, hidden):
+def compute_hidden(activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
     """Fill the hidden vectors of a tile.
 
     Parameters
@@ -57,6 +134,9 @@ def compute_hidden(activation, encoder, predictor, encoder_row, predictor_row, f
     activation : Activation
         An entry of `ACTIVATIONS`.
     encoder, predictor : (rows, H) float32 or float64, on a GPU float16 and bfloat16 too
+    factors : (frames + slots, H) or (0, H), in the dtype that is computed in
+        From `make_factors`, of the group's frames and behind them of its label positions; none where the activation is
+        not separable, or where factors do not pay.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The rows of the group's frames and of its label positions.
     frame, slot : (n,) int64
@@ -65,7 +145,7 @@ def compute_hidden(activation, encoder, predictor, encoder_row, predictor_row, f
         Filled here, rounded to its dtype.
     """
     kernels = entry_of(KERNELS, activation)
-    arguments = (encoder, predictor, encoder_row, predictor_row, frame, slot, hidden)
+    arguments = (encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
     if on_host(hidden):
         sweep(kernels.hidden_cpu, len(hidden), *arguments, work=4 * hidden.size)
     else:

@@ -13,10 +13,11 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
 
 @numba.njit(nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
 def three_products(hidden, blank_row, label_row):
-    """(hidden @ blank_row, hidden @ label_row, hidden @ hidden) of vectors (H,), H at least 1."""
+    """(hidden @ blank_row, hidden @ label_row, hidden @ hidden) of vectors (H,) of one dtype."""
     # Sums may be reassociated here, so that they vectorise: `rounding_of` allows for any order.
-    blank_dot, label_dot, square = hidden[0] * blank_row[0], hidden[0] * label_row[0], hidden[0] * hidden[0]
-    for h in range(1, hidden.shape[0]):
+    zero = hidden.dtype.type(0)
+    blank_dot, label_dot, square = zero, zero, zero
+    for h in range(hidden.shape[0]):
         blank_dot += hidden[h] * blank_row[h]
         label_dot += hidden[h] * label_row[h]
         square += hidden[h] * hidden[h]

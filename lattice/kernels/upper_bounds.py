@@ -18,6 +18,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, as_stored, typed, widen
+from .hidden import fill_of, lanes_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .layer import three_products
 from .state import WANTED, bounded
@@ -81,22 +82,39 @@ class Kernels(NamedTuple):
     bound_cuda: Callable
 
 
+def summed(entry: Callable) -> Callable:
+    """`loop` of `lanes_of` that gives a lane's part of the three products, over every 32nd entry of the rows."""
+
+    @register_jitable
+    def loop(left, right, lane, weight, blank_row, label_row, like):
+        # `like` has the type of the sums.
+        blank_dot, label_dot, square = typed(0, like), typed(0, like), typed(0, like)
+        # Unsigned, because a signed index may be negative and asks for more instructions.
+        for h in range(np.uint32(lane), np.uint32(weight.shape[1]), np.uint32(WARP)):
+            # Matrix products take hidden vectors in the dtype of the weight, so it is rounded to that first.
+            x = as_stored(weight, entry(left[h], right[h]))
+            blank_dot += x * widen(blank_row[h])
+            label_dot += x * widen(label_row[h])
+            square += x * x
+        return blank_dot, label_dot, square
+
+    return loop
+
+
 def compile_kernels(activation: Activation) -> Kernels:
     """The kernels of one activation. Nothing is compiled before the first call of each."""
-    value, value_on_gpu = activation.value, activation.value_on_gpu
+    fill, products = fill_of(activation), lanes_of(activation, summed)
 
     @cpu_sweep
     @named(f"bound_{activation.name}_cpu")
     def bound_cpu(
-        begin, end, encoder, predictor, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias, norm,
-        ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
+        begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight,
+        bias, norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
         hidden = np.empty(weight.shape[1], weight.dtype)  # (H,) of one cell at a time
         closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
         for i in range(begin, end):
-            e, p = encoder[encoder_row[frame[i]]], predictor[predictor_row[slot[i]]]
-            for h in range(hidden.shape[0]):
-                hidden[h] = value(e[h] + p[h])
+            fill(encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], hidden)
             # Where no label is left the blank's row stands in for the label's, and its product is dropped.
             at = label_id[i] if label_id[i] >= 0 else blank_id
             blank_dot, label_dot, square = three_products(hidden, weight[blank_id], weight[at])
@@ -108,32 +126,21 @@ def compile_kernels(activation: Activation) -> Kernels:
             )
             blank_score[i], label_score[i] = closed, closed
 
-    @register_jitable
-    def lane_products(encoder, e, predictor, p, weight, blank_id, at, lane, like):
-        """A lane's part of the three products, over every 32nd entry of the rows; `like` has the type of the sums."""
-        blank_dot, label_dot, square = typed(0, like), typed(0, like), typed(0, like)
-        for begin in range(0, weight.shape[1] - lane, WARP):
-            # Unsigned, because a signed index may be negative and asks for more instructions.
-            h = np.uint64(begin + lane)
-            # Matrix products take hidden vectors in the dtype of the weight, so it is rounded to that first.
-            x = as_stored(weight, value_on_gpu(widen(encoder[e, h]) + widen(predictor[p, h])))
-            blank_dot += x * widen(weight[blank_id, h])
-            label_dot += x * widen(weight[at, h])
-            square += x * x
-        return blank_dot, label_dot, square
-
     @cuda_kernel
     @named(f"bound_{activation.name}_cuda")
     def bound_cuda(
-        encoder, predictor, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias, norm, ceiling,
-        rounding, few, spare, blank_score, label_score, maximum, rest,
+        encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias, norm,
+        ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
         i = cuda.grid(1) // WARP
         if i >= label_id.shape[0]:
             return
-        lane, e, p, own = cuda.threadIdx.x % WARP, encoder_row[frame[i]], predictor_row[slot[i]], label_id[i]
+        lane, own = cuda.threadIdx.x % WARP, label_id[i]
         at = own if own >= 0 else blank_id
-        blank_dot, label_dot, square = lane_products(encoder, e, predictor, p, weight, blank_id, at, lane, rounding)
+        layer = weight, weight[blank_id], weight[at], rounding
+        blank_dot, label_dot, square = products(
+            encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
+        )
         # Sums over the warp, in each lane, in one order.
         for distance in (16, 8, 4, 2, 1):
             blank_dot += cuda.shfl_xor_sync(0xFFFFFFFF, blank_dot, distance)
@@ -157,14 +164,14 @@ KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS
 
 
 def bound(
-    activation, encoder, predictor, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias, norm,
-    ceiling, rounding, blank_score, label_score, maximum, rest,
+    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias,
+    norm, ceiling, rounding, blank_score, label_score, maximum, rest,
 ):  # fmt: skip
     """Find upper bounds on the scores of a run of cells.
 
     Parameters
     ----------
-    activation, encoder, predictor, encoder_row, predictor_row, frame, slot
+    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot
         As in `hidden.compute_hidden`.
     label_id : (n,) int32
         Position of each cell's label in the output layer, or -1.
@@ -183,7 +190,7 @@ def bound(
     # A sum of S exponentials is off by at most S roundings, and a few more are made on the way to a score.
     few, spare = real(16 * np.finfo(real).eps), real((len(weight) + 16) * np.finfo(real).eps)
     kernels = entry_of(KERNELS, activation)
-    cells = encoder, predictor, encoder_row, predictor_row, frame, slot, label_id, blank_id
+    cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id
     # Numbers in the dtype of the arrays: a Python float would be float64 in a kernel.
     layer = weight, bias, norm, ceiling, real(rounding), few, spare
     arguments = *cells, *layer, blank_score, label_score, maximum, rest

@@ -26,7 +26,7 @@ class Scorer:
         encoder = problem.encoder.reshape(-1, problem.encoder.shape[2])
         # The kernels of a GPU read half precision.
         self.encoder = encoder if self.device.on_gpu else self.device.convert(encoder, self.dtype)
-        self.memory = {}
+        self.memory, self.none = {}, self.device.empty((0, encoder.shape[1]), self.dtype)
         if problem.allowed is None:
             self._whole_layer()
         else:
@@ -119,7 +119,9 @@ class Scorer:
         )
         weight = self.weight if stretch is None else self.weight[stretch]
         hidden = self._take("hidden", (rows, H), weight.dtype)
-        compute_hidden(self.problem.activation, self.encoder, predictor, frame_row, slot, count_up, count_up, hidden)
+        # A row of the encoder meets a few hypotheses, too few for factors to pay.
+        rows = self.encoder, predictor, self.none, frame_row, slot
+        compute_hidden(self.problem.activation, *rows, count_up, count_up, hidden)
         logits = self._take("logits", (rows, self.size), self.dtype)
         if stretch is None:
             self.device.matmul(hidden, weight, logits)

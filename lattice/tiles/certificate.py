@@ -233,7 +233,6 @@ def bound_group(tiler: Tiler, group: Group, state: CellState) -> None:
                 with space.borrowed():
                     count = min(run, last - begin)
                     frame, slot, label_id, _ = tiler.place(group, begin, tiler.none, count)
-                    inputs = group.encoder, group.predictor, group.encoder_row, group.predictor_row, frame, slot
                     output = layer.blank_id, layer.weight, layer.bias, norm, ceiling, rounding
                     here = state.at(slice(begin, begin + count))
-                    bound(problem.activation, *inputs, label_id, *output, *here)
+                    bound(problem.activation, *group.inputs, frame, slot, label_id, *output, *here)

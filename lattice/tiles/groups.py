@@ -8,6 +8,7 @@ import numpy as np
 from .. import layout
 from ..device.arrays import computing_dtype
 from ..inputs.joint import JointProblem
+from ..kernels.factors import make_factors
 
 
 class Group(NamedTuple):
@@ -29,6 +30,8 @@ class Group(NamedTuple):
         The place of each example on the encoder's first axis. With `encoder_index` several examples share one.
     encoder, predictor : (rows, H)
         The arguments, seen as rows. Where they had to be widened, copies of the group's rows.
+    factors : (frames + slots, H) or (0, H)
+        As `compute_hidden` takes them.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The row of each frame, and of each label position (slot) of the group.
     frame_base : (frames,) int64
@@ -50,12 +53,18 @@ class Group(NamedTuple):
     source: np.ndarray
     encoder: np.ndarray
     predictor: np.ndarray
+    factors: np.ndarray
     encoder_row: np.ndarray
     predictor_row: np.ndarray
     frame_base: np.ndarray
     label_base: np.ndarray
     positions: np.ndarray
     vocabulary: list[np.ndarray]
+
+    @property
+    def inputs(self) -> tuple:
+        """What hidden vectors are made of, as `compute_hidden` and `bound` take it."""
+        return self.encoder, self.predictor, self.factors, self.encoder_row, self.predictor_row
 
 
 class Segment(NamedTuple):
@@ -78,7 +87,7 @@ def widens(problem: JointProblem) -> bool:
     return not problem.device.on_gpu and problem.encoder.dtype != computing_dtype(problem.weight.dtype)
 
 
-def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, space) -> Group:
+def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, factored: bool, space) -> Group:
     """Number the cells of examples `begin` to `end` of the order of work.
 
     Parameters
@@ -86,8 +95,10 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, s
     problem : JointProblem
     order : (N,) int64
     begin, end : int
+    factored : bool
+        Whether hidden vectors are made of factors.
     space : Workspace
-        Takes what the kernels of a GPU read. On the host it takes only widened rows.
+        Takes what the kernels of a GPU read. On the host it takes only widened rows and factors.
     """
     targets = problem.targets
     examples = order[begin:end]  # (examples,)
@@ -103,8 +114,8 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, s
     predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]  # (slots,) row of the predictor
     view = problem.device.view
     encoder, predictor = view(problem.encoder).reshape(-1, H), view(problem.predictor).reshape(-1, H)
+    dtype = computing_dtype(problem.weight.dtype)
     if widens(problem):
-        dtype = computing_dtype(problem.weight.dtype)
         encoder, encoder_row = _widen(encoder, encoder_row, frames.starts, dtype, space)
         predictor, predictor_row = _widen(predictor, predictor_row, label_base, dtype, space)
     frame_base = np.arange(len(encoder_row))  # (frames,)
@@ -113,8 +124,11 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, s
     # One copy to a GPU for all of them. The host hands back the arrays themselves.
     device_frames, placed = frames.on(problem.device, space, *integers, *vocabulary)
     device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *vocabulary = placed
+    factors = space.take(((len(encoder_row) + len(predictor_row)) * factored, H), dtype)
+    if factored:
+        make_factors(problem.activation.rate, encoder, predictor, encoder_row, predictor_row, factors)
     cells = examples, frames, device_frames, device_examples, source
-    rows = encoder, predictor, encoder_row, predictor_row, frame_base, label_base
+    rows = encoder, predictor, factors, encoder_row, predictor_row, frame_base, label_base
     return Group(begin, end, *cells, *rows, positions, vocabulary)
 
 

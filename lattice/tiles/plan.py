@@ -1,6 +1,8 @@
 """What the work on a joint problem takes of its workspace, how that is shared out, and the order of the examples."""
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ ARRAYS = 64
 """More pieces than the workspace is ever cut into. Each piece may lose up to `ALIGNMENT` bytes."""
 MIN_BLOCK = 16
 """The fewest rows of the weight gradient that the host works on at once."""
+CELLS_A_ROW = 4
+"""Cells for each frame and label position from which on factors pay. A factor costs as much as two or three cells."""
 
 
 class Work(NamedTuple):
@@ -32,6 +36,8 @@ class Work(NamedTuple):
         What matrix products take: `dtype`, or on a GPU bfloat16.
     plan : layout.Plan
         Groups are runs of the order of work.
+    factored : bool
+        Whether each group makes the factors of its rows, of which hidden vectors are made.
     """
 
     problem: JointProblem
@@ -40,6 +46,7 @@ class Work(NamedTuple):
     dtype: np.dtype
     operand: np.dtype
     plan: layout.Plan
+    factored: bool
 
 
 def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int) -> Work:
@@ -95,10 +102,10 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         # The index arrays and brackets of an example, which the host does not keep in the workspace.
         state += 5 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
         tile_cell += gradients * (operand != dtype) * S * operand.itemsize
-    plan = layout.plan(
+    share_out = partial(
+        layout.plan,
         cells,
-        state,
-        outside,
+        outside_bytes=outside,
         tile_cell_bytes=tile_cell,
         block_row_bytes=row,
         # cuBLAS adds a product to what is there, so a GPU needs no block to make it in.
@@ -109,7 +116,14 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         reserve=device.reserve,
         limit=limit,
     )
-    return Work(problem, device, order, dtype, operand, plan)
+    plan, factored = share_out(state), False
+    if problem.activation.rate is not None and cells.sum() >= CELLS_A_ROW * rows.sum():
+        # A factor for each number of a row, where it leaves the tiles at least half as long.
+        with contextlib.suppress(layout.WorkspaceTooSmall):
+            larger = share_out(state + rows * row)
+            if 2 * larger.tile >= plan.tile:
+                plan, factored = larger._replace(least=plan.least), True
+    return Work(problem, device, order, dtype, operand, plan, factored)
 
 
 def per_target(work: Work, values, like):

@@ -88,7 +88,8 @@ class Tiler:
     def group(self, index: int) -> Iterator[Group]:
         """Number the cells of a group. What is taken of the workspace for a group is free once the group is done."""
         with self.space.borrowed():
-            yield make_group(self.problem, self.work.order, *self.work.plan.groups[index], self.space)
+            work = self.work
+            yield make_group(self.problem, work.order, *work.plan.groups[index], work.factored, self.space)
 
     @contextlib.contextmanager
     def layer(self, segment: Segment) -> Iterator[Layer]:
@@ -130,8 +131,7 @@ class Tiler:
         """Locate cells as `place` does, and make their hidden vectors (n, H)."""
         frame, slot, label_id, owner = self.place(group, start, cells, count)
         hidden = self.space.take((count, self.weight.shape[1]), self.work.operand)
-        rows = group.encoder, group.predictor, group.encoder_row, group.predictor_row
-        compute_hidden(self.problem.activation, *rows, frame, slot, hidden)
+        compute_hidden(self.problem.activation, *group.inputs, frame, slot, hidden)
         return Tile(frame, slot, label_id, owner, hidden)
 
     def logits(self, tile: Tile, layer: Layer):
