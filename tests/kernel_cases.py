@@ -20,7 +20,16 @@ from lattice.kernels.hidden_transpose import hidden_transpose
 from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact, list_cells
 from lattice.kernels.state import BOUND, WANTED
-from tests import certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, risk_cases, sampler_cases
+from tests import (
+    certificate_cases,
+    ctc_cases,
+    decode_cases,
+    factor_cases,
+    mixed_cases,
+    path_cases,
+    risk_cases,
+    sampler_cases,
+)
 from tests.kernel_compare import UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -50,6 +59,7 @@ def every_case() -> list[Case]:
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
+        *factor_cases.every_case(),
         *mixed_cases.every_case(),
         *path_cases.every_case(),
         *risk_cases.every_case(),
@@ -72,7 +82,7 @@ def wide_cases() -> list[Case]:
         found.append(_no_alignment(dtype))
     # More frames than the one block that adds up has threads.
     found.append(_list("list-frames", F4, (np.array([1100, 2]), np.array([1, 0]))))
-    others = certificate_cases, ctc_cases, decode_cases, mixed_cases, path_cases, sampler_cases
+    others = certificate_cases, ctc_cases, decode_cases, factor_cases, mixed_cases, path_cases, sampler_cases
     return [*found, *(case for module in others for case in module.wide_cases())]
 
 

@@ -57,64 +57,77 @@ class Activation(NamedTuple):
     joined_on_gpu: Callable | None = None
 
 
-def reciprocal(x):
-    """1 / x by the instruction of a GPU: in float32 off by 2**-23 of it at most, for x from 1 to 2**126."""
-    return typed(1, x) / x
-
-
 @intrinsic
-def _reciprocal_by_instruction(typing_context, x):
+def _reciprocal(typing_context, x):
+    """1 / x by one instruction of a GPU, off by 2**-23 of it at most, for x from 1 to 2**126."""
+
     def lowered(context, builder, signature, arguments):
         number = ir.FloatType()
-        return builder.asm(
-            ir.FunctionType(number, [number]), "rcp.approx.ftz.f32 $0, $1;", "=f,f", arguments, side_effect=False
-        )
+        kind = ir.FunctionType(number, [number])
+        return builder.asm(kind, "rcp.approx.ftz.f32 $0, $1;", "=f,f", arguments, side_effect=False)
 
     return types.float32(types.float32), lowered
 
 
-@overload(reciprocal)
-def _reciprocal_overload(x):
-    if x == types.float32:
-        return lambda x: _reciprocal_by_instruction(x)
-    return lambda x: typed(1, x) / x
+def divided(above, below):
+    """above / below on a GPU, for |above| <= below and below from 1 to 2**126. NaN stays NaN."""
+    return above / below
+
+
+@overload(divided)
+def _divided_overload(above, below):
+    if above != types.float32:
+        return lambda above, below: above / below
+
+    def implementation(above, below):
+        # A division looks whether its operands are out of range, and calls a function if so. These are not.
+        inverse = _reciprocal(below)
+        quotient = above * inverse
+        # One step of Newton, after which the quotient is off by little more than rounding.
+        return quotient + (above - below * quotient) * inverse
+
+    return implementation
 
 
 @register_jitable
-def tanh(x, e):
-    """tanh from e = exp(-2 |x|); absolute error about 1 ulp of 1."""
-    # e is at most 1, so nothing overflows, and both ends are exact: e = 1 gives 0, e = 0 gives the sign of x.
-    one = typed(1, x)
-    return math.copysign((one - e) / (one + e), x)
+def parts_of_tanh(e):
+    """(1 - e, 1 + e), whose quotient is tanh |x| where e = exp(-2 |x|); absolute error about 1 ulp of 1."""
+    # e is at most 1, so nothing overflows, and both ends are exact: e = 1 gives 0, e = 0 gives 1.
+    one = typed(1, e)
+    return one - e, one + e
 
 
 @register_jitable
 def tanh_by_polynomial(x):
     # x + x, because 2 * x with an integer is float64. `exp` takes arguments of at most 0.
-    return tanh(x, exp(-abs(x + x)))
+    above, below = parts_of_tanh(exp(-abs(x + x)))
+    return math.copysign(above / below, x)
 
 
 @register_jitable
 def tanh_by_instruction(x):
-    return tanh(x, math.exp(-abs(x + x)))
+    above, below = parts_of_tanh(math.exp(-abs(x + x)))
+    return math.copysign(divided(above, below), x)
+
+
+@register_jitable
+def parts_of_product(a, b):
+    """(a b - 1, a b + 1), whose quotient is tanh(x + y) where a = exp(2 x) and b = exp(2 y)."""
+    # Not 1 - 2 / (1 + a b): that quotient is up to 2, and errs by twice as much.
+    one = typed(1, a)
+    return a * b - one, a * b + one
 
 
 @register_jitable
 def tanh_of_factors(a, b):
-    """tanh of x + y from a = exp(2 x) and b = exp(2 y)."""
-    # Not 1 - 2 / (1 + a b), whose quotient of up to 2 errs by twice as much.
-    one = typed(1, a)
-    return (a * b - one) / (a * b + one)
+    above, below = parts_of_product(a, b)
+    return above / below
 
 
 @register_jitable
 def tanh_of_factors_on_gpu(a, b):
-    one = typed(1, a)
-    above, below = a * b - one, a * b + one
-    inverse = reciprocal(below)
-    quotient = above * inverse
-    # A step of Newton. It is right to rounding, and saves the branch that a division takes for what is out of range.
-    return quotient + (above - below * quotient) * inverse
+    above, below = parts_of_product(a, b)
+    return divided(above, below)
 
 
 @register_jitable

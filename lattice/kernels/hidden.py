@@ -95,8 +95,24 @@ def stored(entry: Callable) -> Callable:
     @register_jitable
     def loop(left, right, lane, hidden, i):
         # Unsigned, because a signed index may be negative and asks for more instructions.
-        for h in range(np.uint32(lane), np.uint32(hidden.shape[1]), np.uint32(WARP)):
+        h, width, step = np.uint64(lane), np.uint64(hidden.shape[1]), np.uint64(WARP)
+        while h + step + step + step < width:
+            # Four loads at once: behind a store, no load is begun before it.
+            j, k, m = h + step, h + step + step, h + step + step + step
+            a, b, c, d = (
+                entry(left[h], right[h]),
+                entry(left[j], right[j]),
+                entry(left[k], right[k]),
+                entry(left[m], right[m]),
+            )
+            store(hidden, i, h, a)
+            store(hidden, i, j, b)
+            store(hidden, i, k, c)
+            store(hidden, i, m, d)
+            h = m + step
+        while h < width:
             store(hidden, i, h, entry(left[h], right[h]))
+            h += step
 
     return loop
 
@@ -114,8 +130,8 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cuda_kernel
     @named(f"hidden_{activation.name}_cuda")
     def hidden_cuda(encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
-        i = cuda.grid(1) // WARP
-        if i >= hidden.shape[0]:
+        i = np.uint64(cuda.grid(1) // WARP)
+        if i >= np.uint64(hidden.shape[0]):
             return
         lane = cuda.threadIdx.x % WARP
         run(encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, hidden, i)

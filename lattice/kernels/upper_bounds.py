@@ -86,17 +86,28 @@ def summed(entry: Callable) -> Callable:
     """`loop` of `lanes_of` that gives a lane's part of the three products, over every 32nd entry of the rows."""
 
     @register_jitable
+    def add(left, right, h, weight, blank_row, label_row, blank_dot, label_dot, square):
+        # Matrix products take hidden vectors in the dtype of the weight, so it is rounded to that first.
+        x = as_stored(weight, entry(left[h], right[h]))
+        return blank_dot + x * widen(blank_row[h]), label_dot + x * widen(label_row[h]), square + x * x
+
+    @register_jitable
     def loop(left, right, lane, weight, blank_row, label_row, like):
         # `like` has the type of the sums.
-        blank_dot, label_dot, square = typed(0, like), typed(0, like), typed(0, like)
+        sums = typed(0, like), typed(0, like), typed(0, like)
+        rows = weight, blank_row, label_row
         # Unsigned, because a signed index may be negative and asks for more instructions.
-        for h in range(np.uint32(lane), np.uint32(weight.shape[1]), np.uint32(WARP)):
-            # Matrix products take hidden vectors in the dtype of the weight, so it is rounded to that first.
-            x = as_stored(weight, entry(left[h], right[h]))
-            blank_dot += x * widen(blank_row[h])
-            label_dot += x * widen(label_row[h])
-            square += x * x
-        return blank_dot, label_dot, square
+        h, width, step = np.uint64(lane), np.uint64(weight.shape[1]), np.uint64(WARP)
+        while h + step + step + step < width:
+            sums = add(left, right, h, *rows, *sums)
+            sums = add(left, right, h + step, *rows, *sums)
+            sums = add(left, right, h + step + step, *rows, *sums)
+            sums = add(left, right, h + step + step + step, *rows, *sums)
+            h += step + step + step + step
+        while h < width:
+            sums = add(left, right, h, *rows, *sums)
+            h += step
+        return sums
 
     return loop
 

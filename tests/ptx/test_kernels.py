@@ -37,12 +37,14 @@ FLOAT64_KERNELS = {
     "inclusion_cuda",
     "pool_cuda",
     "expected_risk_cuda",
+    "factors_cuda",
     "extend_cuda",
     "trace_cuda",
     "sum_rows_cuda",
 }
 """Sums over alignments are float64 whatever dtype the scores have, and two kernels compare with them and add up
-posteriors. Sums over N-best lists are float64, too. Draws are float64 so that no two ids arrive at the same time, and
+posteriors. Sums over N-best lists are float64, too. Factors are made in float64, so that
+they are rounded once. Draws are float64 so that no two ids arrive at the same time, and
 every device draws the same."""
 PARTS = 8
 """Tests that share the kernels of an architecture, so that several processes can."""

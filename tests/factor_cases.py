@@ -1,0 +1,99 @@
+"""Cases of `tests/kernel_cases.py` for factors, and for the hidden vectors and upper bounds that are made of them.
+
+Some rows have no factors. The factors of a row have nothing to do with its inputs here, so that it shows which of the
+two a cell was made of.
+"""
+
+import itertools
+import math
+
+import ml_dtypes
+import numpy as np
+
+from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.factors import make_factors, reach_of
+from lattice.kernels.hidden import compute_hidden
+from lattice.kernels.upper_bounds import bound
+from tests.kernel_compare import UNROLLED, Case
+
+F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+BF = np.dtype(ml_dtypes.bfloat16)
+SEPARABLE = {name: entry for name, entry in ACTIVATIONS.items() if entry.rate is not None}
+STORED = (F4, F4), (F8, F8), (F4, F2), (F4, BF)
+"""What is computed in, and what is stored."""
+
+
+def every_case() -> list[Case]:
+    return _of((37, 120))
+
+
+def wide_cases() -> list[Case]:
+    """Rows as in `kernel_cases.wide_cases`."""
+    return _of((128, 129, 250))
+
+
+def _of(widths) -> list[Case]:
+    return [
+        case
+        for (dtype, stored), width in itertools.product(STORED, widths)
+        for case in (*_factors(dtype, stored, width), *_hidden(dtype, stored, width), *_bounds(dtype, stored, width))
+    ]
+
+
+def _factors(dtype, stored, width):
+    """Rows on both sides of the reach: each has one entry that the last lane or the first looks at."""
+    rng = np.random.default_rng(30)
+    rate = 2.0
+    encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (9, 5))
+    # The largest entry of its dtype that has a factor.
+    last = stored.type(reach_of(dtype) / rate)
+    last = last if rate * float(last) <= reach_of(dtype) else np.nextafter(last, stored.type(0))
+    for row, (column, x) in enumerate(
+        ((0, last), (-1, -last), (-1, 1.01 * float(last)), (31, -1.01 * float(last)), (-1, math.nan), (0, math.inf))
+    ):
+        encoder[row, column] = x
+    encoder[6, 0], predictor[1, 2] = -0.0, -math.inf
+    arguments = rate, encoder, predictor, rng.permutation(9), rng.permutation(5)
+    yield Case(
+        f"factors-{width}",
+        stored,
+        make_factors,
+        (*arguments, np.zeros((14, width), dtype)),
+        {},
+        unrolled=width >= UNROLLED,
+    )
+
+
+def _without(factors):
+    """Factors of 6 frames and 5 label positions, of which one of each has none."""
+    factors[2, 0] = factors[6 + 3, 0] = math.nan
+    return factors
+
+
+def _hidden(dtype, stored, width):
+    rng = np.random.default_rng(31)
+    frame, slot = (array.ravel() for array in np.indices((6, 5)))
+    encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
+    factors = _without(np.exp(2 * rng.standard_normal((11, width))).astype(dtype))
+    rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5)
+    for name, entry in SEPARABLE.items():
+        hidden = np.zeros((30, width), stored if stored == BF else dtype)
+        arguments = (entry, *rows, frame, slot, hidden)
+        yield Case(f"hidden-factors-{name}-{width}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED)
+
+
+def _bounds(dtype, stored, width):
+    """tanh of the factors is -1, 0, 1/2 or 1, of the inputs -1, 0 or 1: sums come out the same in any order."""
+    rng = np.random.default_rng(32)
+    frame, slot = (array.ravel()[:29] for array in np.indices((6, 5)))
+    label = rng.integers(-1, 9, 29).astype(np.int32)
+    encoder, predictor = ((80.0 * rng.integers(-4, 5, (rows, width))).astype(stored) for rows in (6, 5))
+    factors = np.concatenate(
+        [rng.choice([1, 3, 2.0**60, 2.0**-60], (6, width)), rng.choice([1, 1, 2.0**60, 2.0**-60], (5, width))]
+    )
+    rows = encoder, predictor, _without(factors.astype(dtype)), rng.permutation(6), rng.permutation(5)
+    weight = (rng.integers(-4, 5, (9, width)) / 8).astype(stored if stored != F2 else F4)
+    layer = weight, np.zeros(0, dtype), np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
+    outputs = tuple(np.zeros(29, dtype) for _ in range(4))
+    arguments = (SEPARABLE["tanh"], *rows, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
+    yield Case(f"bound-factors-{width}", stored, bound, arguments, {}, unrolled=width >= UNROLLED)
