@@ -42,7 +42,7 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
     put = np.asarray if read_choice(device, "device", ("cpu", "cuda")) == "cpu" else arrays.cupy().asarray
     # All dtypes are judged before the first second of compiling.
     kinds = [_read_dtype(dtype, f"dtypes[{i}]") for i, dtype in enumerate(dtypes or (np.float32,))]
-    # One example, T = U = H = 1 and V = 2: the label of id 1, and every length.
+    # One example, mostly T = U = 1, with H = 1 and V = 2: the label of id 1, and every length.
     targets, one = np.ones((1, 1), np.int32), np.ones(1, np.int32)
     for dtype in kinds:
         logits = put(np.zeros((1, 1, 2, 2), dtype))
@@ -54,6 +54,9 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         activations: list[dict[str, Any]] = [{"activation": name} for name in ACTIVATIONS]
         for options in (*activations, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
+        # Where cells are many beside the frames and labels, the group makes factors.
+        wide, labels = put(np.zeros((1, 8, 1), dtype)), np.ones((1, 7), np.int32)
+        joint_transducer_loss_and_grad(wide, wide, weight, bias, labels, one * 8, one * 7)
         joint_path_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one[None] - 1, one, one)
         minimum_bayes_risk(put(np.zeros((1, 1), dtype)), one[None], one)
 

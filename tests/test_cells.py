@@ -7,19 +7,12 @@ import numpy as np
 import pytest
 
 from lattice.kernels import cells
-from lattice.kernels.activations import tanh
 
 
 @numba.njit
 def exp_of(x, y):
     for i in range(x.shape[0]):
         y[i] = cells.exp(x[i])
-
-
-@numba.njit
-def tanh_of(x, y):
-    for i in range(x.shape[0]):
-        y[i] = tanh(x[i], cells.exp(-abs(x[i] + x[i])))
 
 
 @numba.njit
@@ -45,16 +38,6 @@ def test_exp_at_the_edges(dtype):
     exp_of(x, y)
     assert y[:4].tolist() == [0, 0, 0, 1]
     assert np.isnan(y[4:]).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_tanh(dtype):
-    x = np.concatenate([np.linspace(-30, 30, 100_001), [0.0, -np.inf, np.inf, np.nan, 1e-30]]).astype(dtype)
-    y = np.empty_like(x)
-    tanh_of(x, y)
-    assert np.nanmax(np.abs(y - np.tanh(x.astype(np.longdouble)))) <= 2 * np.finfo(dtype).eps
-    assert np.isnan(y[-2]) and np.isnan(y).sum() == 1
-    assert (np.sign(y[:-2]) * np.sign(x[:-2]) >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,32 @@ def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, fac
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factored", [False, True])
+@pytest.mark.parametrize("width", [1, 37, 64, 700])
+def test_bounds_are_of_the_hidden_vectors_that_products_take(width, factored, dtype):
+    """Bounds of tanh are bit for bit those of its hidden vectors handed in: no error of tanh enters them."""
+    rng, tanh, every, H = np.random.default_rng(width), ACTIVATIONS["tanh"], np.arange(COUNT), width
+    encoder, predictor = rng.standard_normal((2, 20, H)).astype(dtype)
+    encoder[3] *= 100  # beyond the reach of factors
+    weight, bias = rng.standard_normal((30, H)).astype(dtype), rng.standard_normal(30).astype(dtype)
+    rows, places = np.arange(20), (rng.integers(0, 20, COUNT), rng.integers(0, 20, COUNT))
+    label = rng.integers(-1, 30, COUNT).astype(np.int32)
+    factors, hidden = np.empty((40 * factored, H), dtype), np.empty((COUNT, H), dtype)
+    if factored:
+        make_factors(tanh.rate, encoder, predictor, rows, rows, factors)
+    norm, ceiling = np.empty(30, dtype), np.empty(3, dtype)
+    measure(weight, bias, norm, ceiling)
+    layer = label, 4, weight, bias, norm, ceiling, rounding_of(H, np.dtype(dtype), False)
+    found, expected = (tuple(np.empty(COUNT, dtype) for _ in range(4)) for _ in range(2))
+    bound(tanh, encoder, predictor, factors, rows, rows, *places, *layer, *found)
+    compute_hidden(tanh, encoder, predictor, factors, rows, rows, *places, hidden)
+    inputs = hidden, np.zeros((1, H), dtype), np.empty((0, H), dtype), every, every[:1], every, np.zeros_like(every)
+    bound(ACTIVATIONS["identity"], *inputs, *layer, *expected)
+    for ours, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, other)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bounds_of_two_ids_are_the_scores(dtype):
     """With nothing else in the vocabulary the bounds are tight, so they are not merely large."""
     exact, bounds, _ = scores_and_bounds(np.random.default_rng(0), dtype, 32, 2, ACTIVATIONS["tanh"], 0.5)

@@ -1,0 +1,92 @@
+"""Hidden vectors, made of the inputs or of factors: their error against extended precision, and special values."""
+
+import numpy as np
+import pytest
+
+from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.factors import make_factors, reach_of
+from lattice.kernels.hidden import compute_hidden
+
+TANH = ACTIVATIONS["tanh"]
+
+
+def hidden_of(x, y, factored):
+    """tanh of x + y, (n, H) each, row by row."""
+    n, every = len(x), np.arange(len(x))
+    factors = np.empty((2 * n * factored, x.shape[1]), x.dtype)
+    if factored:
+        make_factors(TANH.rate, x, y, every, every, factors)
+    hidden = np.empty_like(x)
+    compute_hidden(TANH, x, y, factors, every, every, every, every, hidden)
+    return hidden
+
+
+def errors(x, y, factored):
+    """Largest and mean square root error of tanh."""
+    with np.errstate(invalid="ignore"):
+        truth = np.tanh(x.astype(np.longdouble) + y.astype(np.longdouble))
+    off = (hidden_of(x, y, factored) - truth).astype(np.float64)
+    return np.abs(off).max(), np.sqrt((off**2).mean())
+
+
+def inputs(name, dtype, width=64):
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((2, 1 << 20)) * (1 if name == "cancelling" else name)
+    if name == "cancelling":
+        # Rows of large inputs of which little is left.
+        x, y = 20 + x / 4, np.full_like(y, -20)
+    return x.reshape(-1, width).astype(dtype), y.reshape(-1, width).astype(dtype)
+
+
+# docs/numerics.md has the table.
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", [0.3, 1, 3, 10, "cancelling"])
+def test_error_of_tanh(name, dtype):
+    """With factors at most 1.8e-7 in float32, and the mean square root error of the other way or below."""
+    x, y = inputs(name, dtype)
+    eps = float(np.finfo(dtype).eps)
+    plain, factored = errors(x, y, False), errors(x, y, True)
+    assert plain[0] < eps and factored[0] < 1.5 * eps
+    assert max(plain[1], factored[1]) < 0.31 * eps
+    assert name == "cancelling" or factored[1] < 1.25 * plain[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tanh_on_a_grid(dtype):
+    """Of an input and 0: monotonic but for rounding, odd, and exact where float32 cannot tell tanh from 1."""
+    x = np.linspace(-30, 30, 6_001).astype(dtype)[:, None]
+    for factored in (False, True):
+        y = hidden_of(x, np.zeros_like(x), factored)
+        assert np.abs(y - np.tanh(x.astype(np.longdouble))).max() < 2 * np.finfo(dtype).eps
+        assert (np.abs(y) <= 1).all() and (y[np.abs(x) > 20] == np.sign(x[np.abs(x) > 20])).all()
+        assert (np.sign(y) * np.sign(x) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_special_values(dtype):
+    """Rows beyond the reach are made of the inputs, bit for bit; NaN and infinity do what they do there."""
+    far = reach_of(dtype) / TANH.rate
+    pairs = [(0.0, -0.0), (-0.0, -0.0), (np.inf, 1), (-np.inf, 1), (np.inf, -np.inf), (np.nan, 0), (1, np.nan)]
+    pairs += [(1e30, -1e30), (1e30, 1), (-1e30, 1e29), (1.01 * far, -far), (1e-30, 1e-30)]
+    x, y = np.array(pairs).T.astype(dtype)
+    near = (np.abs(x) <= far) & (np.abs(y) <= far)
+    # In a row of their own, and beside a number that has factors.
+    for others in (np.empty((len(x), 0), dtype), np.full((len(x), 1), 0.3, dtype)):
+        rows = np.append(x[:, None], others, 1), np.append(y[:, None], -others, 1)
+        plain, factored = hidden_of(*rows, False), hidden_of(*rows, True)
+        np.testing.assert_array_equal(factored[~near], plain[~near])
+        assert np.isnan(factored[4:7, 0]).all() and np.isfinite(factored[7:, 0]).all()
+        # Zeros of either sign; inputs too small to be seen beside 1 are 0.
+        assert not factored[[0, 1, 11], 0].any() and factored[near].shape[0] == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_of_factors_are_normal_numbers(dtype):
+    reach = np.array([[reach_of(dtype) / TANH.rate]]).astype(dtype)
+    reach = np.nextafter(reach, dtype(0))
+    factors = np.empty((2, 1), dtype)
+    make_factors(TANH.rate, reach, -reach, np.arange(1), np.arange(1), factors)
+    info = np.finfo(dtype)
+    assert np.isfinite(factors[0] ** 2) and factors[1] ** 2 >= info.tiny and factors[0] * factors[1] == pytest.approx(1)
+    make_factors(TANH.rate, np.nextafter(reach, dtype(1e3)) * dtype(1 + 1e-5), -reach, *[np.arange(1)] * 2, factors)
+    assert np.isnan(factors[0]) and not np.isnan(factors[1])
