@@ -14,7 +14,7 @@ from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.factors import make_factors, reach_of
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
-from tests.kernel_compare import UNROLLED, Case
+from tests.kernel_compare import UNROLLED, Case, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -36,7 +36,8 @@ def _of(widths) -> list[Case]:
     return [
         case
         for (dtype, stored), width in itertools.product(STORED, widths)
-        for case in (*_factors(dtype, stored, width), *_hidden(dtype, stored, width), *_bounds(dtype, stored, width))
+        for cases in (_factors, _hidden, _bounds, _same_bits)
+        for case in cases(dtype, stored, width)
     ]
 
 
@@ -97,3 +98,32 @@ def _bounds(dtype, stored, width):
     outputs = tuple(np.zeros(29, dtype) for _ in range(4))
     arguments = (SEPARABLE["tanh"], *rows, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
     yield Case(f"bound-factors-{width}", stored, bound, arguments, {}, unrolled=width >= UNROLLED)
+
+
+def _same_bits(dtype, stored, width):
+    """Upper bounds are of the very bits that matrix products take."""
+    rng = np.random.default_rng(33)
+    frame, slot = (array.ravel() for array in np.indices((6, 5)))
+    encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
+    factors = _without(np.exp(2 * rng.standard_normal((11, width))).astype(dtype))
+    weight = rng.standard_normal((9, width)).astype(stored if stored != F2 else F4)
+    none, every = np.zeros((0, width), dtype), np.arange(30)
+    zeros = np.zeros((1, width), weight.dtype), np.zeros(30, np.int64)
+    layer = weight, np.zeros(0, dtype), np.full(9, 4, dtype), np.array([3, 4, 1e30], dtype), 2.0**-10
+    rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5), frame, slot
+    label = rng.integers(-1, 9, 30).astype(np.int32)
+    arguments = (*rows, none, every, *zeros, label, *layer)
+    yield Case(f"bound-same-bits-{width}", stored, bounds_that_differ, arguments, {}, unrolled=width >= UNROLLED)
+
+
+def bounds_that_differ(*arguments):
+    """Places at which the bounds of tanh are not those of its hidden vectors handed in, none where all are equal."""
+    rows, (none, every, zero, first, label), layer = arguments[:7], arguments[7:12], arguments[12:]
+    weight = layer[0]
+    hidden = like(weight, (len(label), weight.shape[1]), weight.dtype)
+    found, expected = (tuple(like(weight, len(label), none.dtype) for _ in range(4)) for _ in range(2))
+    compute_hidden(SEPARABLE["tanh"], *rows, hidden)
+    bound(SEPARABLE["tanh"], *rows, label, 8, *layer, *found)
+    bound(ACTIVATIONS["identity"], hidden, zero, none, every, first[:1], every, first, label, 8, *layer, *expected)
+    on_host = [array if isinstance(array, np.ndarray) else array.get() for array in (*found, *expected)]
+    return (np.argwhere(np.stack(on_host[:4]) != np.stack(on_host[4:])).astype(np.int64),)

@@ -82,6 +82,9 @@ def test_they_are_left_out_where_room_is_short_or_cells_are_few():
     assert not short.factored and ample.factored
     # The smallest limit is that of a workspace without them.
     assert short.plan.least == ample.plan.least == least
+    # They would fit, and leave tiles of a few cells.
+    rows = 60 + 31 + 40 + 21
+    assert not planned(wide, least + rows * 40 * 4 + 64).factored
     narrow = joint_problem(25, batch=2, lengths=([60, 40], [2, 1]), width=40)
     assert not planned(narrow, 1 << 24).factored
 
