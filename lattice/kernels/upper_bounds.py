@@ -26,6 +26,9 @@ from .state import WANTED, bounded
 TENSOR_FLOAT = 2.0**-9
 """What a product loses when both operands are rounded to TF32. A GPU may be set to multiply float32 in that way."""
 
+TOGETHER = 8
+"""Cells whose hidden vectors the CPU makes at once; few enough to stay in the first cache."""
+
 
 @register_jitable
 def upper_bound(gap, few, spare):
@@ -122,20 +125,22 @@ def compile_kernels(activation: Activation) -> Kernels:
         begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight,
         bias, norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
-        hidden = np.empty(weight.shape[1], weight.dtype)  # (H,) of one cell at a time
+        hidden = np.empty((TOGETHER, weight.shape[1]), weight.dtype)  # of a few cells at a time
         closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
-        for i in range(begin, end):
-            fill(encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], hidden)
-            # Where no label is left the blank's row stands in for the label's, and its product is dropped.
-            at = label_id[i] if label_id[i] >= 0 else blank_id
-            blank_dot, label_dot, square = three_products(hidden, weight[blank_id], weight[at])
-            label_logit = logit_of(label_dot, bias, at) if label_id[i] >= 0 else closed
-            blank_logit = logit_of(blank_dot, bias, blank_id)
-            reach, lengths = math.sqrt(square), norm[blank_id] + norm[at]
-            maximum[i], rest[i] = bound_cell(
-                blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare
-            )
-            blank_score[i], label_score[i] = closed, closed
+        for first in range(begin, end, TOGETHER):
+            last = min(first + TOGETHER, end)
+            fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+            for i in range(first, last):
+                # Where no label is left the blank's row stands in for the label's, and its product is dropped.
+                at = label_id[i] if label_id[i] >= 0 else blank_id
+                blank_dot, label_dot, square = three_products(hidden[i - first], weight[blank_id], weight[at])
+                label_logit = logit_of(label_dot, bias, at) if label_id[i] >= 0 else closed
+                blank_logit = logit_of(blank_dot, bias, blank_id)
+                reach, lengths = math.sqrt(square), norm[blank_id] + norm[at]
+                maximum[i], rest[i] = bound_cell(
+                    blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare
+                )
+                blank_score[i], label_score[i] = closed, closed
 
     @cuda_kernel
     @named(f"bound_{activation.name}_cuda")
