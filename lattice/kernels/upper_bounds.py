@@ -218,6 +218,7 @@ def bound(
 
 def rounding_of(width: int, dtype, on_gpu: bool) -> float:
     """How far two orders of summing H = `width` products may part, in units of the lengths of both vectors."""
-    # Each order errs by up to H eps / 2. The rest is room for the roundings of the lengths and of the activation.
+    # Each order errs by up to H eps / 2. The rest is room for the roundings of the lengths. The activation needs none:
+    # bounds and products take hidden vectors of the same bits.
     least = 1.25 * (width + 16) * float(np.finfo(dtype).eps)
     return least + TENSOR_FLOAT if on_gpu and dtype == np.float32 else least
