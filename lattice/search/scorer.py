@@ -120,8 +120,8 @@ class Scorer:
         weight = self.weight if stretch is None else self.weight[stretch]
         hidden = self._take("hidden", (rows, H), weight.dtype)
         # A row of the encoder meets a few hypotheses, too few for factors to pay.
-        rows = self.encoder, predictor, self.none, frame_row, slot
-        compute_hidden(self.problem.activation, *rows, count_up, count_up, hidden)
+        inputs = self.encoder, predictor, self.none, frame_row, slot
+        compute_hidden(self.problem.activation, *inputs, count_up, count_up, hidden)
         logits = self._take("logits", (rows, self.size), self.dtype)
         if stretch is None:
             self.device.matmul(hidden, weight, logits)
