@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lattice
+from lattice.tiles import plan
 from tests import compare
 from tests.on_device import OnDevice
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, joint_problem, logits_problem, name_of
@@ -68,6 +69,18 @@ def test_packed_bounded_and_in_place(there):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_joint(there, topology, dtype):
     both(there, joint_problem(2, topology=topology, dtype=dtype, **SMALL), posterior_floor=0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_joint_of_factors(there, dtype, monkeypatch):
+    monkeypatch.setattr(plan, "CELLS_A_ROW", 0)
+    problem = joint_problem(2, dtype=dtype, **SMALL)
+    # Cells of this frame are made of the inputs.
+    problem.encoder[1, 0] *= 100
+    with_few = both(there, problem)
+    monkeypatch.setattr(plan, "CELLS_A_ROW", 10**9)
+    without = there.joint_transducer_loss_and_grad(*problem.args, **problem.options)
+    assert_alike((with_few[0], *with_few[1]), (without[0], *without[1]), dtype, operands=dtype)
 
 
 @pytest.mark.parametrize("activation", ["relu", "identity"])
