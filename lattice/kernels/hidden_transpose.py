@@ -19,6 +19,8 @@ from .locate import frame_of
 SEARCHED = 512
 """Frames searched at once for the cell of one label position, a multiple of four."""
 MOST_BLOCKS, MOST_THREADS = 4096, 256
+# Unsigned, because a signed index may be negative and asks for more instructions.
+ONE, TWO, THREE, FOUR = map(np.uint64, (1, 2, 3, 4))
 
 
 class Kernels(NamedTuple):
@@ -62,10 +64,17 @@ def compile_kernels(activation: Activation) -> Kernels:
                 to_predictor[h] += x
 
     @register_jitable
+    def gradient_at(hidden, grad_hidden, k, h):
+        return through(widen(hidden[k, h]), grad_hidden[k, h])
+
+    @register_jitable
     def pulled_back(hidden, grad_hidden, k, h):
-        """`through` for cell k, 0 where k is -1. Without a branch, the loads of several cells are under way at once."""
-        at, column = np.uint64(max(k, 0)), np.uint64(h)
-        x = through(widen(hidden[at, column]), grad_hidden[at, column])
+        """`gradient_at` for cell k, an int32, or 0 where k is -1.
+
+        Without a branch, the loads of several cells are under way at once.
+        """
+        at = np.uint32(max(k, 0))  # of 32 bits, so that the product with the width is shorter
+        x = gradient_at(hidden, grad_hidden, np.uint64(at), h)
         # Chosen, not multiplied by 0: where k is -1, x belongs to cell 0 and may be NaN.
         return x if k >= 0 else typed(0, x)
 
@@ -87,14 +96,18 @@ def compile_kernels(activation: Activation) -> Kernels:
                 else:
                     end = middle
             for h in range(cuda.threadIdx.x, width, cuda.blockDim.x):
-                summed = grad_encoder[f, h]
-                for k in range(i, end, 4):
-                    # Four loads at once; the additions go from left to right, in the order of the cells.
-                    a = pulled_back(hidden, grad_hidden, k, h)
-                    b = pulled_back(hidden, grad_hidden, k + 1 if k + 1 < end else -1, h)
-                    c = pulled_back(hidden, grad_hidden, k + 2 if k + 2 < end else -1, h)
-                    d = pulled_back(hidden, grad_hidden, k + 3 if k + 3 < end else -1, h)
+                summed, column, k, stop = grad_encoder[f, h], np.uint64(h), np.uint64(i), np.uint64(end)
+                # Four loads at once; the additions go from left to right, in the order of the cells.
+                while k + THREE < stop:
+                    a = gradient_at(hidden, grad_hidden, k, column)
+                    b = gradient_at(hidden, grad_hidden, k + ONE, column)
+                    c = gradient_at(hidden, grad_hidden, k + TWO, column)
+                    d = gradient_at(hidden, grad_hidden, k + THREE, column)
                     summed = summed + a + b + c + d
+                    k += FOUR
+                while k < stop:
+                    summed += gradient_at(hidden, grad_hidden, k, column)
+                    k += ONE
                 grad_encoder[f, h] = summed
 
     @cuda_kernel
@@ -126,12 +139,14 @@ def compile_kernels(activation: Activation) -> Kernels:
                 for h in range(cuda.threadIdx.x, width, cuda.blockDim.x):
                     summed = grad_predictor[slot, h]
                     # Up to three places behind `until` are read: they hold -1.
-                    for k in range(0, min(SEARCHED, until - f), 4):
-                        a = pulled_back(hidden, grad_hidden, found[k], h)
-                        b = pulled_back(hidden, grad_hidden, found[k + 1], h)
-                        c = pulled_back(hidden, grad_hidden, found[k + 2], h)
-                        d = pulled_back(hidden, grad_hidden, found[k + 3], h)
+                    column, k = np.uint64(h), np.uint64(0)
+                    while k < np.uint64(min(SEARCHED, until - f)):
+                        a = pulled_back(hidden, grad_hidden, found[k], column)
+                        b = pulled_back(hidden, grad_hidden, found[k + ONE], column)
+                        c = pulled_back(hidden, grad_hidden, found[k + TWO], column)
+                        d = pulled_back(hidden, grad_hidden, found[k + THREE], column)
                         summed = summed + a + b + c + d
+                        k += FOUR
                     grad_predictor[slot, h] = summed
                 # `found` is written again in the next round.
                 cuda.syncthreads()
