@@ -79,12 +79,18 @@ def test_parameters_reach_the_driver_in_numbas_convention(driver):
 
 def test_a_view_passes_what_its_array_passes(driver):
     """Whatever view it is, and in whatever order arrays and views meet a kernel: one specialisation."""
-    for shape, dtype in (((3, 4), np.float32), ((6,), np.int64), ((2, 3, 4), np.uint16), ((0, 5), np.float64)):
+    for shape, dtype, strides in (
+        ((3, 4), np.float32, (16, 4)),
+        ((6,), np.int64, (8,)),
+        ((2, 3, 4), np.uint16, (24, 8, 2)),
+        ((0, 5), np.float64, (40, 8)),
+    ):
         array = Array(640, shape, dtype)
         ptx.run("kernel", (1,), 32, (array, 7, np.float32(2)))
         ptx.run("kernel", (1,), 32, (DeviceView.of(array), 7, np.float32(2)))
         one, other = (launch[-1][: 7 + 2 * len(shape)] for launch in driver.launches[-2:])
-        assert one == other
+        expected = [0, 0, array.size, array.itemsize, 640, *shape, *strides, 7]
+        assert one == other and [struct.unpack("<q", part)[0] for part in one[:-1]] == expected
     assert len(ptx._functions) == 4
 
 
