@@ -19,7 +19,7 @@ CLOSED = -math.inf
 _F4 = np.float32
 # ln 2 in two parts (Cody and Waite). The high part has so few digits that its product with an exponent is exact.
 _LN2_HIGH_F4, _LN2_LOW_F4 = _F4(0.693359375), _F4(-2.12194440e-4)
-_LN2_HIGH_F8, _LN2_LOW_F8 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 # Added to a small number, it leaves the nearest integer in the low bits of the mantissa, negative ones included.
 _SHIFT_F4, _SHIFT_F8 = _F4(1.5 * 2**23), 1.5 * 2**52
 _LOG2E = 1.4426950408889634
@@ -132,11 +132,23 @@ def _exp_float32(x):
 
 
 @register_jitable
-def _exp_float64(x):
-    shifted = x * _LOG2E + _SHIFT_F8
-    n = shifted - _SHIFT_F8
-    r = x - n * _LN2_HIGH_F8
-    r = r - n * _LN2_LOW_F8
+def power_of_two(n):
+    """2**n in float64, for an integer n from -1022 to 1023 that is a float64; 0 for -1023."""
+    return np.int64((np.float64(n + _SHIFT_F8).view(np.int64) + np.int64(1023)) << np.int64(52)).view(np.float64)
+
+
+@register_jitable
+def factored(x):
+    """exp(x) for a float64 as a factor and an integer power of two, which is a float64 too.
+
+    Their logarithm is within 1 ulp of x, or of 1. The factor is from 0.7 to 1.42, and from 1/e to e if |x| is above
+    1e9, where no float64 has the digits of a factor.
+    """
+    n = (x * _LOG2E + _SHIFT_F8) - _SHIFT_F8
+    r = x - n * LN2_HIGH
+    r = r - n * LN2_LOW
+    # Not `r if abs(r) < 1`: a NaN stays.
+    r = 0.0 if abs(r) > 1.0 else r
     # (exp(r) - 1 - r) / r**2, Taylor's series: its first term that is left out is below 1e-17 of the whole.
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
@@ -150,9 +162,13 @@ def _exp_float64(x):
     p = p * r + 1.0 / 24.0
     p = p * r + 1.0 / 6.0
     p = p * r + 0.5
-    p = p * r * r + r + 1.0
-    power = np.int64((np.float64(shifted).view(np.int64) + np.int64(1023)) << np.int64(52)).view(np.float64)
-    return 0.0 if x < -708.0 else p * power
+    return p * r * r + r + 1.0, n
+
+
+@register_jitable
+def _exp_float64(x):
+    factor, n = factored(x)
+    return 0.0 if x < -708.0 else factor * power_of_two(n)
 
 
 def exp(x):
@@ -202,6 +218,11 @@ def posterior(log_probability, lowest):
 def lowest_of(scores) -> float:
     """`lowest` of `posterior` for the dtype of an array, in nats."""
     return math.log(float(np.finfo(scores.dtype).tiny))
+
+
+def tiny_of(scores) -> float:
+    """The smallest normal number of the dtype of an array."""
+    return float(np.finfo(scores.dtype).tiny)
 
 
 @register_jitable

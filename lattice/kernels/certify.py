@@ -14,11 +14,12 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED
-from .forward_backward import forward, sums, to_visits
+from .cells import CLOSED, exp
+from .forward_backward import sums
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
-from .marking import claim, close_again, count_joining, open_bounds, open_cuda
+from .marking import claim, close_again, count_joining, open_cuda
 from .state import CellState, is_computed
+from .sweeps import forward, to_visits
 
 PROBE = 12.0
 """Nats below the upper bound within which cells are computed first, to have a lower bound at all."""
@@ -69,7 +70,7 @@ def left_out(c, high, stride, rest, visits, lower):
     while c < high:
         if not is_computed(rest[c]):
             # `lower` in the place of log_z, which is not below it. Without an alignment there is no posterior.
-            left += math.exp(min(0.0, visits[c] - lower)) if lower > CLOSED else 0.0
+            left += exp(min(0.0, visits[c] - lower)) if lower > CLOSED else 0.0
         c += stride
     return left
 
@@ -109,20 +110,17 @@ def select_cpu(
     brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
+    state = blank_score, label_score, maximum, rest
     for n in range(begin, end):
         if certificate[n] >= 0:
             continue
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
-        lower = (
-            CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, blank_score, label_score, alpha)
-        )
-        open_bounds(low, high, 1, blank_score, label_score, maximum, rest)
-        upper = forward(a, b, U, first, offset, monotonic, False, blank_score, label_score, alpha)
+        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
+        upper = forward(a, b, U, first, offset, monotonic, True, True, state, alpha)
         # From here to the end, alpha holds alpha + beta.
-        to_visits(a, b, U, first, offset, monotonic, blank_score, label_score, alpha)
-        close_again(low, high, 1, blank_score, label_score, rest)
+        to_visits(a, b, U, first, offset, monotonic, True, state, alpha)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
         # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.

@@ -8,14 +8,14 @@ same recursion.
 Arrays of cells hold a whole group. An example has the frames from `begin` to `end`, and `labels` is its U.
 """
 
-import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import by_blank, by_label, cell_at, departing, inside, joined, leaving
-from .cells import CLOSED, log_add, lowest_of, posterior
+from .arcs import by_blank, by_label, cell_at, departing, joined, leaving
+from .cells import CLOSED, lowest_of, posterior, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .state import Posteriors
+from .sweeps import forward, to_posteriors
 
 
 @register_jitable
@@ -27,77 +27,16 @@ def total(end, labels, first, offset, monotonic, largest, blank_score, label_sco
     return log_z
 
 
-@register_jitable
-def forward(begin, end, labels, first, offset, monotonic, largest, blank_score, label_score, alpha):
-    """Fill alpha for the frames of one example and return what `total` does."""
-    # `largest` is a constant at each call, so the loop holds no test of it.
-    for f in range(begin, end):
-        low = first[f]
-        for c in range(offset[f], offset[f + 1]):
-            u = low + c - offset[f]
-            stay = by_blank(f, begin, u, first, offset, blank_score, alpha)
-            step = by_label(f, begin, low, u, c, first, offset, monotonic, label_score, alpha)
-            alpha[c] = joined(stay, step, largest)
-    return total(end, labels, first, offset, monotonic, largest, blank_score, label_score, alpha)
-
-
-@register_jitable
-def backward(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha, log_z, lowest, posteriors):
-    """Sweep beta back over one example, for `to_posteriors` or `to_visits`; `posteriors` is a constant at each call."""
-    here = np.empty(labels + 1)  # (U + 1,) beta of the cells of a frame
-    after = np.empty(labels + 1)  # the same of the frame after it
-    # Behind the last frame there is one cell, (T, U), whose beta is 0.
-    after[0] = 0.0
-    after_low, after_count = labels, 1
-    for f in range(end - 1, begin - 1, -1):
-        low = first[f]
-        count = offset[f + 1] - offset[f]
-        for k in range(count - 1, -1, -1):
-            c = offset[f] + k
-            u = low + k
-            stay = blank_score[c] + inside(after, after_low, after_count, u)
-            if monotonic:
-                step = label_score[c] + inside(after, after_low, after_count, u + 1)
-            else:
-                step = label_score[c] + inside(here, low, count, u + 1)
-            here[k] = log_add(stay, step)
-            if posteriors:
-                arrive = alpha[c] - log_z
-                # The scores of a cell are read at this cell only, so posteriors can take their place.
-                blank_score[c] = posterior(arrive + stay, lowest)
-                label_score[c] = posterior(arrive + step, lowest)
-            else:
-                alpha[c] += here[k]
-        here, after = after, here
-        after_low, after_count = low, count
-
-
-@register_jitable
-def to_posteriors(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha, log_z, lowest):
-    """Overwrite the scores of one example by the posteriors of their arcs."""
-    # Without an alignment alpha - log_z would be NaN.
-    if log_z == CLOSED:
-        blank_score[offset[begin] : offset[end]] = 0
-        label_score[offset[begin] : offset[end]] = 0
-    else:
-        backward(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha, log_z, lowest, True)
-
-
-@register_jitable
-def to_visits(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha):
-    """Overwrite alpha by alpha + beta, the log-sum of the alignments through a cell; the scores stay."""
-    backward(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha, 0.0, 0.0, False)
-
-
 @cpu_sweep
 def forward_backward_cpu(
-    begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, alpha, log_z, posteriors, lowest
+    begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, alpha, log_z, posteriors, tiny
 ):
+    state = blank_score, label_score, blank_score, label_score
     for n in range(begin, end):
         a, b = starts[n], starts[n + 1]
-        log_z[n] = forward(a, b, labels[n], first, offset, monotonic, False, blank_score, label_score, alpha)
+        log_z[n] = forward(a, b, labels[n], first, offset, monotonic, False, True, state, alpha)
         if posteriors:
-            to_posteriors(a, b, labels[n], first, offset, monotonic, blank_score, label_score, alpha, log_z[n], lowest)
+            to_posteriors(a, b, labels[n], first, offset, monotonic, state, alpha, log_z[n], tiny)
 
 
 @cuda_kernel
@@ -211,5 +150,5 @@ def forward_backward(frames, monotonic, blank_score, label_score, alpha, log_z, 
 
 def _on_host(frames, monotonic, blank_score, label_score, alpha, log_z, *, posteriors: bool) -> None:
     lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, blank_score, label_score, alpha
-    known = log_z, posteriors, lowest_of(blank_score)
+    known = log_z, posteriors, tiny_of(blank_score)
     sweep(forward_backward_cpu, len(log_z), *lattices, *known, work=64 * len(alpha), pieces=8)

@@ -12,11 +12,11 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import departing, larger
+from .arcs import by_blank, by_label, departing, larger, leaving
 from .block import block_sum
 from .cells import CLOSED
 from .certify import ROUNDING
-from .forward_backward import forward, sums
+from .forward_backward import sums
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
 from .state import CellState
@@ -30,7 +30,16 @@ DENSE = 0.5
 @register_jitable
 def best_through(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha, beta):
     """Fill alpha with the best score of an alignment through each cell; return the best of all."""
-    best = forward(begin, end, labels, first, offset, monotonic, True, blank_score, label_score, alpha)
+    for f in range(begin, end):
+        low = first[f]
+        for c in range(offset[f], offset[f + 1]):
+            u = low + c - offset[f]
+            stay = by_blank(f, begin, u, first, offset, blank_score, alpha)
+            step = by_label(f, begin, low, u, c, first, offset, monotonic, label_score, alpha)
+            alpha[c] = larger(stay, step)
+    best = leaving(blank_score, alpha, end - 1, labels, first, offset)
+    if monotonic:
+        best = larger(best, leaving(label_score, alpha, end - 1, labels - 1, first, offset))
     # Backwards in f and in u: an arc leads to a later frame, or to the next label position of its own.
     for f in range(end - 1, begin - 1, -1):
         for c in range(offset[f + 1] - 1, offset[f] - 1, -1):

@@ -115,3 +115,12 @@ def label_bound_of(rest):
     """The upper bound on the label score of a cell that is not computed."""
     # Of a wanted cell the difference is 0.5. The bound is 0 there, because no score is above 0.
     return min(typed(0, rest), rest - typed(BOUND, rest))
+
+
+@register_jitable
+def scores_at(c, bounds, state):
+    """The scores of cell c, or with `bounds` the upper bounds on them, if it is not computed."""
+    blank_score, label_score, maximum, rest = state
+    if bounds and not is_computed(rest[c]):
+        return maximum[c], label_bound_of(rest[c])
+    return blank_score[c], label_score[c]

@@ -1,0 +1,150 @@
+"""alpha and beta as the sweeps of a CPU make them, against longdouble, which holds the probabilities themselves."""
+
+import numpy as np
+import pytest
+
+from lattice import layout
+from lattice.kernels import sweeps
+from lattice.kernels.forward_backward import forward_backward, forward_sums
+from tests.problems import TOPOLOGIES
+
+HELD = -11_300
+"""Logarithm of probabilities that longdouble holds with all its digits."""
+
+
+def lattice(T, U, monotonic=False, bounds=None):
+    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), monotonic, bounds)
+
+
+def alpha_of(frames, monotonic, blank, label):
+    """log alpha, and log_z, by sums of probabilities."""
+    blank, label = (np.exp(part.astype(np.longdouble)) for part in (blank, label))
+    place = {}
+    for f in range(len(frames.example)):
+        for c in range(frames.offset[f], frames.offset[f + 1]):
+            place[f, frames.first[f] + c - frames.offset[f]] = c
+    alpha = np.zeros(frames.cells + 1, np.longdouble)
+    T, U = len(frames.example), int(frames.labels[0])
+    for (f, u), c in [*place.items(), ((T, U), frames.cells)]:
+        stay, step = place.get((f - 1, u)), place.get((f - monotonic, u - 1))
+        alpha[c] = 1 if f == u == 0 else 0
+        if stay is not None:
+            alpha[c] += alpha[stay] * blank[stay]
+        # Out of the last frame leads a blank arc, or with "monotonic" either.
+        if step is not None and (f < T or monotonic):
+            alpha[c] += alpha[step] * label[step]
+    with np.errstate(divide="ignore"):
+        found = np.log(alpha)
+    return found[:-1], found[-1]
+
+
+def flat(rng, frames):
+    """Arcs as an untrained model with 1024 entries scores them."""
+    return (np.log(1 / 1024) + 0.3 * rng.standard_normal((2, frames.cells))).astype(np.float32)
+
+
+def sharp(rng, frames):
+    """Arcs as a trained model scores them: blanks win where more labels are out than are due by now."""
+    width = np.diff(frames.offset)
+    u = np.arange(frames.cells) - np.repeat(frames.offset[:-1] - frames.first, width)
+    ahead = 2 * (u - np.repeat((frames.t + 1) * frames.labels[0] / len(frames.example), width))
+    logits = np.stack([ahead, -ahead, rng.standard_normal(frames.cells) - 1])
+    return (logits[:2] - np.logaddexp.reduce(logits, axis=0)).astype(np.float32)
+
+
+def forward(frames, monotonic, blank, label):
+    alpha, log_z = np.empty(frames.cells), np.empty(1)
+    forward_sums(frames, monotonic, blank, label, alpha, log_z)
+    return alpha, log_z[0]
+
+
+@pytest.mark.parametrize("scores", [flat, sharp])
+def test_alpha_of_a_long_utterance_is_rounded_once(scores):
+    """At -7000 a step of float64 is 9e-13. Sums in the log domain were 12 steps off."""
+    frames = lattice(1000, 100)
+    blank, label = scores(np.random.default_rng(0), frames)
+    truth, total = alpha_of(frames, False, blank, label)
+    alpha, log_z = forward(frames, False, blank, label)
+    held = truth > HELD
+    assert held.mean() > 0.6 and alpha[~held].max(initial=HELD) <= HELD
+    alpha, truth = alpha[held], truth[held]
+    error = np.abs(alpha - truth)
+    assert (error <= np.spacing(np.abs(truth).astype(np.float64)) + 2e-14).all(), error.max()
+    assert abs(log_z - total) <= np.spacing(abs(float(total))) + 2e-14
+    assert error.max() < (1e-12 if scores is flat else 4e-12)
+
+
+def band(T, U, width):
+    first = np.arange(T)[None] * U // T - width // 2
+    return first, first + width - 1
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("T, U", [(1, 0), (1, 1), (7, 3), (40, 17), (300, 5)])
+def test_sums_in_every_shape_of_lattice(T, U, bounded, topology):
+    rng, monotonic = np.random.default_rng(T), topology == "monotonic"
+    frames = lattice(T, U, monotonic, band(T, U, 4) if bounded else None)
+    blank, label = flat(rng, frames)
+    # Closed cells at the ends of frames, and between others.
+    for part in (blank, label):
+        part[rng.random(frames.cells) < 0.1] = -np.inf
+    truth, total = alpha_of(frames, monotonic, blank, label)
+    alpha, log_z = forward(frames, monotonic, blank, label)
+    np.testing.assert_allclose(alpha, truth.astype(np.float64), rtol=4e-16, atol=2e-14)
+    np.testing.assert_allclose(log_z, float(total), rtol=4e-16, atol=2e-14)
+
+
+def test_closed_cells_cost_nothing_and_change_nothing(monkeypatch):
+    """Closed cells round an open band give the sums of that band, bit for bit."""
+    rng, wide = np.random.default_rng(1), lattice(60, 30)
+    bounds = band(60, 30, 5)
+    narrow = lattice(60, 30, False, bounds)
+    u = np.arange(wide.cells) % 31
+    inside = (u >= np.repeat(bounds[0][0], 31)) & (u <= np.repeat(bounds[1][0], 31))
+    scores = flat(rng, narrow)
+    spread = np.full((2, wide.cells), -np.inf, np.float32)
+    spread[:, inside] = scores
+    alpha, log_z = forward(narrow, False, *scores)
+    wide_alpha, wide_log_z = forward(wide, False, *spread)
+    assert np.array_equal(wide_alpha[inside], alpha) and wide_log_z == log_z
+    forward_backward(narrow, False, *scores, alpha, np.empty(1))
+    forward_backward(wide, False, *spread, wide_alpha, np.empty(1))
+    assert np.array_equal(spread[:, inside], scores) and not spread[:, ~inside].any()
+
+
+def test_a_frame_of_more_cells_than_are_summed_between_normalisations():
+    """Each step along a frame takes the largest factor that a score may have, or the smallest."""
+    U = 3 * int(sweeps.PIECE) + 5
+    for score in (-0.3466, -0.347, -40.2):
+        frames = lattice(2, U)
+        blank, label = np.full((2, frames.cells), score)
+        truth, _ = alpha_of(frames, False, blank, label)
+        alpha, _ = forward(frames, False, blank, label)
+        held = truth > HELD
+        np.testing.assert_allclose(alpha[held], truth[held].astype(np.float64), rtol=1e-15, atol=1e-13)
+        # Whether longdouble holds the sums of the last score or not.
+        assert np.isfinite(alpha).all() and alpha[U] == pytest.approx(U * score, rel=1e-13)
+        posteriors = forward_backward(frames, False, blank, label, alpha, np.empty(1))
+        assert (
+            posteriors.blank[:-1].sum() == pytest.approx(1) and (posteriors.blank + posteriors.label).max() < 1 + 1e-9
+        )
+
+
+def test_scores_beyond_all_powers_of_float64():
+    frames = lattice(3, 1)
+    blank, label = np.full((2, frames.cells), -3e38, np.float32)
+    alpha, log_z = forward(frames, False, blank, label)
+    assert log_z == pytest.approx(-4 * 3e38, rel=1e-7)
+    posteriors = forward_backward(frames, False, blank, label, alpha, np.empty(1))
+    assert (posteriors.blank >= 0).all() and posteriors.blank[-1] == pytest.approx(1)
+
+
+def test_no_label_arc_leads_from_the_last_cell_of_a_frame_to_the_first_of_the_next():
+    frames = lattice(3, 2)
+    blank, label = flat(np.random.default_rng(2), frames)
+    blank[2], label[2] = -np.inf, np.nan
+    truth, total = alpha_of(frames, False, blank, label)
+    alpha, log_z = forward(frames, False, blank, label)
+    np.testing.assert_allclose(alpha, truth.astype(np.float64), rtol=1e-15)
+    assert log_z == pytest.approx(float(total))
