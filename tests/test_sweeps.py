@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lattice import layout
-from lattice.kernels import sweeps
+from lattice.kernels import runs
 from lattice.kernels.forward_backward import forward_backward, forward_sums
 from tests.problems import TOPOLOGIES
 
@@ -115,7 +115,7 @@ def test_closed_cells_cost_nothing_and_change_nothing(monkeypatch):
 
 def test_a_frame_of_more_cells_than_are_summed_between_normalisations():
     """Each step along a frame takes the largest factor that a score may have, or the smallest."""
-    U = 3 * int(sweeps.PIECE) + 5
+    U = 3 * int(runs.PIECE) + 5
     for score in (-0.3466, -0.347, -40.2):
         frames = lattice(2, U)
         blank, label = np.full((2, frames.cells), score)

@@ -110,7 +110,7 @@ def select_cpu(
     brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
-    state = blank_score, label_score, maximum, rest
+    state = CellState(blank_score, label_score, maximum, rest)
     for n in range(begin, end):
         if certificate[n] >= 0:
             continue

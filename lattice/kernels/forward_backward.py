@@ -14,7 +14,7 @@ from . import launch as policy
 from .arcs import by_blank, by_label, cell_at, departing, joined, leaving
 from .cells import CLOSED, lowest_of, posterior, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
-from .state import Posteriors
+from .state import CellState, Posteriors
 from .sweeps import forward, to_posteriors
 
 
@@ -31,7 +31,7 @@ def total(end, labels, first, offset, monotonic, largest, blank_score, label_sco
 def forward_backward_cpu(
     begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, alpha, log_z, posteriors, tiny
 ):
-    state = blank_score, label_score, blank_score, label_score
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     for n in range(begin, end):
         a, b = starts[n], starts[n + 1]
         log_z[n] = forward(a, b, labels[n], first, offset, monotonic, False, True, state, alpha)

@@ -120,7 +120,6 @@ def label_bound_of(rest):
 @register_jitable
 def scores_at(c, bounds, state):
     """The scores of cell c, or with `bounds` the upper bounds on them, if it is not computed."""
-    blank_score, label_score, maximum, rest = state
-    if bounds and not is_computed(rest[c]):
-        return maximum[c], label_bound_of(rest[c])
-    return blank_score[c], label_score[c]
+    if bounds and not is_computed(state.rest[c]):
+        return state.maximum[c], label_bound_of(state.rest[c])
+    return state.blank_score[c], state.label_score[c]
