@@ -15,6 +15,7 @@ from . import (
     peer_memory,
     pictures,
     record,
+    recursion,
     samplers,
     sharpness,
     startup,
@@ -71,6 +72,9 @@ def main() -> None:
     command = commands.add_parser("behaviour", help=behaviour.__doc__.splitlines()[0])
     command.add_argument("--without", nargs="*", default=[], metavar="NAME", help="implementations to leave out")
     command.set_defaults(run=behaviour.main)
+    command = commands.add_parser("recursion", help=recursion.__doc__.splitlines()[0])
+    command.add_argument("--rounds", type=int, default=9, help="counted rounds; medians are taken over them")
+    command.set_defaults(run=recursion.main)
     command = commands.add_parser("startup", help=startup.__doc__.splitlines()[0])
     command.set_defaults(run=startup.main)
     command = commands.add_parser("house", help=house.__doc__.splitlines()[0])

@@ -9,9 +9,9 @@ import numpy as np
 
 from lattice import layout
 from lattice.device import arrays
-from lattice.kernels.forward_backward import sums
 from lattice.kernels.locate import locate
 from lattice.kernels.rows import NO_IDS
+from lattice.kernels.sums import sums
 
 from . import problems, timing
 

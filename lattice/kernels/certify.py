@@ -1,8 +1,8 @@
 """Which cells must be computed: a bracket round each example's log_z, and the cells that may still matter.
 
-Between rounds the arcs of cells that are not computed are closed, so a sum over alignments is a lower bound on log_z.
-Once `open_bounds` has put their upper bounds in place, the sum is an upper bound, and alpha + beta bounds the posterior
-of every cell. Cells that are proven to lie below the floor are left out, unless the example has all its cells computed.
+The arcs of cells that are not computed are closed, so a sum over alignments is a lower bound on log_z. Where upper
+bounds stand for their scores, the sum is an upper bound, and alpha + beta bounds the posterior of every cell. Cells
+that are proven to lie below the floor are left out, unless the example has all its cells computed.
 The proof is in docs/certified.md.
 """
 
@@ -15,10 +15,10 @@ from numba.extending import register_jitable
 from . import launch as policy
 from .block import block_sum
 from .cells import CLOSED, exp
-from .forward_backward import sums
-from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
-from .marking import claim, close_again, count_joining, open_cuda
+from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .marking import claim, count_joining
 from .state import CellState, is_computed
+from .sums import bracketing_sums
 from .sweeps import forward, to_visits
 
 PROBE = 12.0
@@ -146,8 +146,7 @@ def select_cpu(
 
 @cuda_kernel
 def select_cuda(
-    starts, offset, blank_score, label_score, rest, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped,
-    probing, last, tolerance,
+    starts, offset, rest, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped, probing, last, tolerance
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
     partial = cuda.shared.array(WARP, np.float64)
@@ -155,9 +154,6 @@ def select_cuda(
     low, high = offset[starts[n]], offset[starts[n + 1]]
     lower, upper = CLOSED if probing else lowers[n], uppers[n]
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
-    # `open_cuda` has opened settled examples, too. Each thread closes the cells that it looks at below.
-    close_again(low + me, high, stride, blank_score, label_score, rest)
-    cuda.syncthreads()
     if settled >= 0:
         return
     for c in range(low + me, high, stride):
@@ -210,10 +206,7 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
         lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state, alpha
         sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
-    # Launches follow one another on the stream, and nothing waits. The first sum runs before the bounds are opened.
-    if not probing:
-        sums(frames, monotonic, *state.scores, alpha, brackets.lower)
-    by_warp(open_cuda, len(frames.example), frames.example, frames.offset, *state)
-    sums(frames, monotonic, *state.scores, alpha, brackets.upper, beta)
-    arguments = frames.starts, frames.offset, *state.scores, state.rest, alpha, beta, *brackets, *decisions
+    # Launches follow one another on the stream, and nothing waits.
+    bracketing_sums(frames, monotonic, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
+    arguments = frames.starts, frames.offset, state.rest, alpha, beta, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

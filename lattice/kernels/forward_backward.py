@@ -8,23 +8,12 @@ same recursion.
 Arrays of cells hold a whole group. An example has the frames from `begin` to `end`, and `labels` is its U.
 """
 
-from numba.extending import register_jitable
-
-from . import launch as policy
-from .arcs import by_blank, by_label, cell_at, departing, joined, leaving
+from .arcs import departing
 from .cells import CLOSED, lowest_of, posterior, tiny_of
-from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .state import CellState, Posteriors
+from .sums import sums
 from .sweeps import forward, to_posteriors
-
-
-@register_jitable
-def total(end, labels, first, offset, monotonic, largest, blank_score, label_score, alpha):
-    """log_z, or the largest score, from the arcs that leave the last frame for (T, U)."""
-    log_z = leaving(blank_score, alpha, end - 1, labels, first, offset)
-    if monotonic:
-        log_z = joined(log_z, leaving(label_score, alpha, end - 1, labels - 1, first, offset), largest)
-    return log_z
 
 
 @cpu_sweep
@@ -37,39 +26,6 @@ def forward_backward_cpu(
         log_z[n] = forward(a, b, labels[n], first, offset, monotonic, False, True, state, alpha)
         if posteriors:
             to_posteriors(a, b, labels[n], first, offset, monotonic, state, alpha, log_z[n], tiny)
-
-
-@cuda_kernel
-def sums_cuda(starts, labels, first, offset, monotonic, largest, blank_score, label_score, alpha, beta, log_z):
-    # One block an example for alpha and, beside it, one for beta. Cells that do not depend on one another are filled at
-    # once: the cells of an anti-diagonal, or of a frame where every arc moves on by a frame.
-    n = cuda.blockIdx.x
-    begin, end, U = starts[n], starts[n + 1], labels[n]
-    back = cuda.blockIdx.y
-    T = end - begin
-    steps = T if monotonic else T + U
-    for step in range(steps):
-        wave = steps - 1 - step if back else step  # t + u of its cells, or t
-        # u runs over the cells with 0 <= t < T.
-        high = U if monotonic else min(U, wave)
-        u = cuda.threadIdx.x + (0 if monotonic else max(0, wave - T + 1))
-        # A range whose stride is not a constant would divide, which takes as long as the rest.
-        while u <= high:
-            f = begin + (wave if monotonic else wave - u)
-            c = cell_at(f, u, first, offset)
-            if c >= 0:
-                if back:
-                    stay, move = departing(f, end, u, c, U, first, offset, monotonic, blank_score, label_score, beta)
-                    beta[c] = joined(stay, move, largest)
-                else:
-                    stay = by_blank(f, begin, u, first, offset, blank_score, alpha)
-                    move = by_label(f, begin, first[f], u, c, first, offset, monotonic, label_score, alpha)
-                    alpha[c] = joined(stay, move, largest)
-            u += cuda.blockDim.x
-        # The next wave reads what all threads have written.
-        cuda.syncthreads()
-    if cuda.threadIdx.x == 0 and not back:
-        log_z[n] = total(end, U, first, offset, monotonic, largest, blank_score, label_score, alpha)
 
 
 @cuda_kernel
@@ -90,15 +46,6 @@ def posteriors_cuda(
             )
             arrive = alpha[c] - log_z[n]
             blank_score[c], label_score[c] = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
-
-
-def sums(frames, monotonic, blank_score, label_score, alpha, log_z, beta=None, *, largest=False):
-    """alpha and log_z of every example on a GPU, and beta if it is given; with `largest` best scores, not sums."""
-    threads = whole_warps(frames.widest + 1, policy.LATTICE_THREADS)
-    blocks = len(log_z), 1 if beta is None else 2
-    lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, largest, blank_score, label_score
-    # Without blocks for beta nothing is written there: alpha only fills the place of the argument.
-    launch(sums_cuda, blocks, threads, *lattices, alpha, alpha if beta is None else beta, log_z)
 
 
 def forward_sums(frames, monotonic, blank_score, label_score, alpha, log_z):

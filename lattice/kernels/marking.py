@@ -1,4 +1,4 @@
-"""Walks over the state of cells: upper bounds put in the place of scores and taken out again, cells counted and marked.
+"""Walks over the state of cells: upper bounds put in the place of scores, cells counted and marked.
 
 A walk goes from cell `c` to before `high` by `stride`. One thread of a CPU takes every cell; threads of a block take
 turns.
@@ -6,7 +6,6 @@ turns.
 
 from numba.extending import register_jitable
 
-from .cells import CLOSED
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .state import WANTED, CellState, is_bounded, is_computed, is_wanted, label_bound_of
 
@@ -35,21 +34,10 @@ def open_cuda(example, offset, blank_score, label_score, maximum, rest):
 
 def open_all(frames, state: CellState):
     """Put the upper bounds of a group's cells in the place of their scores, to stay. No cell is computed yet."""
-    # `certify` closes them again for its lower bound, which nobody wants here.
     if on_host(state.rest):
         sweep(open_cpu, len(state.rest), *state, work=len(state.rest))
     else:
         by_warp(open_cuda, len(frames.example), frames.example, frames.offset, *state)
-
-
-@register_jitable
-def close_again(c, high, stride, blank_score, label_score, rest):
-    """Undo `open_bounds`: the bounds still stand in `maximum` and `rest`."""
-    while c < high:
-        if not is_computed(rest[c]):
-            blank_score[c] = CLOSED
-            label_score[c] = CLOSED
-        c += stride
 
 
 @register_jitable

@@ -16,10 +16,10 @@ from .arcs import by_blank, by_label, departing, larger, leaving
 from .block import block_sum
 from .cells import CLOSED
 from .certify import ROUNDING
-from .forward_backward import sums
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
 from .state import CellState
+from .sums import bests
 
 WINDOW = 4.0
 """Nats below the best score within which cells are computed in a round. Less means fewer cells, more fewer rounds."""
@@ -129,6 +129,6 @@ def narrow(frames, monotonic, state: CellState, alpha, beta, best, computed, *, 
         lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state.scores, rest
         sweep(narrow_cpu, len(computed), *lattices, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)
         return
-    sums(frames, monotonic, *state.scores, alpha, best, beta, largest=True)
+    bests(frames, monotonic, *state.scores, alpha, best, beta)
     arguments = frames.starts, frames.offset, rest, alpha, beta, best, computed, last
     launch(narrow_cuda, len(computed), policy.SCAN_THREADS, *arguments)

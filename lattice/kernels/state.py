@@ -118,8 +118,16 @@ def label_bound_of(rest):
 
 
 @register_jitable
+def chosen(blank_score, label_score, maximum, rest):
+    """The scores of a cell, or the upper bounds on them if it is not computed."""
+    if is_computed(rest):
+        return blank_score, label_score
+    return maximum, label_bound_of(rest)
+
+
+@register_jitable
 def scores_at(c, bounds, state):
-    """The scores of cell c, or with `bounds` the upper bounds on them, if it is not computed."""
-    if bounds and not is_computed(state.rest[c]):
-        return state.maximum[c], label_bound_of(state.rest[c])
+    """The scores of cell c, with `bounds` as `chosen`."""
+    if bounds:
+        return chosen(state.blank_score[c], state.label_score[c], state.maximum[c], state.rest[c])
     return state.blank_score[c], state.label_score[c]
