@@ -72,12 +72,9 @@ def split(call) -> dict[str, tuple[float, int]]:
             if name.startswith("lattice.kernels.") and not name.endswith(".launch") and hasattr(module, "sweep"):
                 inner = module.sweep
                 stack.enter_context(mock.patch.object(module, "sweep", functools.partial(_swept, timed, inner)))
-        multiply = Host.matmul
-
-        def matmul(device, a, b, *arguments, **options):
-            timed(product_of(a, b), multiply, device, a, b, *arguments, **options)
-
-        stack.enter_context(mock.patch.object(Host, "matmul", matmul))
+        for name in ("matmul", "add_matmul"):
+            product = functools.partialmethod(_multiplied, timed, getattr(Host, name))
+            stack.enter_context(mock.patch.object(Host, name, product))
         begin = time.perf_counter()
         call()
         whole = time.perf_counter() - begin
@@ -89,3 +86,7 @@ def split(call) -> dict[str, tuple[float, int]]:
 
 def _swept(timed, sweep, kernel, *arguments, **options) -> None:
     timed(getattr(kernel, "py_func", kernel).__name__.removesuffix("_cpu"), sweep, kernel, *arguments, **options)
+
+
+def _multiplied(device, timed, product, a, b, *arguments, **options) -> None:
+    timed(product_of(a, b), product, device, a, b, *arguments, **options)
