@@ -18,7 +18,7 @@ class Frames(NamedTuple):
         U of each example.
     example : (frames,) int32
     first : (frames,) int32
-        First label position u that exists at the frame.
+        First label position u that exists at the frame, 0 where none does: sweeps take places in rows of U + 1 from it.
     offset : (frames + 1,) int64
         First cell of each frame.
     widest : int
@@ -104,7 +104,9 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
     first, last = existing_cells(examples[example], t, T[example], U[example], monotonic, bounds)
     offset = np.zeros(len(t) + 1, np.int64)
     # A frame without cells has last < first, by any amount.
-    np.cumsum(np.maximum(0, last - first + 1), out=offset[1:])
+    counts = np.maximum(0, last - first + 1)
+    np.cumsum(counts, out=offset[1:])
+    first = np.where(counts, first, 0)
     return Frames(starts, U.astype(np.int32), example, first.astype(np.int32), offset, int(U.max(initial=0)))
 
 

@@ -92,3 +92,10 @@ def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, bloc
     ] == len(cells)
     assert plan.tile >= 1 or not cells.any()
     assert plan.block >= 1 or not block_rows
+
+
+def test_a_frame_without_cells_begins_at_0():
+    """Sweeps keep a row of U + 1 numbers, in which they take places from `first` on."""
+    bounds = np.array([[0, 2**31 - 1, 2, 5]]), np.array([[1, 3, -1, 4]])
+    frames = layout.frames_of(np.array([0]), np.array([4]), np.array([3]), False, bounds)
+    assert frames.first.tolist() == [0, 0, 0, 0] and frames.offset.tolist() == [0, 2, 2, 2, 2]
