@@ -17,7 +17,7 @@ from .cells import CLOSED
 from .scaled import EMPTY, added, aligned, normalised, split
 from .state import scores_at
 
-RUN = 512
+RUN = 256
 """Cells of a run, and frames at most; more cells only where one frame has more. Rows of them stay in a cache."""
 PIECE = np.uint64(512)
 """Cells summed along a frame before their values are normalised: each of them may make a value e times as large."""
@@ -63,6 +63,12 @@ def scratch_for(labels):
         rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6],
         carried[0], carried[1], carried[2], carried[3], places[0], places[1],
     )  # fmt: skip
+
+
+def scratch_bytes(labels):
+    """Bytes of the scratch memory for examples of U `labels` (n,)."""
+    rows, places = 7 * (np.maximum(labels + 1, RUN) + 1) + 4 * (labels + 2), 2 * RUN
+    return 8 * (rows + places)
 
 
 @register_jitable

@@ -13,6 +13,7 @@ from ..device.arrays import ALIGNMENT, computing_dtype
 from ..device.memory import Cuda, Host
 from ..inputs.joint import JointProblem
 from ..kernels.rows import gather
+from ..kernels.runs import scratch_bytes
 from .groups import widens
 
 ARRAYS = 64
@@ -83,10 +84,11 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
     rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
     copies = int(widens(problem)) + int(gradients)  # rows of H numbers that a group holds of each
     state, fixed = lattice_bytes(cells, order)
-    # The host allocates index arrays by themselves. They count, but they do not lie in the block.
-    outside = rows * layout.FRAME_BYTES * (not device.on_gpu)
+    # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
+    scratch = scratch_bytes(targets.target_lengths[order]) * (not device.on_gpu)
+    outside = rows * layout.FRAME_BYTES * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.
-    state = state + rows * (copies * row + layout.FRAME_BYTES) + 8 + real
+    state = state + rows * (copies * row + layout.FRAME_BYTES) + scratch + 8 + real
     # Throughout: what alignment loses, bias and its gradient, and the weight where it is not used as it lies.
     fixed += (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != operand) * V * operand_row
     fixed += (problem.weight.dtype != dtype) * gradients * V * row
