@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from . import accuracy
+from . import accuracy, tf32
 from .gpu import instructions
 from .peer_tables import COMPARISONS, comparison_table, first_table, title_of
 from .peers import PEERS
@@ -83,6 +83,20 @@ def instructions_table() -> str:
     return instructions.comparison_of(before["kernels"], newest("instructions")["kernels"])
 
 
+def model_table(machine: str = "H100") -> str:
+    """What the model predicts: seconds in all, of the host alone, and the ratio to the floor."""
+    precisions, rows = {"float32": "float32", "tf32x3": "3xTF32", "tf32": "TF32", "bfloat16": "bfloat16"}, {}
+    for name, cell in newest("model")["predictions"][machine].items():
+        if "rows" in cell:
+            precision = next(word for word in name.split() if word in precisions)
+            whole, host = (f"{1e3 * cell[key]:{',.0f' if cell[key] >= 1 else '.3g'}}" for key in ("seconds", "host"))
+            text = f"{whole} ms (host {host}), {cell['ratio']:.2f}"
+            rows.setdefault(name.replace(f" {precision}", ""), {})[precision] = text
+    lines = [f"| predicted for an {machine} | {' | '.join(precisions.values())} |", "|---|---|---|---|---|"]
+    lines += [f"| {name} | {' | '.join(row.get(word, '-') for word in precisions)} |" for name, row in rows.items()]
+    return "\n".join(lines)
+
+
 def samplers_table() -> str:
     """Time of steps and draws, memory of a step."""
     record = newest("samplers")
@@ -134,6 +148,11 @@ def accuracy_table() -> str:
     """Errors beside the peers'."""
     record = newest("accuracy")
     return MISSING if record is None else accuracy.table_of(record)
+
+
+def tf32_table() -> str:
+    """Errors of products in TF32 and in three of them."""
+    return tf32.table_of(newest("tf32"))
 
 
 def verdict_text(cell: dict, limit: float | None) -> str:
@@ -192,7 +211,8 @@ WORDS = {part: functools.partial(words_table, part) for part in ("verdicts", "ca
 AGAINST_PEERS = {part: functools.partial(newest_comparison, part) for part in COMPARISONS}
 PAGES = {
     ROOT / "README.md": {"first": readme_table},
-    ROOT / "docs" / "gpu.md": {"gpu": gpu_table, "instructions": instructions_table},
+    ROOT / "docs" / "gpu.md": {"gpu": gpu_table, "instructions": instructions_table, "model": model_table},
+    ROOT / "docs" / "numerics.md": {"tf32": tf32_table},
     ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
     ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES},
     ROOT / "docs" / "peers.md": {"behaviour": behaviour_table, "accuracy": accuracy_table, **WORDS, **AGAINST_PEERS},

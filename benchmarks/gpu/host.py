@@ -204,7 +204,7 @@ def main() -> None:
         print(dtype)
         for name, row in rows.items():
             print(f"  {name:14} {row['us']:7.2f} us  {row.get('calls', '')}")
-    record.write(options.json, {"host": results})
+    record.write(options.json, {"benchmark": "host", "host": results})
 
 
 if __name__ == "__main__":

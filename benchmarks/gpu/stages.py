@@ -87,8 +87,9 @@ class Watch:
             name = getattr(kernel, "py_func", kernel).__name__
             self.around(name, moved, 0, launch, kernel, blocks, threads, arguments)
 
-        def watched_matmul(place, a, b, out, add=False):
-            self.around(product_of(a, b), 0, 2 * a.shape[0] * out.shape[1] * a.shape[1], matmul, place, a, b, out, add)
+        def watched_matmul(place, a, b, out, *add, **options):
+            operations, call = 2 * a.shape[0] * out.shape[1] * a.shape[1], functools.partial(matmul, **options)
+            self.around(product_of(a, b), 0, operations, call, place, a, b, out, *add)
 
         with mock.patch.object(ptx, "run", watched_launch), mock.patch.object(Cuda, "matmul", watched_matmul):
             yield

@@ -1,0 +1,234 @@
+"""What each launch does: rows, elements, bytes that have to be moved, steps that wait for one another.
+
+Bytes are what a kernel must read and write once, whatever the sizes of its arguments: encoder, predictor and output
+layer are read again and again from caches, and count as nothing beside a tile.
+"""
+
+import inspect
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.launch import SCAN_THREADS
+
+
+class Done(NamedTuple):
+    """What a launch does.
+
+    Attributes
+    ----------
+    rows, elements : int
+        What a warp takes, as a rule, and the numbers that its loop goes over.
+    bytes : int
+        Moved at the least.
+    chain : int
+        Steps of which each waits for the one before.
+    variant : str
+        What the record of `benchmarks.gpu.instructions` calls this form of the kernel, behind the kernel's name.
+    """
+
+    rows: int
+    elements: int
+    bytes: int
+    chain: int = 0
+    variant: str = ""
+
+
+class Step(NamedTuple):
+    """One thing that a call does.
+
+    Attributes
+    ----------
+    kind : str
+        "kernel", "product", "CuPy" (a kernel of its own), "wait" (of the host for the device) or "frames" (the host
+        numbers them).
+    name : str
+        As `stages.Watch` has it.
+    count : str
+        A kernel and its variant, as in the record of `benchmarks.gpu.instructions`: "emit, bias".
+    rows, elements, bytes, chain : int
+        As in `Done`.
+    shape : tuple of int
+        (M, K, N) of a product.
+    """
+
+    kind: str
+    name: str
+    count: str = ""
+    rows: int = 0
+    elements: int = 0
+    bytes: int = 0
+    chain: int = 0
+    shape: tuple[int, ...] = ()
+
+
+def counted_as(name: str) -> str:
+    """A kernel in the words of the record of instructions: "hidden tanh" for `hidden_tanh_cuda`."""
+    name = name.removesuffix("_cuda")
+    for activation in ACTIVATIONS:
+        name = name.replace(f"_{activation}", f" {activation}")
+    return name
+
+
+def real_bytes(*arrays) -> int:
+    return sum(array.dtype.itemsize for array in arrays)
+
+
+def half(array) -> str:
+    return " bfloat16" if array.dtype.itemsize == 2 else ""
+
+
+def emit(a):
+    n, V = len(a.row), a.logits.shape[1]
+    moved = n * (V * real_bytes(a.logits) + real_bytes(a.row, a.label_id) + 4 * real_bytes(a.rest))
+    return Done(n, n * V, moved, variant=", bias" * (len(a.bias) > 0) + half(a.logits))
+
+
+def gradient(a):
+    n, V = len(a.row), a.source.shape[1]
+    # The second reading of a row comes from a cache.
+    moved = n * (V * real_bytes(a.source, a.target) + real_bytes(a.row, a.label_id, a.owner) + 16)
+    variant = " anew" * bool(a.anew) + ", bias" * (len(a.bias) > 0)
+    rounded = ", to bfloat16" if a.source.dtype != a.target.dtype else half(a.target)
+    return Done(n, n * V, moved, variant=variant + rounded)
+
+
+def factored(a) -> str:
+    """Of a kernel that makes hidden vectors: of exponentials of the rows, which were made before."""
+    return ", factors" * bool(len(getattr(a, "factors", ())))
+
+
+def hidden(a):
+    n, H = a.hidden.shape
+    return Done(n, n * H, n * (H * real_bytes(a.hidden) + 16), variant=factored(a) + half(a.encoder))
+
+
+def bound(a):
+    n, H = len(a.label_id), a.weight.shape[1]
+    return Done(n, n * H, n * (20 + 4 * real_bytes(a.rest)), variant=factored(a) + half(a.encoder))
+
+
+def transpose(a):
+    n, H = a.hidden.shape
+    return Done(n, n * H, n * H * real_bytes(a.hidden, a.grad_hidden), variant=half(a.hidden))
+
+
+def sums(a):
+    cells, ways = len(a.blank_score), a.blocks[1] if len(a.blocks) > 1 else 1
+    # Where upper bounds are read beside the scores, the sums are of scaled numbers.
+    variant = ", scaled" if hasattr(a, "bracket") else ""
+    return Done(cells, ways * cells, ways * cells * (2 * real_bytes(a.blank_score) + 8), a.steps, variant)
+
+
+def posteriors(a):
+    return Done(len(a.example), len(a.alpha), len(a.alpha) * (4 * real_bytes(a.blank_score) + 16))
+
+
+def open_bounds(a):
+    return Done(len(a.example), len(a.rest), 4 * len(a.rest) * real_bytes(a.rest))
+
+
+def per_example(arrays: int):
+    """A kernel in which one block takes an example, and goes over `arrays` numbers of each of its cells."""
+
+    def of(a):
+        examples, cells = len(a.starts) - 1, len(a.rest)
+        return Done(examples, cells, arrays * cells * real_bytes(a.rest), -(-cells // examples // SCAN_THREADS))
+
+    return of
+
+
+def listing(a):
+    return Done(len(a.example), len(a.rest), len(a.rest) * real_bytes(a.rest))
+
+
+def add_up(a):
+    return Done(len(a.counts), len(a.counts), 16 * len(a.counts), -(-len(a.counts) // SCAN_THREADS))
+
+
+def locate(a):
+    return Done(len(a.row), len(a.row), 32 * len(a.row))
+
+
+def factors(a):
+    n, H = a.factors.shape
+    return Done(n, n * H, n * H * real_bytes(a.rows, a.factors))
+
+
+def split(a):
+    return Done(len(a.values), a.values.size, 3 * a.values.size * real_bytes(a.values))
+
+
+def rows_moved(a):
+    return Done(len(a.target), a.target.size, 2 * a.target.size * real_bytes(a.target))
+
+
+def unpacked(a):
+    rows, H = len(a.examples) * a.depth, a.source.shape[1]
+    return Done(rows, rows * H, rows * H * real_bytes(a.source, a.target))
+
+
+def cleared(a):
+    # How many rows are cleared depends on lengths, and padding is written at the rate of a copy.
+    return Done(len(a.visited), 0, a.visited.nbytes)
+
+
+def everything(a):
+    """Every array once."""
+    arrays = [value for value in vars(a).values() if getattr(value, "ndim", 0)]
+    largest = max(arrays, key=lambda array: array.size)
+    return Done(len(largest), largest.size, sum(array.nbytes for array in arrays))
+
+
+WORK = {
+    "emit": emit,
+    "gradient": gradient,
+    "hidden": hidden,
+    "bound": bound,
+    "to_frames": transpose,
+    "to_slots": transpose,
+    "sums": sums,
+    "posteriors": posteriors,
+    "open": open_bounds,
+    "select": per_example(12),
+    "leave_out": per_example(4),
+    "count": listing,
+    "list": listing,
+    "add_up": add_up,
+    "locate": locate,
+    "gather": rows_moved,
+    "scatter": rows_moved,
+    "share": rows_moved,
+    "unpack": unpacked,
+    "factors": factors,
+    "split": split,
+    "cast": everything,
+    "measure": everything,
+    "ceiling": everything,
+    "mark": everything,
+    "clear_rows": cleared,
+}
+"""Kernel, without its activation -> function of the arguments of a launch by name, of `blocks`, and of `steps`, the
+longest T + U of the examples in work."""
+
+
+class Unknown(LookupError):
+    """A kernel that the tables of the model do not have."""
+
+
+def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, steps: int) -> Step:
+    """What a launch does, by the table.
+
+    Raises
+    ------
+    Unknown
+        Naming the kernel, and the table that lacks it.
+    """
+    function = getattr(kernel, "py_func", kernel)
+    known = counted_as(function.__name__)
+    work = WORK.get(known.split()[0])
+    if work is None:
+        raise Unknown(f"{function.__name__} is not in WORK of benchmarks/gpu/work.py: say there what a launch does")
+    named = dict(zip(inspect.signature(function).parameters, arguments))
+    done = work(SimpleNamespace(**named, blocks=blocks, steps=steps))
+    return Step("kernel", function.__name__, known + done.variant, *(int(number) for number in done[:4]))
