@@ -20,6 +20,7 @@ from . import (
     sharpness,
     startup,
     table,
+    tf32,
     three_stage,
 )
 from . import all as everything
@@ -47,6 +48,9 @@ def main() -> None:
         command.add_argument("--shape", choices=module.SIZES, default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.set_defaults(run=module.main)
+    command = commands.add_parser("tf32", help=tf32.__doc__.splitlines()[0])
+    command.add_argument("--shape", choices=("default", "smoke"), default="default")
+    command.set_defaults(run=tf32.main)
     commands.choices["sharpness"].add_argument("--png", help="file for the picture; needs matplotlib")
     commands.choices["sharpness"].add_argument("--record", help="draw this record instead of measuring")
     command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])

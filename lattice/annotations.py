@@ -19,6 +19,7 @@ Bounds = tuple[Array, Array] | list[Array]
 """(first, last) label position that exist at each frame, (B, T) each."""
 Topology = Literal["rnnt", "monotonic"]
 Activation = Literal["tanh", "relu", "identity"]
+Precision = Literal["default", "tf32x3"]
 Keep = Literal["first", "last"]
 Predict = Callable[[Any, Any], tuple[Any, Any]]
 """(labels (N,), state or None) -> (predictor (N, H), state)."""

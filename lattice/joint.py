@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .annotations import A, Activation, Array, Bounds, Topology
+from .annotations import A, Activation, Array, Bounds, Precision, Topology
 from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .layout import WorkspaceTooSmall
@@ -20,7 +20,7 @@ def joint_transducer_loss(
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
-    posterior_floor: float = DEFAULT_POSTERIOR_FLOOR,
+    posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, precision: Precision = "default",
 ) -> A:  # fmt: skip
     """Transducer loss from encoder, predictor and output layer, without the logits.
 
@@ -61,6 +61,11 @@ def joint_transducer_loss(
         float64 it moves the loss by at most 1e-12 nats, or by rounding where that is more. The l1 error of the logits'
         gradient is about twice the posterior that is skipped (`docs/certified.md`), which `joint_transducer_report`
         tells. 0 visits every cell; the default is 2**-24.
+    precision : {"default", "tf32x3"}
+        How a GPU multiplies float32 matrices. By default as CuPy is set, in float32 or in TF32. With "tf32x3" operands
+        are split into two halves each, and three products in TF32 stand for one. They take less time, and err between
+        as much as float32 and a tenth of what TF32 does (`docs/numerics.md`). The halves lie in the workspace. Nothing
+        changes on the host, nor where float64 or bfloat16 is multiplied.
 
     Returns
     -------
@@ -98,6 +103,7 @@ def joint_transducer_loss(
         encoder_index=encoder_index,
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
+        precision=precision,
     )
     # A plan is made of integers, so a limit that is too small is refused before anything is allocated.
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
@@ -117,7 +123,7 @@ def joint_transducer_loss_and_grad(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
-    overwrite: bool = False,
+    overwrite: bool = False, precision: Precision = "default",
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """`joint_transducer_loss` and the gradients of encoder, predictor, weight and bias.
 
@@ -133,6 +139,8 @@ def joint_transducer_loss_and_grad(
         Write the gradients of encoder and predictor into these two arguments. Refused for read-only arrays and with
         `encoder_index`. Not for arrays that an autograd host keeps for its own backward pass, because the host does not
         see the write.
+    precision
+        As in `joint_transducer_loss`.
 
     Returns
     -------
@@ -175,6 +183,7 @@ def joint_transducer_loss_and_grad(
         encoder_index=encoder_index,
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
+        precision=precision,
     )
     # What can be refused is refused here, before `overwrite` writes anything.
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
@@ -192,12 +201,13 @@ def joint_transducer_loss_vjp(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, overwrite: bool = False,
+    precision: Precision = "default",
 ) -> tuple[A, Callable[..., JointGradients[A]]]:  # fmt: skip
     """`joint_transducer_loss` and a function that gives its gradients for an upstream gradient, for autograd hosts.
 
     Parameters
     ----------
-    encoder, ..., fastemit_lambda, overwrite
+    encoder, ..., fastemit_lambda, overwrite, precision
         As in `joint_transducer_loss_and_grad`.
 
     Returns
@@ -237,6 +247,7 @@ def joint_transducer_loss_vjp(
         encoder_index=encoder_index,
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
+        precision=precision,
     )
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     try:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .annotations import Activation, Array, Bounds, Topology
+from .annotations import Activation, Array, Bounds, Precision, Topology
 from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .tiles import full_sum
@@ -54,7 +54,7 @@ def joint_transducer_report(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
-    overwrite: bool = False,
+    overwrite: bool = False, precision: Precision = "default",
 ) -> LatticeReport:  # fmt: skip
     """Count the cells that `joint_transducer_loss_and_grad` would compute and visit with the same arguments.
 
@@ -66,6 +66,8 @@ def joint_transducer_report(
         As in `joint_transducer_loss`.
     fastemit_lambda, grad_loss, overwrite
         Taken so that one call can be swapped for the other. They change nothing that is reported.
+    precision
+        As in `joint_transducer_loss`.
 
     Returns
     -------
@@ -103,6 +105,7 @@ def joint_transducer_report(
         encoder_index=encoder_index,
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
+        precision=precision,
     )
     # For its checks only, so that the report refuses what the call itself would refuse.
     Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)

@@ -52,7 +52,8 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         vocabulary = np.arange(2, dtype=np.int32)[None]  # (1, 2)
         # Each activation has kernels of its own, and so has what gathers a vocabulary and adds up shared encoder rows.
         activations: list[dict[str, Any]] = [{"activation": name} for name in ACTIVATIONS]
-        for options in (*activations, {"vocabulary": vocabulary}, {"encoder_index": np.zeros(1, np.int32)}):
+        others: list[dict[str, Any]] = [{"encoder_index": np.zeros(1, np.int32)}, {"precision": "tf32x3"}]
+        for options in (*activations, {"vocabulary": vocabulary}, *others):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
         # Where cells are many beside the frames and labels, the group makes factors.
         wide, labels = put(np.zeros((1, 8, 1), dtype)), np.ones((1, 7), np.int32)

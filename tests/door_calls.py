@@ -77,6 +77,7 @@ def _joint(there, dtype, weight_dtype, topology):
     problem = joint_problem(4, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)
     yield partial(_call, there.joint_transducer_loss, problem.args, problem.options)
     yield partial(_call, there.joint_transducer_report, problem.args, problem.options)
+    yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options, precision="tf32x3")
     yield partial(_pulled_back, there, problem)
     # A loss that is not finite sends the gradients of a path through a second pass.
     path = path_problem(5, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)

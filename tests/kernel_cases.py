@@ -15,6 +15,7 @@ from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward, forward_sums
 from lattice.kernels.gradient import gradient
+from lattice.kernels.halves import split
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.hidden_transpose import hidden_transpose
 from lattice.kernels.locate import locate
@@ -56,6 +57,7 @@ def every_case() -> list[Case]:
         # A thread of few notes four or five of the examples' first cells.
         _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2)),
         *_places(),
+        *_halves(),
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
@@ -335,6 +337,22 @@ def _places():
                 (2, cells, frames, targets, *bases, *outputs),
                 {},
             )
+
+
+def _halves():
+    """Numbers that round up, down and to even; ones that no float32 is above; ones that have no second half."""
+    rng = np.random.default_rng(8)
+    ends = [0.0, -0.0, 1e-45, -1e-40, np.finfo(F4).tiny, np.finfo(F4).max, -np.finfo(F4).max, np.inf, -np.inf, np.nan]
+    near = [1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-11 + 2.0**-23, -1 - 2.0**-11, 2 - 2.0**-23, 1 + 2.0**-22]
+    special = np.array([ends + near], F4).repeat(3, axis=0)
+    for name, values in (("special", special), ("wide", rng.standard_normal((9, 131)).astype(F4))):
+        halves = np.zeros_like(values), np.zeros_like(values)
+        yield Case(f"split-{name}", F4, split, (values, *halves), {}, exact=True, unrolled=name == "wide")
+        yield Case(f"split-{name}-in-place", F4, _split_in_place, (values, halves[1]), {}, exact=True)
+
+
+def _split_in_place(values, low):
+    return split(values, values, low)
 
 
 def _rows(dtype):

@@ -64,10 +64,12 @@ SIGNATURES = {
         f"encoder_index=None memory_limit=None posterior_floor={2.0**-24}"
     ),
 }
-SIGNATURES["joint_transducer_loss_and_grad"] = (
-    SIGNATURES["joint_transducer_loss"] + " fastemit_lambda=0.0 grad_loss=None overwrite=False"
-)
-SIGNATURES["joint_transducer_loss_vjp"] = SIGNATURES["joint_transducer_loss"] + " fastemit_lambda=0.0 overwrite=False"
+for name, options in (
+    ("joint_transducer_loss_and_grad", " fastemit_lambda=0.0 grad_loss=None overwrite=False"),
+    ("joint_transducer_loss_vjp", " fastemit_lambda=0.0 overwrite=False"),
+    ("joint_transducer_loss", ""),
+):
+    SIGNATURES[name] = f"{SIGNATURES['joint_transducer_loss']}{options} precision='default'"
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

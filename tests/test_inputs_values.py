@@ -110,6 +110,11 @@ def test_floor_and_limit():
     for value in (0, -5):
         refuse(JOINT_DOORS, JOINT, {"memory_limit": value}, ValueError, "memory_limit", value)
     refuse(JOINT_DOORS, JOINT, {"memory_limit": "1 GB"}, TypeError, "memory_limit")
+
+
+@pytest.mark.parametrize("value", ["tf32", None, 3])
+def test_precision(value):
+    refuse(JOINT_DOORS, JOINT, {"precision": value}, ValueError, "precision", repr(value), "'default', 'tf32x3'")
     refuse(JOINT_DOORS, JOINT, {"memory_limit": 77}, ValueError, "memory_limit", 77, "bytes")
 
 

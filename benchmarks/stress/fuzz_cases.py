@@ -88,6 +88,7 @@ def joint_arguments(rng, builder=joint_problem) -> dict:
         **given,
         "memory_limit": int(pick(rng, (1 << 15, 1 << 20, 1 << 28))),
         "posterior_floor": pick(rng, (0.0, 2.0**-24)),
+        "precision": pick(rng, ("default", "tf32x3")),
     }
 
 
@@ -170,7 +171,7 @@ def joint_case(rng, name):
         given["fastemit_lambda"] = pick(rng, (0.0, 0.5))
         given["overwrite"] = bool(given["encoder_index"] is None and rng.random() < 0.3)
     if name.endswith("alignment"):
-        del given["posterior_floor"]
+        del given["posterior_floor"], given["precision"]
     return given
 
 

@@ -11,7 +11,7 @@ from ..kernels.device_view import DeviceView
 from ..kernels.rows import cast
 from . import arrays, in_flight
 from .arrays import aligned
-from .gemm import gemm, turned
+from .gemm import COMPUTE_32F_FAST_TF32, gemm, turned
 
 
 def count(shape) -> int:
@@ -224,17 +224,17 @@ class Cuda(_Device):
         """A view of all of an array of CuPy, which costs less to launch with and to cut."""
         return DeviceView.of(array)
 
-    def matmul(self, a, b, out, add: bool = False) -> None:
+    def matmul(self, a, b, out, add: bool = False, *, tf32: bool = False) -> None:
         """out = a @ b, or out += a @ b, by cuBLAS.
 
-        float32 is multiplied in TF32 where CuPy is set to it. bfloat16 is summed and given out in float32. Stacks of
-        matrices are multiplied by CuPy.
+        float32 is multiplied in TF32 where CuPy is set to it, or with `tf32`. bfloat16 is summed and given out in
+        float32. Stacks of matrices are multiplied by CuPy.
         """
         if len(a.shape) > 2:
             self.cupy.matmul(a, b, out=out)
             return
         try:
-            gemm(self.cupy, a, b, out, add)
+            gemm(self.cupy, a, b, out, add, COMPUTE_32F_FAST_TF32 if tf32 else None)
         except self.cupy.cuda.cublas.CUBLASError as error:
             if a.dtype.name != "bfloat16":
                 raise

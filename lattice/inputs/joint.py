@@ -24,6 +24,7 @@ from .targets import TOPOLOGIES, Targets, read_targets
 
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
 """Below it a cell adds less to a float32 gradient than its rounding does."""
+PRECISIONS = ("default", "tf32x3")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class JointProblem:
         Bytes.
     posterior_floor : float
         0 to below 1.
+    precision : {"default", "tf32x3"}
     """
 
     device: Host | Cuda
@@ -61,11 +63,13 @@ class JointProblem:
     encoder_index: np.ndarray | None
     memory_limit: int
     posterior_floor: float
+    precision: str = "default"
 
 
 def read_joint(
     encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank, activation, topology,
     vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=None, posterior_floor=0.0,
+    precision="default",
 ) -> JointProblem:  # fmt: skip
     """Check the arguments of `joint_transducer_loss`."""
     encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
@@ -122,10 +126,11 @@ def read_joint(
     # A floor of 1 would leave out cells that every alignment visits.
     if floor >= 1.0:
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
+    precision = read_choice(precision, "precision", PRECISIONS)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
     read = Targets(positions, blanks, T, U, monotonic, bounds, columns)
     return JointProblem(
-        device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor
+        device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
     )
 
 

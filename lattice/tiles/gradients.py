@@ -98,8 +98,13 @@ def backward(
                 target = logits if tiler.work.operand == dtype else space.take(logits.shape, tiler.work.operand)
                 write_rows(Rows(logits, target, part, tile, layer, upstream))
                 grad_hidden = space.take((len(own), H), dtype)
-                tiler.device.matmul(target, layer.weight, grad_hidden)
-                _add_weight(tiler, target, tile.hidden, grad_weight, grad_bias)
+                # Nobody else reads the rows of the target, so the upper halves take their place.
+                grad_logits = tiler.operand(target, high=target)
+                tiler.product(grad_logits, layer.operand, grad_hidden)
+                # The sum over cells is a product with a row of ones, which takes bfloat16 rows too and gives float32.
+                ones = tiler.ones[: len(own)].reshape(1, -1)
+                tiler.product(grad_logits.T, tile.operand, grad_weight, add=True)
+                tiler.product(ones, grad_logits, grad_bias.reshape(1, -1), add=True)
                 # Cells ascend, and are added in this order, whatever the number of threads.
                 places = tile.frame, tile.slot, own, group.device_frames, group.label_base
                 activation = tiler.problem.activation
@@ -109,14 +114,3 @@ def backward(
                 scatter(grad_weight, segment.ids, outputs.weight)
                 scatter(grad_bias.reshape(-1, 1), segment.ids, outputs.bias.reshape(-1, 1))
     return grad_encoder, grad_predictor
-
-
-def _add_weight(tiler: Tiler, grad_logits, hidden, grad_weight, grad_bias) -> None:
-    """Add a tile's part to the gradients of weight (S, H) and bias (S,).
-
-    `grad_logits` is (n, S) and `hidden` (n, H), both as matrix products take them.
-    """
-    # The sum over cells is a product with a row of ones, which takes bfloat16 rows as well and gives float32.
-    ones = tiler.ones[: len(hidden)].reshape(1, -1)
-    for a, b, out in ((grad_logits.T, hidden, grad_weight), (ones, grad_logits, grad_bias.reshape(1, -1))):
-        tiler.device.add_matmul(a, b, out, tiler.space, tiler.work.plan.block)

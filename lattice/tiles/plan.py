@@ -35,6 +35,8 @@ class Work(NamedTuple):
         What is computed in, float32 or float64.
     operand : np.dtype
         What matrix products take: `dtype`, or on a GPU bfloat16.
+    halved : bool
+        Whether operands are split in two halves, of which products are made in TF32.
     plan : layout.Plan
         Groups are runs of the order of work.
     factored : bool
@@ -46,6 +48,7 @@ class Work(NamedTuple):
     order: np.ndarray
     dtype: np.dtype
     operand: np.dtype
+    halved: bool
     plan: layout.Plan
     factored: bool
 
@@ -71,6 +74,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
     """
     targets, device, dtype = problem.targets, problem.device, computing_dtype(problem.weight.dtype)
     operand = device.operand_dtype(problem.weight.dtype)
+    halved = device.on_gpu and operand == np.float32 and problem.precision == "tf32x3"
     N = len(targets.blank_id)
     order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
     H, V = problem.weight.shape[1], problem.weight.shape[0]
@@ -104,6 +108,10 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         # The index arrays and brackets of an example, which the host does not keep in the workspace.
         state += 5 * ALIGNMENT + 4 * targets.positions.shape[1] + 8 * S * (problem.vocabulary is not None)
         tile_cell += gradients * (operand != dtype) * S * operand.itemsize
+    if halved:
+        # Both halves of the output layer in use, of a hidden vector, and the lower one of a gradient row.
+        fixed += 2 * S * row
+        tile_cell += 2 * row + gradients * S * real
     share_out = partial(
         layout.plan,
         cells,
@@ -125,7 +133,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
             larger = share_out(state + rows * row)
             if 2 * larger.tile >= plan.tile:
                 plan, factored = larger._replace(least=plan.least), True
-    return Work(problem, device, order, dtype, operand, plan, factored)
+    return Work(problem, device, order, dtype, operand, halved, plan, factored)
 
 
 def per_target(work: Work, values, like):

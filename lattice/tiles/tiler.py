@@ -17,6 +17,7 @@ import numpy as np
 
 from ..device.workspace import Workspace
 from ..kernels.emissions import emit
+from ..kernels.halves import Halves, split, terms
 from ..kernels.hidden import compute_hidden
 from ..kernels.locate import locate
 from ..kernels.rows import NO_IDS, cast, gather
@@ -26,11 +27,22 @@ from .plan import Work
 
 
 class Layer(NamedTuple):
-    """The output layer of a segment: rows (S, H) as matrix products take them, bias (S,), and the blank's position."""
+    """The output layer of a segment.
+
+    Attributes
+    ----------
+    weight, bias : (S, H), (S,)
+        Rows in the dtype of matrix products.
+    blank_id : int
+        The blank's position.
+    operand : (S, H)
+        The rows as `Tiler.product` takes them.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
     blank_id: int
+    operand: np.ndarray | Halves
 
 
 class Tile(NamedTuple):
@@ -45,7 +57,9 @@ class Tile(NamedTuple):
     owner : (n,) int32
         Its example within the group.
     hidden : (n, H)
-        As matrix products take them.
+        In the dtype of matrix products.
+    operand : (n, H)
+        The same as `Tiler.product` takes them.
     """
 
     frame: np.ndarray
@@ -53,6 +67,7 @@ class Tile(NamedTuple):
     label_id: np.ndarray
     owner: np.ndarray
     hidden: np.ndarray
+    operand: np.ndarray | Halves
 
 
 class Tiler:
@@ -83,6 +98,8 @@ class Tiler:
                 self.bias.fill(0)
             else:
                 cast(problem.bias, self.bias)
+        # (V, H) for the whole pass. Rows of a vocabulary are split as they are gathered.
+        self.whole = self.weight if problem.vocabulary is not None else self.operand(self.weight)
 
     @contextlib.contextmanager
     def group(self, index: int) -> Iterator[Group]:
@@ -95,7 +112,7 @@ class Tiler:
     def layer(self, segment: Segment) -> Iterator[Layer]:
         """The output layer of a segment. The rows of a vocabulary are gathered for as long as the segment is in use."""
         if segment.ids is None:
-            yield Layer(self.weight, self.bias, segment.blank_id)
+            yield Layer(self.weight, self.bias, segment.blank_id, self.whole)
             return
         with self.space.borrowed():
             weight = self.space.take((len(segment.ids), self.weight.shape[1]), self.weight.dtype)
@@ -103,7 +120,7 @@ class Tiler:
             gather(self.weight, segment.ids, weight)
             # Seen as rows of one number, since `gather` moves rows.
             gather(self.bias.reshape(-1, 1), segment.ids, bias.reshape(-1, 1))
-            yield Layer(weight, bias, segment.blank_id)
+            yield Layer(weight, bias, segment.blank_id, self.operand(weight))
 
     def layers(self, group: Group, span: tuple[int, int] | None = None) -> Iterator[tuple[Segment, Layer]]:
         """Each segment of a group, or of a span of its cells, with its output layer, one after the other."""
@@ -132,12 +149,32 @@ class Tiler:
         frame, slot, label_id, owner = self.place(group, start, cells, count)
         hidden = self.space.take((count, self.weight.shape[1]), self.work.operand)
         compute_hidden(self.problem.activation, *group.inputs, frame, slot, hidden)
-        return Tile(frame, slot, label_id, owner, hidden)
+        return Tile(frame, slot, label_id, owner, hidden, self.operand(hidden))
+
+    def operand(self, matrix, high=None):
+        """A matrix as `product` takes it: itself, or split in two, in memory that is taken here.
+
+        The upper half goes into `high`, if that is given. It may be the matrix.
+        """
+        if not self.work.halved:
+            return matrix
+        high = self.space.take(matrix.shape, matrix.dtype) if high is None else high
+        return split(matrix, high, self.space.take(matrix.shape, matrix.dtype))
+
+    def product(self, a, b, out, *, add: bool = False) -> None:
+        """out = a @ b, or out += a @ b, of matrices from `operand`, their transposed views, or ones."""
+        if self.work.halved:
+            for number, (one, other) in enumerate(terms(a, b)):
+                self.device.matmul(one, other, out, add or number > 0, tf32=True)
+        elif add:
+            self.device.add_matmul(a, b, out, self.space, self.work.plan.block)
+        else:
+            self.device.matmul(a, b, out)
 
     def logits(self, tile: Tile, layer: Layer):
         """(n, S) the logits of a tile, without the bias, which is added where they are read."""
         logits = self.space.take((len(tile.hidden), len(layer.weight)), self.work.dtype)
-        self.device.matmul(tile.hidden, layer.weight.T, logits)
+        self.product(tile.operand, layer.operand.T, logits)
         return logits
 
     def score_run(self, group: Group, state: CellState, span: tuple[int, int] | None = None) -> None:

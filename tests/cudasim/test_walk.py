@@ -102,6 +102,33 @@ def test_half_precision_meets_float32_weights(there, dtype):
     both(there, joint_problem(5, dtype=dtype, weight_dtype=np.float32, **SMALL))
 
 
+@pytest.mark.parametrize("vocabulary", [None, "lengths"])
+@pytest.mark.parametrize("weight", [np.float32, np.float16], ids=name_of)
+def test_three_products_in_tf32_stand_for_one_in_float32(there, vocabulary, weight):
+    """The stand-in rounds operands to TF32, which one product alone would show."""
+    problem = joint_problem(10, vocabulary=vocabulary, dtype=weight, **SMALL)
+    both(there, problem, precision="tf32x3", posterior_floor=0.0)
+    host, _ = both(there, problem, precision="tf32x3", grad_loss=np.array([0.5, -2.0, 1.0], np.float32))
+    given = {**problem.options, "precision": "tf32x3"}
+    loss, vjp = there.joint_transducer_loss_vjp(*problem.args, **given)
+    assert_alike((loss, *vjp()), (host, *both(there, problem)[1]), weight)
+    assert_alike([there.joint_transducer_loss(*problem.args, **given)], [host], weight)
+    assert there.joint_transducer_report(*problem.args, **given).workspace_bytes > (
+        there.joint_transducer_report(*problem.args, **problem.options).workspace_bytes
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, BFLOAT16], ids=name_of)
+def test_what_is_not_multiplied_in_float32_is_multiplied_as_ever(there, dtype):
+    problem = joint_problem(11, dtype=dtype, **SMALL)
+    plain, asked = (
+        there.joint_transducer_loss_and_grad(*problem.args, **problem.options, precision=precision)
+        for precision in ("default", "tf32x3")
+    )
+    for one, other in zip((plain[0], *plain[1]), (asked[0], *asked[1]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=name_of)
 def test_shared_encoder_rows(there, dtype):
     both(there, joint_problem(6, hypotheses=5, batch=3, frames=4, labels=3, dtype=dtype))
@@ -138,27 +165,31 @@ def test_vjp_with_and_without_held_posteriors(there, limit, device):
         assert_alike((loss, *vjp(upstream)), (host[0], *host[1]), np.float32)
 
 
-def least(there, problem) -> int:
+def least(there, problem, **options) -> int:
     """The smallest memory limit that an error text names."""
     with pytest.raises(ValueError, match="memory_limit is 1 bytes, expected at least") as caught:
-        there.joint_transducer_loss_and_grad(*problem.args, **problem.options, memory_limit=1)
+        there.joint_transducer_loss_and_grad(*problem.args, **problem.options, **options, memory_limit=1)
     return int(str(caught.value).split("at least ")[1].split(":")[0])
 
 
 @pytest.mark.parametrize("vocabulary", [None, "lengths"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16], ids=name_of)
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [(np.float32, "default"), (np.float16, "default"), (BFLOAT16, "default"), (np.float32, "tf32x3")],
+    ids=lambda value: value if isinstance(value, str) else name_of(value),
+)
 @pytest.mark.parametrize("hypotheses", [None, 5])
-def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, vocabulary, hypotheses):
+def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, precision, vocabulary, hypotheses):
     problem = joint_problem(10, dtype=dtype, vocabulary=vocabulary, hypotheses=hypotheses, **SMALL)
-    limit = least(there, problem)
+    options = {"precision": precision, "memory_limit": least(there, problem, precision=precision)}
     placed = [device.asarray(x) if x is not None and x.dtype.kind not in "iu" else x for x in problem.args]
     before = device.live_bytes
     device.peak_bytes = before
-    loss, gradients = lattice.joint_transducer_loss_and_grad(*placed, **problem.options, memory_limit=limit)
+    loss, gradients = lattice.joint_transducer_loss_and_grad(*placed, **problem.options, **options)
     outputs = sum(array.nbytes for array in (loss, *gradients))
     # Losses in float64, their order, the bias under way, the upstream gradient: some bytes an example (docs/memory.md).
     small = 64 * (8 + len(problem.targets) + len(problem.weight))
-    assert device.peak_bytes - before <= limit + outputs + small
+    assert device.peak_bytes - before <= options["memory_limit"] + outputs + small
     host = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options)
     assert_alike(
         (device.asnumpy(loss), *map(device.asnumpy, gradients)),
