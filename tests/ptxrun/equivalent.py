@@ -44,8 +44,8 @@ EQUIVALENT = (
      "A range that is spent gives 0 for ever: the lane writes entry 0 once more, with the value that it has."),
     ("emit_cuda|best_cuda|ctc_emit_cuda|path_rows_cuda|gradient_cuda|ctc_gradient_cuda", "loop",
      "lt -> le s32|gt -> ge s32|once more .*", ".*normaliser.*|others = sum_in_all_lanes.*|.*spread_row.*",
-     "A half round more lies beyond the row: `last_four` gives -inf, which adds nothing, and nothing is written. (Whole "
-     "rounds, of the same lines, tell.)"),
+     "A half round more lies beyond the row: `last_four` gives -inf, which adds nothing, and nothing is written (whole "
+     "rounds, of the same lines, tell)."),
     ("ctc_emit_cuda", "loop|scale", ".*", "highest, others = normaliser.*",
      "This is the branch of rows with a bias, which rows of CTC have not (the other branch tells)."),
     ("add_up_cuda", "shuffle", "upper .*", "other = .*",
