@@ -110,3 +110,20 @@ def test_no_label_arc_leads_from_the_last_cell_of_a_frame_to_the_first_of_the_ne
     alpha, log_z = forward(frames, False, blank, label)
     np.testing.assert_allclose(alpha, truth.astype(np.float64), rtol=1e-15)
     assert log_z == pytest.approx(float(total))
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("first", [2**31 - 1, -1, -(2**31)])
+def test_a_frame_without_cells_may_begin_anywhere(first, topology):
+    monotonic = topology == "monotonic"
+    bounds = np.zeros((1, 6), np.int64), np.full((1, 6), 3)
+    bounds[0][0, 3], bounds[1][0, 3] = first, first - 1
+    frames = lattice(6, 3, monotonic, bounds)
+    frames.first[3] = first
+    scores, alpha = flat(np.random.default_rng(3), frames), np.full(frames.cells, 9.0)
+    log_z = np.empty(1)
+    forward_sums(frames, monotonic, *scores, alpha, log_z)
+    assert log_z[0] == -np.inf and np.isneginf(alpha[frames.offset[4] :]).all()
+    assert np.isfinite(alpha[: frames.offset[2]]).all()
+    posteriors = forward_backward(frames, monotonic, *scores, alpha, log_z)
+    assert not posteriors.blank.any() and not posteriors.label.any()
