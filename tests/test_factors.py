@@ -82,9 +82,10 @@ def test_they_are_left_out_where_room_is_short_or_cells_are_few():
     assert not short.factored and ample.factored
     # The smallest limit is that of a workspace without them.
     assert short.plan.least == ample.plan.least == least
-    # They would fit, and leave tiles of a few cells.
-    rows = 60 + 31 + 40 + 21
-    assert not planned(wide, least + rows * 40 * 4 + 64).factored
+    # They would fit, and leave tiles less than half as long.
+    size = 4 * 40 * (60 + 31 + 40 + 21)
+    tight = [planned(wide, limit) for limit in range(least + size, least + 3 * size, size // 16)]
+    assert any(not work.factored and work.plan.tile >= 40 for work in tight) and tight[-1].factored
     narrow = joint_problem(25, batch=2, lengths=([60, 40], [2, 1]), width=40)
     assert not planned(narrow, 1 << 24).factored
 

@@ -155,11 +155,16 @@ def test_host_and_device_run_side_by_side():
 def test_a_change_of_a_count_changes_the_prediction():
     case = model.Case("joint", "B=32", "untrained", "bfloat16", "256 MiB")
     blocks = model.walk(case)
-    record = {"kernels": {"hidden tanh": {"instructions": 31.25}, "sums": {"instructions": 351, "cycles": 210}}}
+    halved = {
+        "hidden tanh, factors bfloat16": {"instructions": 10.5},
+        "sums, scaled": {"instructions": 351, "cycles": 50},
+    }
+    record = {"kernels": halved}
     before, after = (
         model.predicted(case, blocks, costs.Rates(counts=costs.counts_of(kernels))) for kernels in (None, record)
     )
-    assert after["rows"]["hidden_tanh_cuda"]["seconds"] < 0.6 * before["rows"]["hidden_tanh_cuda"]["seconds"]
+    # Bytes are the bound now.
+    assert after["rows"]["hidden_tanh_cuda"]["seconds"] < 0.7 * before["rows"]["hidden_tanh_cuda"]["seconds"]
     assert after["rows"]["sums_cuda"]["seconds"] < 0.25 * before["rows"]["sums_cuda"]["seconds"]
     assert after["rows"]["emit_cuda"] == before["rows"]["emit_cuda"]
     assert after["device"] < before["device"] - 2e-3 and after["seconds"] < before["seconds"] - 1e-3

@@ -28,6 +28,8 @@ MARGIN = 2.0**-6
 """The floor of the first rounds, in units of `posterior_floor`. With 1, certificates came out a little too large."""
 VOUCHED = 7
 """Most groups that are computed without bounds after one whose bounds left no cell out."""
+WITNESSES = 4
+"""Examples of which bounds left no cell out, for each group behind them that is computed without."""
 CELL_BYTES = 32
 """Bytes that a cell takes of a tile's memory while its scores are bounded: its place, and no row of H or S numbers."""
 
@@ -63,13 +65,14 @@ class BoundedGroups:
     """Which groups of a pass are bounded before they are computed. It is decided as they come, in the order of work.
 
     Where every cell of a group was computed, its bounds were made for nothing, and so may be those of the groups behind
-    it. A group of n examples vouches for n groups, at most `VOUCHED`: few examples may all be dense by chance. The
-    groups that it vouches for are computed as with a floor of 0, and the next one is bounded again. A group that comes
-    a second time is treated as it was the first time.
+    it. A few examples may be dense by chance. So `WITNESSES` examples in a row, of which bounds left no cell out, vouch
+    for one group, twice as many for two groups, and so on up to `VOUCHED` groups. These are computed as with a floor
+    of 0, and the next one is bounded again. A group that comes a second time is treated as it was the first time.
     """
 
     def __init__(self):
         self._decided: dict[int, bool] = {}  # by the group's first example in the order of work
+        self._dense = 0  # examples in a row that were bounded in vain
         self._vouched = 0  # groups to come that are not bounded
 
     def wanted(self, group: Group) -> bool:
@@ -81,8 +84,8 @@ class BoundedGroups:
 
     def learn(self, group: Group, cost: Cost) -> None:
         """What a group that was bounded has cost."""
-        if cost.everything:
-            self._vouched = min(VOUCHED, len(group.examples))
+        self._dense = self._dense + len(group.examples) if cost.everything else 0
+        self._vouched = min(VOUCHED, self._dense // WITNESSES)
 
 
 def dense(tiler: Tiler, group: Group) -> Cost:
