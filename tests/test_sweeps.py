@@ -127,3 +127,18 @@ def test_a_frame_without_cells_may_begin_anywhere(first, topology):
     assert np.isfinite(alpha[: frames.offset[2]]).all()
     posteriors = forward_backward(frames, monotonic, *scores, alpha, log_z)
     assert not posteriors.blank.any() and not posteriors.label.any()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("cell", [0, 7, 33])
+def test_a_nan_among_closed_cells_is_seen(cell, topology):
+    """No alignment visits it, and yet it is a number that the caller wants to know of."""
+    frames = lattice(8, 5, topology == "monotonic")
+    blank, label = flat(np.random.default_rng(5), frames)
+    cell = min(cell, frames.cells - 1)
+    around = slice(max(0, cell - 6), cell + 7)
+    blank[around] = label[around] = -np.inf
+    blank[cell] = np.nan
+    alpha, log_z = np.empty(frames.cells), np.empty(1)
+    posteriors = forward_backward(frames, topology == "monotonic", blank, label, alpha, log_z)
+    assert np.isnan(log_z[0]) and np.isnan(posteriors.blank).all() and np.isnan(posteriors.label).all()

@@ -94,11 +94,12 @@ def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, 
 
     Returns
     -------
-    stop, count, open_begin, open_end
-        The frame behind the run, the place behind its last cell, and what the next run is to be told.
+    stop, count, open_begin, open_end, lost
+        The frame behind the run, the place behind its last cell, what the next run is to be told, and of how
+        many cells the blank score is NaN.
     """
     blank_value, label_value = scratch.blank_value, scratch.label_value
-    count, frames = ONE, 0
+    count, frames, lost = ONE, 0, NONE
     while f != last and frames < RUN:
         low, c, high = low_of(f, first, offset), np.uint64(offset[f]), np.uint64(offset[f + 1])
         if frames and count + high - c >= np.uint64(blank_value.shape[0]):
@@ -116,11 +117,15 @@ def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, 
             open_begin, open_end = own_begin, own_end
         scratch.begin[frames], scratch.end[frames] = a - shift, b - shift
         for j in range(b - a):
-            blank_value[count + j], label_value[count + j] = scores_at(a + j, bounds, state)
+            blank_score, label_score = scores_at(a + j, bounds, state)
+            blank_value[count + j], label_value[count + j] = blank_score, label_score
+            # Counted here, because closed cells all round would keep it from the sum. A row of logits with a NaN has
+            # NaN for both scores. That of a label arc alone may be of an arc that leads nowhere.
+            lost += np.uint64(blank_score != blank_score)
         count += b - a
         frames += 1
         f += -1 if back else 1
-    return f, count, open_begin, open_end
+    return f, count, open_begin, open_end, lost
 
 
 @register_jitable

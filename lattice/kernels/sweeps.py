@@ -4,6 +4,8 @@ A sweep takes a run of frames at a time: scores are read and split, frame after 
 posteriors are taken of the whole run. `state` and `bounds` are those of `runs`.
 """
 
+import math
+
 import numpy as np
 from numba.extending import register_jitable
 
@@ -14,19 +16,23 @@ from .scaled import EMPTY, added, log_of, normalised, probability_of
 
 @register_jitable
 def forward(begin, end, labels, first, offset, monotonic, bounds, kept, state, alpha):
-    """Return log_z of one example, and fill alpha of its frames if it is `kept`, a constant at each call."""
+    """Return log_z of one example, and fill alpha of its frames if it is `kept`, a constant at each call.
+
+    A NaN for a blank score makes log_z NaN, also where no alignment visits the cell.
+    """
     scratch = scratch_for(labels)
     value, power, stay, stay_power = scratch.value, scratch.power, scratch.stay, scratch.stay_power
     # Alignments begin in cell (0, 0): as if a frame before the first had that cell alone.
     stay[0], stay_power[0] = 1.0, 0.0
     scratch.move[1], scratch.move_power[1] = 0.0, EMPTY
     covered, behind = NONE, ONE
-    open_begin, open_end = NONE, NONE
+    open_begin, open_end, lost = NONE, NONE, NONE
     f = begin
     while f < end:
-        stop, count, open_begin, open_end = read_run(
+        stop, count, open_begin, open_end, found = read_run(
             f, end, False, open_begin, open_end, first, offset, bounds, state, scratch
         )
+        lost += found
         split_row(scratch.blank_value, scratch.blank_power, count)
         split_row(scratch.label_value, scratch.label_power, count)
         covered, behind = sum_run(stop - f, False, monotonic, covered, behind, scratch)
@@ -41,7 +47,7 @@ def forward(begin, end, labels, first, offset, monotonic, bounds, kept, state, a
     if monotonic and covered < u <= behind:
         last, last_power = added(last, last_power, scratch.move[u], scratch.move_power[u])
     last, last_power = normalised(last, last_power)
-    return log_of(last, last_power)
+    return math.nan if lost else log_of(last, last_power)
 
 
 @register_jitable
@@ -55,7 +61,7 @@ def backward(begin, end, labels, first, offset, monotonic, bounds, posteriors, s
     covered, behind = np.uint64(labels), np.uint64(labels) + ONE
     f = end - 1
     while f >= begin:
-        stop, count, _, _ = read_run(f, begin - 1, True, NONE, NONE, first, offset, bounds, state, scratch)
+        stop, count, _, _, _ = read_run(f, begin - 1, True, NONE, NONE, first, offset, bounds, state, scratch)
         split_row(blank_value, blank_power, count)
         split_row(label_value, label_power, count)
         covered, behind = sum_run(f - stop, True, monotonic, covered, behind, scratch)
