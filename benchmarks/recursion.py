@@ -94,7 +94,7 @@ def certified(counted: int) -> dict:
 
 
 def errors() -> dict:
-    """Largest error of alpha, in nats and in steps of float64 there, where longdouble holds the truth."""
+    """Largest error of alpha, in nats, where longdouble holds the truth."""
     from tests import sums_oracle
 
     rows, frames = {}, frames_of(*LONG)

@@ -63,9 +63,9 @@ def joint_transducer_loss(
         tells. 0 visits every cell; the default is 2**-24.
     precision : {"default", "tf32x3"}
         How a GPU multiplies float32 matrices. By default as CuPy is set, in float32 or in TF32. With "tf32x3" operands
-        are split into two halves each, and three products in TF32 stand for one. They take less time, and err between
-        as much as float32 and a tenth of what TF32 does (`docs/numerics.md`). The halves lie in the workspace. Nothing
-        changes on the host, nor where float64 or bfloat16 is multiplied.
+        are split into two halves each, and three products in TF32 stand for one. They take less time. Their error
+        is between that of float32 and a quarter of that of TF32 (`docs/numerics.md`). The halves lie in the workspace.
+        Nothing changes on the host, nor where float64 or bfloat16 is multiplied.
 
     Returns
     -------

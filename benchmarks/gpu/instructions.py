@@ -101,7 +101,8 @@ def chosen(row: Row, known: dict):
 def elements(loop: Loop, counts: Counter) -> int:
     """Elements that one round of a loop with these counts takes, 0 where the loop is another one."""
     if loop.barrier:
-        return int(counts["BAR"] > 0)
+        # A round may be of several steps.
+        return counts["BAR"]
     n = counts["loaded"] // loop.loaded
     same = counts["loaded"] == n * loop.loaded and counts["stored"] == n * loop.stored
     return n if same and n * loop.exponentials <= counts["MUFU.EX2"] < n * (loop.exponentials + 1) else 0

@@ -115,7 +115,7 @@ def transpose(a):
 
 def sums(a):
     cells, ways = len(a.blank_score), a.blocks[1] if len(a.blocks) > 1 else 1
-    # Where upper bounds are read beside the scores, the sums are of scaled numbers.
+    # The kernel that reads upper bounds is the one of scaled numbers. An earlier one had no brackets.
     variant = ", scaled" if hasattr(a, "bracket") else ""
     return Done(cells, ways * cells, ways * cells * (2 * real_bytes(a.blank_score) + 8), a.steps, variant)
 

@@ -113,7 +113,7 @@ def tanh_by_instruction(x):
 @register_jitable
 def parts_of_product(a, b):
     """(a b - 1, a b + 1), whose quotient is tanh(x + y) where a = exp(2 x) and b = exp(2 y)."""
-    # Not 1 - 2 / (1 + a b): that quotient is up to 2, and errs by twice as much.
+    # Not 1 - 2 / (1 + a b): that quotient is up to 2, and errs by half as much again.
     one = typed(1, a)
     return a * b - one, a * b + one
 

@@ -6,7 +6,7 @@ example has the frames from `begin` to `end`, and `labels` is its U.
 
 from numba.extending import register_jitable
 
-from .cells import CLOSED, log_add
+from .cells import CLOSED
 
 
 @register_jitable
@@ -64,12 +64,6 @@ def larger(a, b):
     # A NaN in `a` stays, a NaN in `b` is passed by. That only decides which cells are computed; the walk along the
     # best alignment keeps every NaN.
     return b if b > a else a
-
-
-@register_jitable
-def joined(a, b, largest):
-    """What two arcs hand on: the log-sum, or the larger with `largest`, where the best alignment is looked for."""
-    return larger(a, b) if largest else log_add(a, b)
 
 
 @register_jitable

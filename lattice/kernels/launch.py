@@ -34,7 +34,7 @@ WARP = 32
 THREADS = 256
 """Threads of a block where a warp takes a row, or a thread a cell."""
 LATTICE_THREADS = 512
-"""Most threads of the block that sweeps one lattice. Its threads stride over longer transcripts."""
+"""Most threads of the block that sweeps one lattice. Longer transcripts are walked in panels, or by strides."""
 SCAN_THREADS = 1024
 """Threads of the one block that adds up over frames."""
 

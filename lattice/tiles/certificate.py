@@ -66,8 +66,8 @@ class BoundedGroups:
 
     Where every cell of a group was computed, its bounds were made for nothing, and so may be those of the groups behind
     it. A few examples may be dense by chance. So `WITNESSES` examples in a row, of which bounds left no cell out, vouch
-    for one group, twice as many for two groups, and so on up to `VOUCHED` groups. These are computed as with a floor
-    of 0, and the next one is bounded again. A group that comes a second time is treated as it was the first time.
+    for one group, twice as many for two groups, and so on up to `VOUCHED` groups. All cells of these are computed,
+    and the next one is bounded again. A group that comes a second time is treated as it was the first time.
     """
 
     def __init__(self):
