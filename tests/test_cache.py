@@ -101,3 +101,28 @@ def test_a_broken_file_of_the_cache(tmp_path, suffix, content):
     for path in broken:
         path.write_bytes(content)
     assert call(tmp_path).startswith("8.0")
+
+
+def inner_functions(function, found):
+    """By module and name, the functions that a compiled function holds in its closure, all the way down."""
+    function = getattr(function, "py_func", function)
+    for cell in getattr(function, "__closure__", None) or ():
+        inner = getattr(cell.cell_contents, "py_func", cell.cell_contents)
+        if callable(inner) and hasattr(inner, "__code__"):
+            found.setdefault((inner.__module__, inner.__qualname__), set()).add(inner)
+            inner_functions(inner, found)
+    return found
+
+
+def test_no_two_functions_that_sweeps_are_made_of_have_one_name():
+    """Numba's cache holds them by name: compiled in two processes, one would stand for both in a third."""
+    from lattice.kernels import hidden, hidden_transpose, upper_bounds
+
+    found = {}
+    for module in (hidden, hidden_transpose, upper_bounds):
+        for kernels in module.KERNELS.values():
+            for kernel in kernels:
+                if kernel.__name__.endswith("_cpu"):
+                    inner_functions(kernel, found)
+    assert any(name.startswith("fill_") for _, name in found)
+    assert not {name: several for name, several in found.items() if len(several) > 1}

@@ -129,16 +129,32 @@ def test_a_frame_without_cells_may_begin_anywhere(first, topology):
     assert not posteriors.blank.any() and not posteriors.label.any()
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-@pytest.mark.parametrize("cell", [0, 7, 33])
-def test_a_nan_among_closed_cells_is_seen(cell, topology):
+def test_a_nan_among_closed_cells_is_seen():
     """No alignment visits it, and yet it is a number that the caller wants to know of."""
-    frames = lattice(8, 5, topology == "monotonic")
+    frames = lattice(8, 5)
     blank, label = flat(np.random.default_rng(5), frames)
-    cell = min(cell, frames.cells - 1)
-    around = slice(max(0, cell - 6), cell + 7)
-    blank[around] = label[around] = -np.inf
-    blank[cell] = np.nan
+    # t = 0 and u = 5, and what is round it.
+    blank[[4, 5, 10, 11]] = label[[4, 5, 10, 11]] = -np.inf
+    blank[5] = np.nan
     alpha, log_z = np.empty(frames.cells), np.empty(1)
-    posteriors = forward_backward(frames, topology == "monotonic", blank, label, alpha, log_z)
+    posteriors = forward_backward(frames, False, blank, label, alpha, log_z)
     assert np.isnan(log_z[0]) and np.isnan(posteriors.blank).all() and np.isnan(posteriors.label).all()
+
+
+def test_without_an_alignment_a_nan_is_no_matter():
+    bounds = np.array([[0, 0, 3, 3]]), np.array([[0, 0, 3, 3]])
+    frames = lattice(4, 3, bounds=bounds)
+    blank, label = flat(np.random.default_rng(6), frames)
+    blank[1] = label[1] = np.nan
+    alpha, log_z = np.empty(frames.cells), np.empty(1)
+    posteriors = forward_backward(frames, False, blank, label, alpha, log_z)
+    assert log_z[0] == -np.inf and not posteriors.blank.any() and not posteriors.label.any()
+
+
+@pytest.mark.parametrize("frames, score", [(4, -1e20), (50, -1e16), (1000, -1e13), (1000, -1e30)])
+def test_posteriors_of_scores_without_digits_are_at_most_one(frames, score):
+    """Of one alignment all posteriors are 1, though nothing is known behind the point of such scores."""
+    cells = lattice(frames, 0)
+    blank, label = np.full(frames, score, np.float32), np.full(frames, -np.inf, np.float32)
+    posteriors = forward_backward(cells, False, blank, label, np.empty(frames), np.empty(1))
+    assert (posteriors.blank <= 1).all() and (posteriors.blank >= 0).all()

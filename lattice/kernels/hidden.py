@@ -6,6 +6,7 @@ A separable activation is a function of the product of two factors, one of the f
 see the bits that the matrix products see.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Kernels(NamedTuple):
     hidden_cuda: Callable
 
 
+@functools.cache
 def fill_of(activation: Activation) -> Callable:
     """The CPU's `fill(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)`.
 
@@ -34,7 +36,10 @@ def fill_of(activation: Activation) -> Callable:
     # To numba these are constants, so the loops hold no choice of an activation.
     value, joined = activation.value, activation.joined
 
+    # Each inner function has a name of its own. Numba's cache holds compiled functions by their names: of two with one
+    # name, from two processes, a third process would take one for both.
     @register_jitable
+    @named(f"from_inputs_{activation.name}")
     def from_inputs(e, p, own):
         for h in range(own.shape[0]):
             own[h] = value(e[h] + p[h])
@@ -42,6 +47,7 @@ def fill_of(activation: Activation) -> Callable:
     if activation.rate is None:
 
         @register_jitable
+        @named(f"fill_{activation.name}")
         def fill(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
             for i in range(begin, end):
                 from_inputs(encoder[encoder_row[frame[i]]], predictor[predictor_row[slot[i]]], hidden[i - begin])
@@ -49,6 +55,7 @@ def fill_of(activation: Activation) -> Callable:
         return fill
 
     @register_jitable
+    @named(f"fill_{activation.name}")
     def fill_separably(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
         for i in range(begin, end):
             f, s, own = frame[i], slot[i], hidden[i - begin]

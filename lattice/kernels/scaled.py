@@ -89,8 +89,12 @@ def log_of(value, power):
 
 @register_jitable
 def probability_of(value, power, tiny):
-    """A scaled number as a float64, 0 where it is below `tiny`, the smallest normal number of the result's dtype."""
+    """A probability as a float64: at most 1, and 0 below `tiny`, the smallest normal number of the result's dtype.
+
+    Of a score of -1e13 the digits behind the point are lost, and with them what keeps a product of three factors at 1.
+    """
     bounded = power if power > -1023.0 else -1023.0
     found = value * power_of_two(bounded if bounded < 1023.0 else 1023.0)
     # A NaN is not below, so it stays.
+    found = 1.0 if found > 1.0 else found
     return 0.0 if found < tiny else found

@@ -18,7 +18,7 @@ from .scaled import EMPTY, added, log_of, normalised, probability_of
 def forward(begin, end, labels, first, offset, monotonic, bounds, kept, state, alpha):
     """Return log_z of one example, and fill alpha of its frames if it is `kept`, a constant at each call.
 
-    A NaN for a blank score makes log_z NaN, also where no alignment visits the cell.
+    A NaN for a blank score makes log_z NaN, also where no alignment visits the cell, but not where there is none.
     """
     scratch = scratch_for(labels)
     value, power, stay, stay_power = scratch.value, scratch.power, scratch.stay, scratch.stay_power
@@ -47,7 +47,7 @@ def forward(begin, end, labels, first, offset, monotonic, bounds, kept, state, a
     if monotonic and covered < u <= behind:
         last, last_power = added(last, last_power, scratch.move[u], scratch.move_power[u])
     last, last_power = normalised(last, last_power)
-    return math.nan if lost else log_of(last, last_power)
+    return math.nan if lost and last != 0.0 else log_of(last, last_power)
 
 
 @register_jitable
