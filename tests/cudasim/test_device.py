@@ -63,20 +63,20 @@ def test_the_joint_waits_at_the_door_once_a_group_and_once_a_round(device, integ
 
 
 def test_a_group_that_is_not_bounded_waits_for_no_round(device):
-    """Of three groups that know nothing, the first vouches for the second. The third is bounded again."""
-    problem = joint_problem(0, batch=3, lengths=([6] * 3, [3] * 3), sharpness=0.0)
+    """Of six groups that know nothing, four vouch for the fifth. The sixth is bounded again."""
+    problem = joint_problem(0, batch=6, lengths=([6] * 6, [3] * 6), sharpness=0.0)
     arguments = placed(device, problem.args, integers=False)
     read = read_joint(*arguments, blank=0, activation="tanh", topology="rnnt")
     with pytest.raises(ValueError, match=r"at least (\d+)") as caught:
         full_sum.plan(read, gradients=True, limit=1)
     limit = int(re.search(r"at least (\d+)", str(caught.value))[1])
-    assert full_sum.plan(read, gradients=True, limit=limit).plan.groups == [(0, 1), (1, 2), (2, 3)]
+    assert full_sum.plan(read, gradients=True, limit=limit).plan.groups == [(n, n + 1) for n in range(6)]
     report = lattice.joint_transducer_report(*arguments, memory_limit=limit)
-    assert report.rounds.tolist() == [1, 0, 1] and (report.certified == report.cells).all()
+    assert report.rounds.tolist() == [1, 1, 1, 1, 0, 1] and (report.certified == report.cells).all()
     device.syncs = 0
     loss, _ = lattice.joint_transducer_loss_and_grad(*arguments, memory_limit=limit)
-    # A round of the first and of the third group, and the occupied cells of each.
-    assert device.syncs == 2 + 3
+    # A round of each group but the fifth, and the occupied cells of each.
+    assert device.syncs == 5 + 6
     np.testing.assert_allclose(device.asnumpy(loss), lattice.joint_transducer_loss(*problem.args), rtol=1e-5)
 
 
