@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 
 from .cells import exp, typed
+from .on_gpu import reciprocal
 
 
 class Activation(NamedTuple):
@@ -57,18 +57,6 @@ class Activation(NamedTuple):
     joined_on_gpu: Callable | None = None
 
 
-@intrinsic
-def _reciprocal(typing_context, x):
-    """1 / x by one instruction of a GPU, off by 2**-23 of it at most, for x from 1 to 2**126."""
-
-    def lowered(context, builder, signature, arguments):
-        number = ir.FloatType()
-        kind = ir.FunctionType(number, [number])
-        return builder.asm(kind, "rcp.approx.ftz.f32 $0, $1;", "=f,f", arguments, side_effect=False)
-
-    return types.float32(types.float32), lowered
-
-
 def divided(above, below):
     """above / below on a GPU, for |above| <= below and below from 1 to 2**126. NaN stays NaN."""
     return above / below
@@ -81,7 +69,7 @@ def _divided_overload(above, below):
 
     def implementation(above, below):
         # A division looks whether its operands are out of range, and calls a function if so. These are not.
-        inverse = _reciprocal(below)
+        inverse = reciprocal(below)
         quotient = above * inverse
         # One step of Newton, after which the quotient is off by little more than rounding.
         return quotient + (above - below * quotient) * inverse

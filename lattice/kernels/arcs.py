@@ -36,13 +36,6 @@ def held(values, f, u, first, offset):
 
 
 @register_jitable
-def inside(values, low, count, u):
-    """values[u - low], -inf outside the `count` cells of a frame."""
-    k = u - low
-    return values[k] if 0 <= k < count else CLOSED
-
-
-@register_jitable
 def by_blank(f, begin, u, first, offset, blank_score, alpha):
     """What arrives in cell (f, u) by a blank arc."""
     if f > begin:

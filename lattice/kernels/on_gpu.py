@@ -26,6 +26,16 @@ def multiply_and_flush(typing_context, a, b):
 
 
 @intrinsic
+def reciprocal(typing_context, x):
+    """1 / x of a float32, off by 2**-23 of it at most, for x from 1 to 2**126."""
+
+    def generate(context, builder, signature, arguments):
+        return _assembled(builder, "rcp.approx.ftz.f32; =f,f", ir.FloatType(), arguments)
+
+    return types.float32(types.float32), generate
+
+
+@intrinsic
 def round_to_bfloat16(typing_context, x):
     """The bits of the bfloat16 next to a float32, ties to even. From compute capability 8.0 on."""
 

@@ -55,12 +55,13 @@ def run(kernel, blocks: tuple[int, ...], threads: int, arguments: tuple) -> None
         cuda.runtime.memGetInfo()
         _slots.ready.add(number)
     kinds = [part.kind if type(part) is DeviceView else kind_of(part) for part in arguments]
-    function = _functions.get((kernel, number, *kinds))
+    key = (kernel, number, *kinds)
+    function = _functions.get(key)
     if function is None:
         flattened(arguments)  # refuses what no kernel takes
         made = _make(kernel, arguments, capability(cuda.Device()))
         # Of two threads that meet a kernel at once, one loads it in vain. The module of the other may run already.
-        function = _functions.setdefault((kernel, number, *kinds), made)
+        function = _functions.setdefault(key, made)
     row = b"".join([part.packed if type(part) is DeviceView else packed(part) for part in arguments])
     _slots.memory[: len(row)] = row
     x, y = blocks if len(blocks) == 2 else (*blocks, 1)
