@@ -1,7 +1,7 @@
 """Cases of `tests/kernel_cases.py` for factors, and for the hidden vectors and upper bounds that are made of them.
 
-Some rows have no factors. The factors of a row have nothing to do with its inputs here, so that it shows which of the
-two a cell was made of.
+Some entries are far, and some rows have more of them than they list. The factors of a row have nothing to do with its
+inputs here, so that it shows which of the two an entry was made of.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels.activations import ACTIVATIONS
-from lattice.kernels.factors import make_factors, reach_of
+from lattice.kernels.factors import LISTED, TAIL, make_factors, reach_of
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
 from tests.kernel_compare import UNROLLED, Case, like
@@ -36,13 +36,13 @@ def _of(widths) -> list[Case]:
     return [
         case
         for (dtype, stored), width in itertools.product(STORED, widths)
-        for cases in (_factors, _hidden, _bounds, _same_bits)
+        for cases in (_factors, _hidden, _few_are_far, _bounds, _same_bits)
         for case in cases(dtype, stored, width)
     ]
 
 
 def _factors(dtype, stored, width):
-    """Rows on both sides of the reach: each has one entry that the last lane or the first looks at."""
+    """Rows on both sides of the reach: each has one entry that the last lane or the first looks at, or many."""
     rng = np.random.default_rng(30)
     rate = 2.0
     encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (9, 5))
@@ -54,33 +54,72 @@ def _factors(dtype, stored, width):
     ):
         encoder[row, column] = x
     encoder[6, 0], predictor[1, 2] = -0.0, -math.inf
+    # As many as are listed, one more, and all.
+    encoder[7, 30 : 30 + LISTED], encoder[8, 28 : 29 + LISTED], predictor[3] = 300, -300, math.nan
     arguments = rate, encoder, predictor, rng.permutation(9), rng.permutation(5)
     yield Case(
         f"factors-{width}",
         stored,
-        make_factors,
-        (*arguments, np.zeros((14, width), dtype)),
+        factors_without_places,
+        (*arguments, np.zeros((14, width + TAIL), dtype)),
         {},
         unrolled=width >= UNROLLED,
     )
 
 
-def _without(factors):
-    """Factors of 6 frames and 5 label positions, of which one of each has none."""
-    factors[2, 0] = factors[6 + 3, 0] = math.nan
-    return factors
+def _listed(factors, far):
+    """Factors of 6 frames and 5 label positions -> the same with far entries, from their places {row: columns}."""
+    count, width = factors.shape
+    filled = np.zeros((count, width + TAIL), factors.dtype)
+    filled[:, :width] = factors
+    for row, columns in far.items():
+        places = np.arange(width)[columns]
+        filled[row, places] = math.nan
+        filled[row, width], filled[row, width + 1 :][: len(places)] = len(places), places[:LISTED]
+    return filled
+
+
+THROUGHOUT = {2: slice(None), 6 + 3: slice(None)}
+"""Far entries of rows that are made of the inputs."""
+FEW = {1: [0, 31, 5, -1], 4: [2, 3, 4, 5, 32], 6: [30, 31, 33], 6 + 2: [-1]}
+"""Far entries that a CPU makes by themselves. With the first label position one frame has 7, another 8."""
 
 
 def _hidden(dtype, stored, width):
     rng = np.random.default_rng(31)
     frame, slot = (array.ravel() for array in np.indices((6, 5)))
     encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
-    factors = _without(np.exp(2 * rng.standard_normal((11, width))).astype(dtype))
+    factors = _listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT)
     rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5)
     for name, entry in SEPARABLE.items():
         hidden = np.zeros((30, width), stored if stored == BF else dtype)
         arguments = (entry, *rows, frame, slot, hidden)
         yield Case(f"hidden-factors-{name}-{width}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED)
+
+
+def _few_are_far(dtype, stored, width):
+    """Factors of the rows themselves, a few of which are far: the lists are the business of one device."""
+    rng = np.random.default_rng(34)
+    frame, slot = (array.ravel() for array in np.indices((6, 5)))
+    encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
+    encoder[3, [0, 5, -1]], encoder[1, 33], predictor[0, 31], predictor[2] = 1000, -1000, -1000, math.inf
+    rows = encoder, predictor, rng.permutation(6), rng.permutation(5)
+    hidden = np.zeros((30, width), stored if stored == BF else dtype)
+    yield Case(f"hidden-few-far-{width}", stored, hidden_of, (*rows, frame, slot, hidden), {}, unrolled=width >= UNROLLED)
+
+
+def hidden_of(encoder, predictor, encoder_row, predictor_row, frame, slot, hidden):
+    """tanh of cells of which the factors are made, too."""
+    tanh, real = SEPARABLE["tanh"], np.float64 if hidden.dtype == np.float64 else np.float32
+    factors = like(hidden, (len(encoder_row) + len(predictor_row), hidden.shape[1] + TAIL), real)
+    make_factors(tanh.rate, encoder, predictor, encoder_row, predictor_row, factors)
+    compute_hidden(tanh, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+
+
+def factors_without_places(*arguments):
+    """`make_factors`, and 0 in the place of what only a CPU fills in."""
+    make_factors(*arguments)
+    arguments[-1][:, -LISTED:] = 0
 
 
 def _bounds(dtype, stored, width):
@@ -92,7 +131,7 @@ def _bounds(dtype, stored, width):
     factors = np.concatenate(
         [rng.choice([1, 3, 2.0**60, 2.0**-60], (6, width)), rng.choice([1, 1, 2.0**60, 2.0**-60], (5, width))]
     )
-    rows = encoder, predictor, _without(factors.astype(dtype)), rng.permutation(6), rng.permutation(5)
+    rows = encoder, predictor, _listed(factors.astype(dtype), THROUGHOUT), rng.permutation(6), rng.permutation(5)
     weight = (rng.integers(-4, 5, (9, width)) / 8).astype(stored if stored != F2 else F4)
     layer = weight, np.zeros(0, dtype), np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
     outputs = tuple(np.zeros(29, dtype) for _ in range(4))
@@ -105,7 +144,7 @@ def _same_bits(dtype, stored, width):
     rng = np.random.default_rng(33)
     frame, slot = (array.ravel() for array in np.indices((6, 5)))
     encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
-    factors = _without(np.exp(2 * rng.standard_normal((11, width))).astype(dtype))
+    factors = _listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT | FEW)
     weight = rng.standard_normal((9, width)).astype(stored if stored != F2 else F4)
     none, every = np.zeros((0, width), dtype), np.arange(30)
     zeros = np.zeros((1, width), weight.dtype), np.zeros(30, np.int64)

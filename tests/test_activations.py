@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lattice.kernels.activations import ACTIVATIONS
-from lattice.kernels.factors import make_factors, reach_of
+from lattice.kernels.factors import LISTED, TAIL, make_factors, reach_of
 from lattice.kernels.hidden import compute_hidden
 
 TANH = ACTIVATIONS["tanh"]
@@ -13,7 +13,7 @@ TANH = ACTIVATIONS["tanh"]
 def hidden_of(x, y, factored):
     """tanh of x + y, (n, H) each, row by row."""
     n, every = len(x), np.arange(len(x))
-    factors = np.empty((2 * n * factored, x.shape[1]), x.dtype)
+    factors = np.empty((2 * n * factored, x.shape[1] + TAIL), x.dtype)
     if factored:
         make_factors(TANH.rate, x, y, every, every, factors)
     hidden = np.empty_like(x)
@@ -84,9 +84,41 @@ def test_special_values(dtype):
 def test_products_of_factors_are_normal_numbers(dtype):
     reach = np.array([[reach_of(dtype) / TANH.rate]]).astype(dtype)
     reach = np.nextafter(reach, dtype(0))
-    factors = np.empty((2, 1), dtype)
+    factors = np.empty((2, 1 + TAIL), dtype)
     make_factors(TANH.rate, reach, -reach, np.arange(1), np.arange(1), factors)
     info = np.finfo(dtype)
-    assert np.isfinite(factors[0] ** 2) and factors[1] ** 2 >= info.tiny and factors[0] * factors[1] == pytest.approx(1)
+    (large,), (small,) = factors[:, :1]
+    assert np.isfinite(large**2) and small**2 >= info.tiny and large * small == pytest.approx(1)
+    assert not factors[:, 1].any()
     make_factors(TANH.rate, np.nextafter(reach, dtype(1e3)) * dtype(1 + 1e-5), -reach, *[np.arange(1)] * 2, factors)
-    assert np.isnan(factors[0]) and not np.isnan(factors[1])
+    assert np.isnan(factors[:, 0]).tolist() == [True, False] and factors[:, 1].tolist() == [1, 0] and factors[0, 2] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lists_of_far_entries(dtype):
+    """A row lists its far entries from the left, and no more of them than there is room for."""
+    x, y = np.zeros((3, 40), dtype), np.zeros((1, 40), dtype)
+    x[0, [39, 3, 17]], x[1, 4 : 4 + LISTED], y[0] = 1000, -1000, np.nan
+    factors = np.full((6, 40 + TAIL), 5, dtype)
+    make_factors(TANH.rate, x, y, np.arange(3), np.arange(1), factors[:4])
+    assert factors[:, 40].tolist() == [3, LISTED, 0, 40, 5, 5]
+    assert factors[0, 41:44].tolist() == [3, 17, 39] and factors[1, 41:].tolist() == list(range(4, 4 + LISTED))
+    assert (np.isnan(factors[:4, :40]) == (np.append(x, y, 0) != 0)).all() and (factors[4:] == 5).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_entries_alone_are_made_of_the_inputs(dtype):
+    """Up to as many as a row lists, of both rows together. The factors here are of other inputs."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 8, 40)).astype(dtype)
+    x[1, [3, 20]], y[2, 39], x[3, :LISTED], y[4, 1 : 2 + LISTED] = 1000, -1000, 1000, -1000
+    x[5, :4], y[5, 2:5] = 1000, -1000
+    x[6, :4], y[6, 2:6] = 1000, -1000
+    every = np.arange(8)
+    factors, hidden = np.empty((16, 40 + TAIL), dtype), np.empty((8, 40), dtype)
+    make_factors(TANH.rate, x, y, every, every, factors)
+    compute_hidden(TANH, x + 1, y, factors, every, every, every, every, hidden)
+    far = (abs(x) > 900) | (abs(y) > 900)
+    far[[4, 6]] = True
+    expected = np.tanh(np.where(far, x + 1, x).astype(np.float64) + y)
+    np.testing.assert_allclose(hidden, expected, atol=2 * np.finfo(dtype).eps)

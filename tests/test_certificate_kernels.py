@@ -6,7 +6,7 @@ import pytest
 from lattice import layout
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.emissions import emit
-from lattice.kernels.factors import make_factors
+from lattice.kernels.factors import TAIL, make_factors
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.layer import measure
@@ -29,7 +29,7 @@ def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0
     rows, places = np.arange(20), (rng.integers(0, 20, COUNT), rng.integers(0, 20, COUNT))
     label = rng.integers(-1, size, COUNT).astype(np.int32)
     label[label == 0] = -1
-    factors = np.empty((40 * factored, width), dtype)
+    factors = np.empty((40 * factored, width + TAIL), dtype)
     if factored:
         make_factors(activation.rate, encoder, predictor, rows, rows, factors)
     hidden, exact = np.empty((COUNT, width), dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
@@ -71,11 +71,12 @@ def test_bounds_are_of_the_hidden_vectors_that_products_take(width, factored, dt
     """Bounds of tanh are bit for bit those of its hidden vectors handed in: no error of tanh enters them."""
     rng, tanh, every, H = np.random.default_rng(width), ACTIVATIONS["tanh"], np.arange(COUNT), width
     encoder, predictor = rng.standard_normal((2, 20, H)).astype(dtype)
-    encoder[3] *= 100  # beyond the reach of factors
+    encoder[3] *= 100  # beyond the reach of factors, throughout
+    encoder[5, 0], predictor[7, -1] = 1e3, -1e3
     weight, bias = rng.standard_normal((30, H)).astype(dtype), rng.standard_normal(30).astype(dtype)
     rows, places = np.arange(20), (rng.integers(0, 20, COUNT), rng.integers(0, 20, COUNT))
     label = rng.integers(-1, 30, COUNT).astype(np.int32)
-    factors, hidden = np.empty((40 * factored, H), dtype), np.empty((COUNT, H), dtype)
+    factors, hidden = np.empty((40 * factored, H + TAIL), dtype), np.empty((COUNT, H), dtype)
     if factored:
         make_factors(tanh.rate, encoder, predictor, rows, rows, factors)
     norm, ceiling = np.empty(30, dtype), np.empty(3, dtype)

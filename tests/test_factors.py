@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lattice.inputs.joint import read_joint
-from lattice.kernels.factors import make_factors
+from lattice.kernels.factors import LISTED, TAIL, make_factors
 from lattice.tiles import full_sum, groups, plan
 from tests import compare
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
@@ -47,11 +47,29 @@ def test_against_the_oracle(kind, topology, dtype, always):
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_rows_without_factors(dtype, always):
     """Large inputs in one frame of each example: its cells are made of the inputs, beside others."""
-    problem = joint_problem(22, frames=12, labels=6, dtype=dtype)
+    problem = joint_problem(22, frames=12, labels=6, width=20, dtype=dtype)
     problem.encoder[:, 0] *= 300
     check(problem)
     check(problem, posterior_floor=2.0**-24)
-    assert np.isnan(always[0][-1][:, 0]).any() and not np.isnan(always[0][-1][:, 0]).all()
+    counts = far_counts(always)
+    assert counts.max() > LISTED and counts.min() == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_a_column_that_counts(dtype, always):
+    """Frames less labels in two of the columns: these entries are made of the inputs, all others of factors."""
+    problem = joint_problem(22, frames=12, labels=6, width=20, dtype=dtype)
+    for column in (0, -1):
+        problem.encoder[:, :, column] = 100 * np.arange(problem.encoder.shape[1]) + 0.25
+        problem.predictor[:, :, column] = -200 * np.arange(problem.predictor.shape[1])
+    check(problem)
+    check(problem, posterior_floor=2.0**-24)
+    assert set(np.unique(far_counts(always))) <= {0, 2} and far_counts(always).any()
+
+
+def far_counts(made):
+    """How many entries are far in each row of factors that a group made."""
+    return np.concatenate([factors[:, -TAIL] for *_, factors in made])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -83,7 +101,7 @@ def test_they_are_left_out_where_room_is_short_or_cells_are_few():
     # The smallest limit is that of a workspace without them.
     assert short.plan.least == ample.plan.least == least
     # They would fit, and leave tiles less than half as long.
-    size = 4 * 40 * (60 + 31 + 40 + 21)
+    size = 4 * (40 + TAIL) * (60 + 31 + 40 + 21)
     tight = [planned(wide, limit) for limit in range(least + size, least + 3 * size, size // 16)]
     assert any(not work.factored and work.plan.tile >= 40 for work in tight) and tight[-1].factored
     narrow = joint_problem(25, batch=2, lengths=([60, 40], [2, 1]), width=40)
@@ -97,7 +115,7 @@ def test_the_workspace_counts_them(monkeypatch):
     monkeypatch.setattr(plan, "CELLS_A_ROW", 10**9)
     without = planned(problem, 1 << 24)
     rows = 60 + 31 + 40 + 21
-    assert work.plan.size - without.plan.size == work.plan.space - without.plan.space == rows * 40 * 4
+    assert work.plan.size - without.plan.size == work.plan.space - without.plan.space == rows * (40 + TAIL) * 4
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -2,6 +2,10 @@
 
 A cell then takes a product where it would take an exponential. There are T + U rows of an example and T U cells, so
 the factors are made in float64 and rounded once.
+
+An entry beyond the reach of factors is *far*: the product of its factor with another could overflow where the sum of
+the two inputs is small. A network may count frames or labels in one entry, which is then far in most rows. So a row
+lists its few far entries, and a CPU makes these alone of the inputs.
 """
 
 import math
@@ -12,12 +16,26 @@ from numba.extending import register_jitable
 from .cells import exp, widen
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
+LISTED = 7
+"""The most far entries that a row lists. An exponential by itself takes as long as ten that vectorise."""
+TAIL = LISTED + 1
+"""Numbers behind the H factors of a row: how many of its entries are far, and the places of the first `LISTED`."""
+
 
 @register_jitable
-def has_factors(factors, f, p):
-    """Whether rows f and p hold factors, so that a cell may be made of them."""
-    # A row without begins with NaN, and NaN differs from itself.
-    return factors.shape[0] > 0 and factors[f, 0] == factors[f, 0] and factors[p, 0] == factors[p, 0]
+def far_entries(factors, f, p, width):
+    """How many entries of a cell are far in rows f or p; more than `LISTED` where it is to be made of the inputs."""
+    if factors.shape[0] == 0:
+        return TAIL
+    # Small integers, which every dtype holds exactly.
+    return int(factors[f, width]) + int(factors[p, width])
+
+
+@register_jitable
+def far_entry(factors, f, p, width, k):
+    """The place of the k-th of them, where there are at most `LISTED`. One that is far in both rows comes twice."""
+    ahead = int(factors[f, width])
+    return int(factors[f, width + 1 + k] if k < ahead else factors[p, width + 1 + k - ahead])
 
 
 @register_jitable
@@ -26,8 +44,17 @@ def exponent_of(x, rate):
 
 
 @register_jitable
-def factor_of(exponent):
-    """exp(exponent) in float64."""
+def is_far(x, rate, reach):
+    # Not `> reach`, which is false of a NaN.
+    return not (abs(exponent_of(x, rate)) <= reach)
+
+
+@register_jitable
+def factor_of(x, rate, reach):
+    """exp(rate x) in float64; NaN of an entry that is far."""
+    if is_far(x, rate, reach):
+        return math.nan
+    exponent = exponent_of(x, rate)
     # `exp` takes arguments of at most 0.
     below = exp(-abs(exponent))
     return 1.0 / below if exponent > 0.0 else below
@@ -35,17 +62,20 @@ def factor_of(exponent):
 
 @cpu_sweep
 def factors_cpu(begin, end, rows, row, rate, reach, factors):
+    width = rows.shape[1]
     for i in range(begin, end):
-        own, given = factors[i], rows[row[i]]  # (H,) each
-        beyond = 0
-        for h in range(own.shape[0]):
-            # Not `> reach`, which is false of a NaN.
-            beyond += not (abs(exponent_of(given[h], rate)) <= reach)
-        if beyond:
-            own[0] = math.nan
-        else:
-            for h in range(own.shape[0]):
-                own[h] = factor_of(exponent_of(given[h], rate))
+        own, given = factors[i], rows[row[i]]  # (H + TAIL,), (H,)
+        far = 0
+        for h in range(width):
+            own[h] = factor_of(given[h], rate, reach)
+            far += is_far(given[h], rate, reach)
+        own[width] = far
+        if far:
+            far = 0
+            for h in range(width):
+                if far < LISTED and is_far(given[h], rate, reach):
+                    far += 1
+                    own[width + far] = h
 
 
 @cuda_kernel
@@ -53,15 +83,16 @@ def factors_cuda(rows, row, rate, reach, factors):
     i = cuda.grid(1) // WARP
     if i >= factors.shape[0]:
         return
-    lane, r, width, beyond = cuda.threadIdx.x % WARP, row[i], factors.shape[1], False
-    for h in range(lane, width, WARP):
-        beyond = beyond or not (abs(exponent_of(rows[r, h], rate)) <= reach)
-    if cuda.ballot_sync(0xFFFFFFFF, beyond):
-        if lane == 0:
-            factors[i, 0] = math.nan
-    else:
-        for h in range(lane, width, WARP):
-            factors[i, h] = factor_of(exponent_of(rows[r, h], rate))
+    lane, r, width, far = cuda.threadIdx.x % WARP, row[i], rows.shape[1], 0
+    # The loop is the same for all lanes, so each ballot has the whole warp; an entry behind the row votes no.
+    for first in range(0, width, WARP):
+        h, mine = first + lane, False
+        if h < width:
+            mine = is_far(rows[r, h], rate, reach)
+            factors[i, h] = factor_of(rows[r, h], rate, reach)
+        far += cuda.popc(cuda.ballot_sync(0xFFFFFFFF, mine))
+    if lane == 0:
+        factors[i, width] = far
 
 
 def reach_of(dtype) -> float:
@@ -80,9 +111,9 @@ def make_factors(rate: float, encoder, predictor, encoder_row, predictor_row, fa
     encoder, predictor : (rows, H) float32 or float64, on a GPU float16 and bfloat16 too
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The rows of the group's frames and of its label positions.
-    factors : (frames + slots, H) float32 or float64
-        Filled with exp(rate x). A row in which some |rate x| is beyond `reach_of` the dtype, or NaN, begins with NaN
-        instead, and what follows is left open.
+    factors : (frames + slots, H + TAIL) float32 or float64
+        Filled with exp(rate x), and with NaN where |rate x| is beyond `reach_of` the dtype, or NaN. Behind that stands
+        how many of these there are, and on the host the places of the first `LISTED`. What follows is left open.
     """
     reach, frames = reach_of(factors.dtype), len(encoder_row)
     for rows, row, own in (

@@ -1,8 +1,8 @@
 """activation(encoder + predictor) for a tile of cells. On a GPU a warp takes a cell.
 
 A separable activation is a function of the product of two factors, one of the frame and one of the label position
-(`factors.py`). Where both have factors, a hidden vector is made of these, otherwise of the inputs. `fill_of` and
-`lanes_of` are the only places that know both ways. The upper bounds take hidden vectors from the same functions, and so
+(`factors.py`). A hidden vector is made of these where no entry of either row is far. A CPU makes a few far entries of
+the inputs alone; a GPU makes the whole vector of them, which costs it little more. `fill_of` and `lanes_of` are the only places that know both ways. The upper bounds take hidden vectors from the same functions, and so
 see the bits that the matrix products see.
 """
 
@@ -15,7 +15,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import store, widen
-from .factors import has_factors
+from .factors import LISTED, far_entries, far_entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -38,11 +38,13 @@ def fill_of(activation: Activation) -> Callable:
 
     # Each inner function has a name of its own. Numba's cache holds compiled functions by their names: of two with one
     # name, from two processes, a third process would take one for both.
+    # Rows are given by their arrays and places: a row cut out would be counted as in use and no longer, by an atomic
+    # instruction each, for each cell.
     @register_jitable
     @named(f"from_inputs_{activation.name}")
-    def from_inputs(e, p, own):
-        for h in range(own.shape[0]):
-            own[h] = value(e[h] + p[h])
+    def from_inputs(encoder, e, predictor, p, hidden, i):
+        for h in range(hidden.shape[1]):
+            hidden[i, h] = value(encoder[e, h] + predictor[p, h])
 
     if activation.rate is None:
 
@@ -50,22 +52,26 @@ def fill_of(activation: Activation) -> Callable:
         @named(f"fill_{activation.name}")
         def fill(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
             for i in range(begin, end):
-                from_inputs(encoder[encoder_row[frame[i]]], predictor[predictor_row[slot[i]]], hidden[i - begin])
+                from_inputs(encoder, encoder_row[frame[i]], predictor, predictor_row[slot[i]], hidden, i - begin)
 
         return fill
 
     @register_jitable
     @named(f"fill_{activation.name}")
     def fill_separably(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
+        width = hidden.shape[1]
         for i in range(begin, end):
-            f, s, own = frame[i], slot[i], hidden[i - begin]
-            r = encoder_row.shape[0] + s
-            if has_factors(factors, f, r):
-                a, b = factors[f], factors[r]  # (H,) each
-                for h in range(own.shape[0]):
-                    own[h] = joined(a[h], b[h])
-            else:
-                from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], own)
+            f, s, own = frame[i], slot[i], i - begin
+            r, e, p = encoder_row.shape[0] + s, encoder_row[f], predictor_row[s]
+            far = far_entries(factors, f, r, width)
+            if far > LISTED:
+                from_inputs(encoder, e, predictor, p, hidden, own)
+                continue
+            for h in range(width):
+                hidden[own, h] = joined(factors[f, h], factors[r, h])
+            for k in range(far):
+                h = far_entry(factors, f, r, width, k)
+                hidden[own, h] = value(encoder[e, h] + predictor[p, h])
 
     return fill_separably
 
@@ -97,7 +103,7 @@ def lanes_of(activation: Activation, loop: Callable) -> Callable:
     def run_separably(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others):
         # The same for all lanes of a warp.
         r = encoder_row.shape[0] + s
-        if has_factors(factors, f, r):
+        if far_entries(factors, f, r, encoder.shape[1]) == 0:
             return from_factors(factors[f], factors[r], lane, *others)
         return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, *others)
 
@@ -165,9 +171,9 @@ def compute_hidden(activation, encoder, predictor, factors, encoder_row, predict
     activation : Activation
         An entry of `ACTIVATIONS`.
     encoder, predictor : (rows, H) float32 or float64, on a GPU float16 and bfloat16 too
-    factors : (frames + slots, H) or (0, H), in the dtype that is computed in
-        From `make_factors`, of the group's frames and behind them of its label positions; none where the activation is
-        not separable, or where factors do not pay.
+    factors : (frames + slots, H + TAIL) or (0, any), in the dtype that is computed in
+        From `make_factors`, of the group's frames and behind them of its label positions; no rows where the activation
+        is not separable, or where factors do not pay.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The rows of the group's frames and of its label positions.
     frame, slot : (n,) int64

@@ -12,22 +12,22 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
-def three_products(hidden, blank_row, label_row):
-    """(hidden @ blank_row, hidden @ label_row, hidden @ hidden) of vectors (H,) of one dtype."""
+def three_products(hidden, i, weight, u, v):
+    """(hidden[i] @ weight[u], hidden[i] @ weight[v], hidden[i] @ hidden[i]) of rows of one dtype."""
     # Sums may be reassociated here, so that they vectorise: `rounding_of` allows for any order.
     zero = hidden.dtype.type(0)
-    blank_dot, label_dot, square = zero, zero, zero
-    for h in range(hidden.shape[0]):
-        blank_dot += hidden[h] * blank_row[h]
-        label_dot += hidden[h] * label_row[h]
-        square += hidden[h] * hidden[h]
-    return blank_dot, label_dot, square
+    first, second, square = zero, zero, zero
+    for h in range(hidden.shape[1]):
+        first += hidden[i, h] * weight[u, h]
+        second += hidden[i, h] * weight[v, h]
+        square += hidden[i, h] * hidden[i, h]
+    return first, second, square
 
 
 @cpu_sweep
 def measure_cpu(begin, end, weight, norm):
     for v in range(begin, end):
-        _, _, square = three_products(weight[v], weight[v], weight[v])
+        _, _, square = three_products(weight, v, weight, v, v)
         norm[v] = math.sqrt(square)
 
 

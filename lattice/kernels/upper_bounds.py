@@ -31,25 +31,27 @@ TOGETHER = 8
 
 
 @register_jitable
-def upper_bound(gap, few, spare):
-    """-log(1 + exp(gap)), the score of an arc whose rival is ahead by `gap`. At most 0, and never rounded too low."""
-    zero = typed(0, gap)
-    # The larger exponential is taken out of the sum. `max` may drop a NaN; `bound_cell` has let none in.
-    score = -(max(gap, zero) + math.log1p(math.exp(-abs(gap))))
+def never_below(score, few, spare):
+    """A score, raised by what it may have been rounded down by. At most 0."""
     # A score is at most 0, so taking off a share of it raises it.
-    return min(zero, score - score * few + spare)
+    return min(typed(0, score), score - score * few + spare)
 
 
 @register_jitable
 def bound_scores(blank_logit, label_logit, slack, few, spare):
     """Upper bounds on the two scores. Rounding may move the gap by up to `slack`, and a score by up to `spare`."""
-    closed = typed(CLOSED, slack)
+    closed, zero, one = typed(CLOSED, slack), typed(0, slack), typed(1, slack)
     # A logit of -inf adds nothing to the sum: the other id, normalised over itself, has log 1 = 0.
     if blank_logit == closed or label_logit == closed:
-        zero = typed(0, slack)
         return closed if blank_logit == closed else zero, closed if label_logit == closed else zero
     gap = label_logit - blank_logit
-    return upper_bound(gap - slack, few, spare), upper_bound(-gap - slack, few, spare)
+    # Scores of the likelier arc and of the other are -log(1 + e) and that less |gap|. Both are concave in the gap, so a
+    # score at a gap narrowed by `slack` is at most what its tangent has there. The slope is the other arc's probability.
+    e = math.exp(-abs(gap))
+    ahead, share = -math.log(one + e), one / (one + e)
+    ahead, behind = ahead + slack * e * share, ahead - abs(gap) + slack * share
+    ahead, behind = never_below(ahead, few, spare), never_below(behind, few, spare)
+    return (behind, ahead) if gap > zero else (ahead, behind)
 
 
 @register_jitable
@@ -133,7 +135,7 @@ def compile_kernels(activation: Activation) -> Kernels:
             for i in range(first, last):
                 # Where no label is left the blank's row stands in for the label's, and its product is dropped.
                 at = label_id[i] if label_id[i] >= 0 else blank_id
-                blank_dot, label_dot, square = three_products(hidden[i - first], weight[blank_id], weight[at])
+                blank_dot, label_dot, square = three_products(hidden, i - first, weight, blank_id, at)
                 label_logit = logit_of(label_dot, bias, at) if label_id[i] >= 0 else closed
                 blank_logit = logit_of(blank_dot, bias, blank_id)
                 reach, lengths = math.sqrt(square), norm[blank_id] + norm[at]

@@ -8,7 +8,7 @@ import numpy as np
 from .. import layout
 from ..device.arrays import computing_dtype
 from ..inputs.joint import JointProblem
-from ..kernels.factors import make_factors
+from ..kernels.factors import TAIL, make_factors
 
 
 class Group(NamedTuple):
@@ -30,7 +30,7 @@ class Group(NamedTuple):
         The place of each example on the encoder's first axis. With `encoder_index` several examples share one.
     encoder, predictor : (rows, H)
         The arguments, seen as rows. Where they had to be widened, copies of the group's rows.
-    factors : (frames + slots, H) or (0, H)
+    factors : (frames + slots, H + TAIL) or (0, H + TAIL)
         As `compute_hidden` takes them.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The row of each frame, and of each label position (slot) of the group.
@@ -124,7 +124,7 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     # One copy to a GPU for all of them. The host hands back the arrays themselves.
     device_frames, placed = frames.on(problem.device, space, *integers, *vocabulary)
     device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *vocabulary = placed
-    factors = space.take(((len(encoder_row) + len(predictor_row)) * factored, H), dtype)
+    factors = space.take(((len(encoder_row) + len(predictor_row)) * factored, H + TAIL), dtype)
     if factored:
         make_factors(problem.activation.rate, encoder, predictor, encoder_row, predictor_row, factors)
     cells = examples, frames, device_frames, device_examples, source

@@ -12,6 +12,7 @@ from ..device import arrays
 from ..device.arrays import ALIGNMENT, computing_dtype
 from ..device.memory import Cuda, Host
 from ..inputs.joint import JointProblem
+from ..kernels.factors import TAIL
 from ..kernels.rows import gather
 from ..kernels.runs import scratch_bytes
 from .groups import widens
@@ -130,7 +131,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
     if problem.activation.rate is not None and cells.sum() >= CELLS_A_ROW * rows.sum():
         # A factor for each number of a row, where it leaves the tiles at least half as long.
         with contextlib.suppress(layout.WorkspaceTooSmall):
-            larger = share_out(state + rows * row)
+            larger = share_out(state + rows * (row + TAIL * real))
             if 2 * larger.tile >= plan.tile:
                 plan, factored = larger._replace(least=plan.least), True
     return Work(problem, device, order, dtype, operand, halved, plan, factored)
