@@ -58,7 +58,7 @@ def _factors(dtype, stored, width):
     encoder[7, 30 : 30 + LISTED], encoder[8, 28 : 29 + LISTED], predictor[3] = 300, -300, math.nan
     arguments = rate, encoder, predictor, rng.permutation(9), rng.permutation(5)
     yield Case(
-        f"factors-{width}",
+        f"factors-lists-{width}",
         stored,
         factors_without_places,
         (*arguments, np.zeros((14, width + TAIL), dtype)),
@@ -94,7 +94,7 @@ def _hidden(dtype, stored, width):
     for name, entry in SEPARABLE.items():
         hidden = np.zeros((30, width), stored if stored == BF else dtype)
         arguments = (entry, *rows, frame, slot, hidden)
-        yield Case(f"hidden-factors-{name}-{width}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED)
+        yield Case(f"hidden-of-factors-{name}-{width}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def _few_are_far(dtype, stored, width):
@@ -136,7 +136,7 @@ def _bounds(dtype, stored, width):
     layer = weight, np.zeros(0, dtype), np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
     outputs = tuple(np.zeros(29, dtype) for _ in range(4))
     arguments = (SEPARABLE["tanh"], *rows, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
-    yield Case(f"bound-factors-{width}", stored, bound, arguments, {}, unrolled=width >= UNROLLED)
+    yield Case(f"bound-of-factors-{width}", stored, bound, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def _same_bits(dtype, stored, width):
@@ -152,7 +152,7 @@ def _same_bits(dtype, stored, width):
     rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5), frame, slot
     label = rng.integers(-1, 9, 30).astype(np.int32)
     arguments = (*rows, none, every, *zeros, label, *layer)
-    yield Case(f"bound-same-bits-{width}", stored, bounds_that_differ, arguments, {}, unrolled=width >= UNROLLED)
+    yield Case(f"bound-equal-bits-{width}", stored, bounds_that_differ, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def bounds_that_differ(*arguments):

@@ -20,7 +20,7 @@ TELLERS = {
     "bests_cuda": ("narrow-wide-128-False-False-2.0-0-float32/production",),
     "bound_identity_cuda": ("bound-identity-37-bias0-float16/production",),
     "bound_relu_cuda": ("bound-relu-37-bias0-float16/production",),
-    "bound_tanh_cuda": ("bound-factors-129-float64/production",),
+    "bound_tanh_cuda": ("bound-of-factors-129-float64/production",),
     "cast_cuda": ("cast-float16-to-float32-float16/production",),
     "ceiling_cuda": (
         "measure-119-False-bias119-float64/few",
@@ -91,7 +91,7 @@ TELLERS = {
         "path-wide-monotonic-float32/few",
         "path-rnnt-1-float32/few",
     ),
-    "factors_cuda": ("factors-250-float16/production",),
+    "factors_cuda": ("factors-lists-250-float16/production",),
     "gather_cuda": ("gather-float32/production",),
     "gradient_cuda": (
         "gradient-2-bias2-False-float16/few",
