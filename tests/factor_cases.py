@@ -94,7 +94,8 @@ def _hidden(dtype, stored, width):
     for name, entry in SEPARABLE.items():
         hidden = np.zeros((30, width), stored if stored == BF else dtype)
         arguments = (entry, *rows, frame, slot, hidden)
-        yield Case(f"hidden-of-factors-{name}-{width}", stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED)
+        case = f"hidden-of-factors-{name}-{width}"
+        yield Case(case, stored, compute_hidden, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def _few_are_far(dtype, stored, width):
@@ -105,7 +106,8 @@ def _few_are_far(dtype, stored, width):
     encoder[3, [0, 5, -1]], encoder[1, 33], predictor[0, 31], predictor[2] = 1000, -1000, -1000, math.inf
     rows = encoder, predictor, rng.permutation(6), rng.permutation(5)
     hidden = np.zeros((30, width), stored if stored == BF else dtype)
-    yield Case(f"hidden-few-far-{width}", stored, hidden_of, (*rows, frame, slot, hidden), {}, unrolled=width >= UNROLLED)
+    arguments = (*rows, frame, slot, hidden)
+    yield Case(f"hidden-few-far-{width}", stored, hidden_of, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def hidden_of(encoder, predictor, encoder_row, predictor_row, frame, slot, hidden):

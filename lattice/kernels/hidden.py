@@ -1,9 +1,10 @@
 """activation(encoder + predictor) for a tile of cells. On a GPU a warp takes a cell.
 
 A separable activation is a function of the product of two factors, one of the frame and one of the label position
-(`factors.py`). A hidden vector is made of these where no entry of either row is far. A CPU makes a few far entries of
-the inputs alone; a GPU makes the whole vector of them, which costs it little more. `fill_of` and `lanes_of` are the only places that know both ways. The upper bounds take hidden vectors from the same functions, and so
-see the bits that the matrix products see.
+(`factors.py`). A hidden vector is made of these where no entry of either row is far. Of a few far entries a CPU makes
+these alone of the inputs; a GPU makes the whole vector of them. `fill_of` and `lanes_of` are the only places that know
+both ways. The upper bounds take hidden vectors from the same functions, and so see the bits that the matrix products
+see.
 """
 
 import functools

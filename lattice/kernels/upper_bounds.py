@@ -45,8 +45,8 @@ def bound_scores(blank_logit, label_logit, slack, few, spare):
     if blank_logit == closed or label_logit == closed:
         return closed if blank_logit == closed else zero, closed if label_logit == closed else zero
     gap = label_logit - blank_logit
-    # Scores of the likelier arc and of the other are -log(1 + e) and that less |gap|. Both are concave in the gap, so a
-    # score at a gap narrowed by `slack` is at most what its tangent has there. The slope is the other arc's probability.
+    # The likelier arc has -log(1 + e), and the other that less |gap|. Both are concave in the gap, so at a gap narrowed
+    # by `slack` they are at most what their tangents have. The slope is the other arc's probability.
     e = math.exp(-abs(gap))
     ahead, share = -math.log(one + e), one / (one + e)
     ahead, behind = ahead + slack * e * share, ahead - abs(gap) + slack * share

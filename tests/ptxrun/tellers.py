@@ -103,7 +103,7 @@ TELLERS = {
     ),
     "hidden_identity_cuda": ("hidden-identity-250-holesFalse-float16/production",),
     "hidden_relu_cuda": ("hidden-relu-250-holesFalse-float16/production",),
-    "hidden_tanh_cuda": ("bound-same-bits-250-float16/production",),
+    "hidden_tanh_cuda": ("bound-equal-bits-250-float16/production",),
     "inclusion_cuda": (
         "inclusion-1-float16/few",
         "inclusion-1-float16/production",
