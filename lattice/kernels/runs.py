@@ -78,12 +78,6 @@ def is_open(c, bounds, state):
 
 
 @register_jitable
-def low_of(f, first, offset):
-    """The first label position of a frame; 0 where no cell exists, and `first` may be any number."""
-    return np.uint64(first[f]) if offset[f + 1] > offset[f] else NONE
-
-
-@register_jitable
 def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, scratch):
     """Copy the scores of a run of frames from `f` on towards `last`, which is not in it.
 
@@ -101,7 +95,7 @@ def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, 
     blank_value, label_value = scratch.blank_value, scratch.label_value
     count, frames, lost = ONE, 0, NONE
     while f != last and frames < RUN:
-        low, c, high = low_of(f, first, offset), np.uint64(offset[f]), np.uint64(offset[f + 1])
+        low, c, high = np.uint64(first[f]), np.uint64(offset[f]), np.uint64(offset[f + 1])
         if frames and count + high - c >= np.uint64(blank_value.shape[0]):
             break
         shift, a, b = c - low, c, high  # from a label position to the number of its cell; the open cells are a to b
@@ -240,7 +234,7 @@ def write_run(f, stop, back, first, offset, scratch, row, outside, target):
     i, k = ONE, 0
     while f != stop:
         c, high = np.uint64(offset[f]), np.uint64(offset[f + 1])
-        begin = c + scratch.begin[k] - low_of(f, first, offset)
+        begin = c + scratch.begin[k] - np.uint64(first[f])
         behind = begin + scratch.end[k] - scratch.begin[k]
         for j in range(c, begin):
             target[j] = outside
@@ -258,7 +252,7 @@ def read_alpha(f, stop, first, offset, scratch, alpha, log_z):
     """Fill `weight` with alpha - log_z of a run's cells, which goes back from `f`."""
     i, k, known = ONE, 0, scratch.weight
     while f != stop:
-        begin = np.uint64(offset[f]) + scratch.begin[k] - low_of(f, first, offset)
+        begin = np.uint64(offset[f]) + scratch.begin[k] - np.uint64(first[f])
         for j in range(scratch.end[k] - scratch.begin[k]):
             known[i + j] = alpha[begin + j] - log_z
         i += scratch.end[k] - scratch.begin[k]
