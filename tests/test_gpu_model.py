@@ -211,6 +211,17 @@ def test_kernels_that_go_another_way_have_counts_of_their_own():
     assert {"hidden tanh, factors", "bound tanh, factors", "sums, scaled"} <= costs.COUNTS.keys()
 
 
+def test_far_entries_are_made_of_the_inputs():
+    """Rows hold factors of both problems, but those of trained-like have a far entry."""
+    counts = {}
+    for kind in ("untrained", "trained-like"):
+        blocks = model.walk(model.Case("joint", "B=32", kind, "float32", "256 MiB"))
+        counts[kind] = {step.count for block in blocks for step in block.steps}
+    assert {"factors", "hidden tanh, factors", "bound tanh, factors"} < counts["untrained"]
+    assert {"factors", "hidden tanh", "bound tanh"} < counts["trained-like"]
+    assert not any("tanh, factors" in count for count in counts["trained-like"])
+
+
 PLANNED = {
     "joint B=32 untrained float32 256 MiB": (62e-3, 0.76),
     "joint B=32 untrained bfloat16 256 MiB": (18e-3, 2.6),

@@ -52,7 +52,7 @@ COUNTS = {
     "hidden tanh, factors bfloat16": Count(21.25, 60),
     "bound tanh, factors": Count(21, 180),
     "bound tanh, factors bfloat16": Count(26.25, 180),
-    "factors": Count(115.5, 40),
+    "factors": Count(105.5, 40),
     "split": Count(10.25, 40),
     "cast": Count(40),
     "measure": Count(20, 40),

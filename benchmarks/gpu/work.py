@@ -78,6 +78,10 @@ def half(array) -> str:
     return " bfloat16" if array.dtype.itemsize == 2 else ""
 
 
+FACTORED = ", factors"
+"""What the variant of a kernel begins with that makes hidden vectors of factors."""
+
+
 def emit(a):
     n, V = len(a.row), a.logits.shape[1]
     moved = n * (V * real_bytes(a.logits) + real_bytes(a.row, a.label_id) + 4 * real_bytes(a.rest))
@@ -95,7 +99,7 @@ def gradient(a):
 
 def factored(a) -> str:
     """Of a kernel that makes hidden vectors: of exponentials of the rows, which were made before."""
-    return ", factors" * bool(len(getattr(a, "factors", ())))
+    return FACTORED * bool(len(getattr(a, "factors", ())))
 
 
 def hidden(a):
@@ -151,7 +155,7 @@ def locate(a):
 
 
 def factors(a):
-    n, H = a.factors.shape
+    n, H = len(a.factors), a.rows.shape[1]
     return Done(n, n * H, n * H * real_bytes(a.rows, a.factors))
 
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import exp, widen
+from .cells import factored, power_of_two, widen
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 LISTED = 7
@@ -54,10 +54,9 @@ def factor_of(x, rate, reach):
     """exp(rate x) in float64; NaN of an entry that is far."""
     if is_far(x, rate, reach):
         return math.nan
-    exponent = exponent_of(x, rate)
-    # `exp` takes arguments of at most 0.
-    below = exp(-abs(exponent))
-    return 1.0 / below if exponent > 0.0 else below
+    # Not `exp`, which takes arguments of at most 0. Within reach the power is a normal number.
+    factor, n = factored(exponent_of(x, rate))
+    return factor * power_of_two(n)
 
 
 @cpu_sweep
