@@ -7,6 +7,7 @@ from . import (
     behaviour,
     bounds,
     decode,
+    hidden,
     house,
     joint,
     joint_stages,
@@ -48,9 +49,10 @@ def main() -> None:
         command.add_argument("--shape", choices=module.SIZES, default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.set_defaults(run=module.main)
-    command = commands.add_parser("tf32", help=tf32.__doc__.splitlines()[0])
-    command.add_argument("--shape", choices=("default", "smoke"), default="default")
-    command.set_defaults(run=tf32.main)
+    for name, module in (("tf32", tf32), ("hidden", hidden)):
+        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command.add_argument("--shape", choices=("default", "smoke"), default="default")
+        command.set_defaults(run=module.main)
     commands.choices["sharpness"].add_argument("--png", help="file for the picture; needs matplotlib")
     commands.choices["sharpness"].add_argument("--record", help="draw this record instead of measuring")
     command = commands.add_parser("memory", help=memory.__doc__.splitlines()[0])

@@ -141,6 +141,7 @@ ALONE = ("--shape", "smoke", "--without", "all", "--rounds", "1")
         ("decode", "--shape", "smoke", "--rounds", "1"),
         ("three_stage", "--shape", "smoke", "--rounds", "1"),
         ("tf32", "--shape", "smoke"),
+        ("hidden", "--shape", "smoke"),
     ],
     ids=lambda arguments: arguments[0],
 )
