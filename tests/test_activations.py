@@ -79,15 +79,28 @@ def test_lists_of_far_entries(dtype):
 def test_far_entries_alone_are_made_of_the_inputs(dtype):
     """Up to as many as a row lists, of both rows together. The factors here are of other inputs."""
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((2, 8, 40)).astype(dtype)
-    x[1, [3, 20]], y[2, 39], x[3, :LISTED], y[4, 1 : 2 + LISTED] = 1000, -1000, 1000, -1000
+    x, y = rng.standard_normal((2, 8, 120)).astype(dtype)
+    x[1, [3, 20]], y[2, 119], x[3, :LISTED], y[4, 1 : 2 + LISTED] = 1000, -1000, 1000, -1000
     x[5, :4], y[5, 2:5] = 1000, -1000
     x[6, :4], y[6, 2:6] = 1000, -1000
     every = np.arange(8)
-    factors, hidden = np.empty((16, 40 + TAIL), dtype), np.empty((8, 40), dtype)
+    factors, hidden = np.empty((16, 120 + TAIL), dtype), np.empty((8, 120), dtype)
     make_factors(TANH.rate, x, y, every, every, factors)
     compute_hidden(TANH, x + 1, y, factors, every, every, every, every, hidden)
     far = (abs(x) > 900) | (abs(y) > 900)
     far[[4, 6]] = True
     expected = np.tanh(np.where(far, x + 1, x).astype(np.float64) + y)
     np.testing.assert_allclose(hidden, expected, atol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("width, alone", [(15, 0), (16, 1), (47, 2), (112, 7), (200, 7)])
+def test_far_entries_are_made_alone_where_that_pays(width, alone):
+    """Otherwise all entries are made of the inputs, which are others than the factors' here."""
+    every = np.arange(9)
+    x, y = np.zeros((2, 9, width), np.float32)
+    for k in every:
+        x[k, :k] = 1000
+    factors, hidden = np.empty((18, width + TAIL), np.float32), np.empty((9, width), np.float32)
+    make_factors(TANH.rate, x, y, every, every, factors)
+    compute_hidden(TANH, x + 1, y, factors, every, every, every, every, hidden)
+    assert [not row[-1] for row in hidden] == [k <= alone for k in every]

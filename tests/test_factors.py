@@ -58,7 +58,7 @@ def test_rows_without_factors(dtype, always):
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_a_column_that_counts(dtype, always):
     """Frames less labels in two of the columns: these entries are made of the inputs, all others of factors."""
-    problem = joint_problem(22, frames=12, labels=6, width=20, dtype=dtype)
+    problem = joint_problem(22, frames=12, labels=6, width=70, dtype=dtype)
     for column in (0, -1):
         problem.encoder[:, :, column] = 100 * np.arange(problem.encoder.shape[1]) + 0.25
         problem.predictor[:, :, column] = -200 * np.arange(problem.predictor.shape[1])

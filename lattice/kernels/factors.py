@@ -17,7 +17,9 @@ from .cells import factored, power_of_two, widen
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 LISTED = 7
-"""The most far entries that a row lists. An exponential by itself takes as long as ten that vectorise."""
+"""The most far entries that a row lists, and that a cell makes by themselves."""
+ALONE = 16
+"""Exponentials that vectorise and take as long as one by itself: far entries are to be fewer than the rest by this."""
 TAIL = LISTED + 1
 """Numbers behind the H factors of a row: how many of its entries are far, and the places of the first `LISTED`."""
 
@@ -28,7 +30,8 @@ def far_entries(factors, f, p, width):
     if factors.shape[0] == 0:
         return TAIL
     # Small integers, which every dtype holds exactly.
-    return int(factors[f, width]) + int(factors[p, width])
+    far = int(factors[f, width]) + int(factors[p, width])
+    return far if far * ALONE <= width else TAIL
 
 
 @register_jitable

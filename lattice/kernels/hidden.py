@@ -15,8 +15,9 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
-from .cells import store, widen
+from .cells import put, widen
 from .factors import LISTED, far_entries, far_entry
+from .lanes import FOUR, ONE, THREE, TWO, first_behind, first_of, put_eight, put_four, whole_rounds
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -115,26 +116,24 @@ def stored(entry: Callable) -> Callable:
     """`loop` of `lanes_of` that stores the hidden vector in row i of `hidden`."""
 
     @register_jitable
+    def four_of(left, right, h):
+        a, b = entry(left[h], right[h]), entry(left[h + ONE], right[h + ONE])
+        return a, b, entry(left[h + TWO], right[h + TWO]), entry(left[h + THREE], right[h + THREE])
+
+    @register_jitable
     def loop(left, right, lane, hidden, i):
-        # Unsigned, because a signed index may be negative and asks for more instructions.
-        h, width, step = np.uint64(lane), np.uint64(hidden.shape[1]), np.uint64(WARP)
-        while h + step + step + step < width:
-            # Four loads at once: behind a store, no load is begun before it.
-            j, k, m = h + step, h + step + step, h + step + step + step
-            a, b, c, d = (
-                entry(left[h], right[h]),
-                entry(left[j], right[j]),
-                entry(left[k], right[k]),
-                entry(left[m], right[m]),
-            )
-            store(hidden, i, h, a)
-            store(hidden, i, j, b)
-            store(hidden, i, k, c)
-            store(hidden, i, m, d)
-            h = m + step
+        own = hidden[i]  # (H,)
+        for k in range(whole_rounds(own)):
+            h = first_of(k, lane)
+            # All loads at once: behind a store, no load is begun before it.
+            put_eight(own, h, four_of(left, right, h), four_of(left, right, h + FOUR))
+        h, width = first_behind(own, 0, lane), np.uint64(own.shape[0])
+        if h + THREE < width:
+            put_four(own, h, four_of(left, right, h))
+            h += FOUR
         while h < width:
-            store(hidden, i, h, entry(left[h], right[h]))
-            h += step
+            put(own, h, entry(left[h], right[h]))
+            h += ONE
 
     return loop
 

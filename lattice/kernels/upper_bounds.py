@@ -19,6 +19,7 @@ from numba.extending import register_jitable
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, as_stored, typed, widen
 from .hidden import fill_of, lanes_of
+from .lanes import FOUR, ONE, THREE, TWO, first_behind, first_of, whole_rounds
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .layer import three_products
 from .state import WANTED, bounded
@@ -97,21 +98,28 @@ def summed(entry: Callable) -> Callable:
         return blank_dot + x * widen(blank_row[h]), label_dot + x * widen(label_row[h]), square + x * x
 
     @register_jitable
+    def add_four(left, right, h, weight, blank_row, label_row, sums):
+        layer = weight, blank_row, label_row
+        sums = add(left, right, h, *layer, *sums)
+        sums = add(left, right, h + ONE, *layer, *sums)
+        sums = add(left, right, h + TWO, *layer, *sums)
+        return add(left, right, h + THREE, *layer, *sums)
+
+    @register_jitable
     def loop(left, right, lane, weight, blank_row, label_row, like):
         # `like` has the type of the sums.
-        sums = typed(0, like), typed(0, like), typed(0, like)
-        rows = weight, blank_row, label_row
-        # Unsigned, because a signed index may be negative and asks for more instructions.
-        h, width, step = np.uint64(lane), np.uint64(weight.shape[1]), np.uint64(WARP)
-        while h + step + step + step < width:
-            sums = add(left, right, h, *rows, *sums)
-            sums = add(left, right, h + step, *rows, *sums)
-            sums = add(left, right, h + step + step, *rows, *sums)
-            sums = add(left, right, h + step + step + step, *rows, *sums)
-            h += step + step + step + step
+        sums, layer = (typed(0, like), typed(0, like), typed(0, like)), (weight, blank_row, label_row)
+        for k in range(whole_rounds(blank_row)):
+            h = first_of(k, lane)
+            sums = add_four(left, right, h, *layer, sums)
+            sums = add_four(left, right, h + FOUR, *layer, sums)
+        h, width = first_behind(blank_row, 0, lane), np.uint64(blank_row.shape[0])
+        if h + THREE < width:
+            sums = add_four(left, right, h, *layer, sums)
+            h += FOUR
         while h < width:
-            sums = add(left, right, h, *rows, *sums)
-            h += step
+            sums = add(left, right, h, *layer, *sums)
+            h += ONE
         return sums
 
     return loop
