@@ -113,7 +113,9 @@ def test_attempts_end_in_time():
     assert contact_steps.ENVIRONMENT.seconds + len(contact.attempts()) * (contact.PROBE + contact.KILL_AFTER) < 110
 
 
-def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, monkeypatch):
+def test_what_launched_in_one_way_is_the_way_of_all_that_follows(call, tmp_path, monkeypatch):
+    # A folder .ptx that lies in the source tree would be one more way.
+    monkeypatch.setattr(contact, "PREBUILT", tmp_path / "none")
     ways = {"first": ({"LATTICE_PTX": None}, ""), "second": ({}, "not here"), "third": ({"HOW": "third"}, "")}
     monkeypatch.setattr(contact, "attempts", lambda: ways)
     monkeypatch.setattr(contact, "Probe", lambda arguments, environment: Script((PROBE,), environment))
