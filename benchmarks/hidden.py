@@ -50,7 +50,7 @@ def hidden_of(x, y, factored: bool) -> np.ndarray:
 
 
 def errors(x, y, factored: bool) -> tuple[float, float]:
-    """Largest and mean square root error of tanh."""
+    """Largest and root mean square error of tanh."""
     with np.errstate(invalid="ignore"):
         truth = np.tanh(x.astype(np.longdouble) + y.astype(np.longdouble))
     off = (hidden_of(x, y, factored) - truth).astype(np.float64)

@@ -64,7 +64,7 @@ def joint_transducer_loss(
     precision : {"default", "tf32x3"}
         How a GPU multiplies float32 matrices. By default as CuPy is set, in float32 or in TF32. With "tf32x3" operands
         are split into two halves each, and three products in TF32 stand for one. They take less time. Their error
-        is between that of float32 and a quarter of that of TF32 (`docs/numerics.md`). The halves lie in the workspace.
+        is between that of float32 and a tenth of that of TF32 (`docs/numerics.md`). The halves lie in the workspace.
         Nothing changes on the host, nor where float64 or bfloat16 is multiplied.
 
     Returns

@@ -187,8 +187,8 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     for name, choices in chosen.items():
         metavar, shown = name[:-1].upper(), "of %(choices)s; all by default"
         parser.add_argument(f"--{name}", nargs="+", choices=choices, default=choices, metavar=metavar, help=shown)
-    parser.add_argument("--counts", help="record of instructions, the newest by default; none for those in costs.py")
-    parser.add_argument("--host", help="record of the host, the newest by default; none for the numbers in costs.py")
+    parser.add_argument("--counts", help="record of instructions, the newest by default; `none`: those in costs.py")
+    parser.add_argument("--host", help="record of the host, the newest by default; `none`: the numbers in costs.py")
     parser.add_argument("--against", metavar="RECORD", help="a record with the section stages, to compare with")
     parser.add_argument("--json", help="file for the record")
     return parser.parse_args(arguments)

@@ -19,14 +19,15 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 LISTED = 7
 """The most far entries that a row lists, and that a cell makes by themselves."""
 ALONE = 16
-"""Exponentials that vectorise and take as long as one by itself: far entries are to be fewer than the rest by this."""
+"""A far entry by itself takes as long as this many in a loop that vectorises. A cell makes far entries by themselves
+where they are at most one in `ALONE`."""
 TAIL = LISTED + 1
 """Numbers behind the H factors of a row: how many of its entries are far, and the places of the first `LISTED`."""
 
 
 @register_jitable
 def far_entries(factors, f, p, width):
-    """How many entries of a cell are far in rows f or p; more than `LISTED` where it is to be made of the inputs."""
+    """How many entries of a cell are far in rows f or p; more than `LISTED` where all are to be made of the inputs."""
     if factors.shape[0] == 0:
         return TAIL
     # Small integers, which every dtype holds exactly.

@@ -125,7 +125,7 @@ def stored(entry: Callable) -> Callable:
         own = hidden[i]  # (H,)
         for k in range(whole_rounds(own)):
             h = first_of(k, lane)
-            # All loads at once: behind a store, no load is begun before it.
+            # All loads first: the compiler moves none above a store.
             put_eight(own, h, four_of(left, right, h), four_of(left, right, h + FOUR))
         h, width = first_behind(own, 0, lane), np.uint64(own.shape[0])
         if h + THREE < width:

@@ -2,8 +2,8 @@
 
 For any ids M that hold the blank and the cell's label, `logsumexp over M <= logsumexp over V`, so scores normalised
 over M are upper bounds. Here M is the pair itself. A pair takes a hidden vector and two dot products, and no matrix
-product. The bounds must hold for the scores that the matrix product *rounds to*, so each gap between the two logits is
-widened by what rounding can move it.
+product. The bounds must hold for the scores that the matrix product *rounds to*, so for each arc the gap between the
+two logits is moved in its favour, by what rounding can move it.
 
 A row whose logits may not be finite cannot be bounded. It is marked to be computed, so that NaN is seen as in a dense
 lattice.
@@ -28,7 +28,7 @@ TENSOR_FLOAT = 2.0**-9
 """What a product loses when both operands are rounded to TF32. A GPU may be set to multiply float32 in that way."""
 
 TOGETHER = 8
-"""Cells whose hidden vectors the CPU makes at once; few enough to stay in the first cache."""
+"""Cells whose hidden vectors the CPU makes at once; few enough to stay in the first cache, or the second."""
 
 
 @register_jitable
@@ -46,8 +46,9 @@ def bound_scores(blank_logit, label_logit, slack, few, spare):
     if blank_logit == closed or label_logit == closed:
         return closed if blank_logit == closed else zero, closed if label_logit == closed else zero
     gap = label_logit - blank_logit
-    # The likelier arc has -log(1 + e), and the other that less |gap|. Both are concave in the gap, so at a gap narrowed
-    # by `slack` they are at most what their tangents have. The slope is the other arc's probability.
+    # The likelier arc has -log(1 + e), and the other that less |gap|. A wider gap favours the one, a narrower gap the
+    # other. Both scores are concave in the gap, so each is at most its tangent at the gap that was computed, followed
+    # for `slack` to where it rises. Its slope is the other arc's probability.
     e = math.exp(-abs(gap))
     ahead, share = -math.log(one + e), one / (one + e)
     ahead, behind = ahead + slack * e * share, ahead - abs(gap) + slack * share
