@@ -1,4 +1,4 @@
-"""A row of logits as the lanes of a warp take it: entry v by lane v % 32, and eight entries of a lane at once.
+"""A row of logits or of a hidden vector as the lanes of a warp take it: entry v by lane v % 32, eight entries at once.
 
 A round is eight entries of each lane. Behind the whole rounds come at most two half ones, whose entries may lie beyond
 the row. No count of rounds passes 32 bits, and places in a row are unsigned, because a signed index may be negative and
