@@ -51,6 +51,8 @@ def wide_cases() -> list[Case]:
             for last in (None, 0):
                 options = {"last": last, "rounds": 1}
                 found.append(Case(f"narrow-wide-128-{name}-{last}", dtype, narrowed, tuple(arguments), options))
+        # Behind sixteen warps, at even places of a sum over them that takes four a round.
+        found += [_decided_by_one(dtype, f"narrow-one-in-warp-{warp}", 1000, 32 * warp) for warp in (20, 22)]
     return found
 
 
@@ -74,13 +76,12 @@ def _bounds(dtype, stored):
         frame, slot = rng.integers(0, 6, 41), rng.integers(0, 5, 41)
         label = rng.integers(-1, 9, 41).astype(np.int32)
         for bias in (np.zeros(0, dtype), np.append(rng.integers(-4, 5, 8) / 8, -np.inf).astype(dtype)):
-            norm, ceiling = np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
+            norm, ceiling = (rng.permutation(9) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
             outputs = tuple(np.zeros(41, dtype) for _ in range(4))
             rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
             arguments = (number, *rows, 8, weight, bias, norm, ceiling, 2.0**-10, *outputs)
-            yield Case(
-                f"bound-{activation}-{width}-bias{len(bias)}", stored, bound, arguments, {}, unrolled=width >= UNROLLED
-            )
+            case = f"bound-rows-{activation}-{width}-bias{len(bias)}"
+            yield Case(case, stored, bound, arguments, {}, unrolled=width >= UNROLLED)
 
 
 def _measures(dtype, stored):
@@ -138,19 +139,22 @@ def _narrowings(dtype):
     for name, frames, monotonic, exact, bounds in lattices(dtype):
         for last in (None, 1):
             yield Case(f"narrow-{name}-{last}", dtype, narrowed, (frames, monotonic, exact, bounds), {"last": last})
+    without = np.array([3, 2]), np.array([0, 2])
+    for name, frames, monotonic, exact, bounds in lattices(dtype, without, TOPOLOGIES[:2], (2.0,)):
+        yield Case(f"narrow-no-label-{name}", dtype, narrowed, (frames, monotonic, exact, bounds), {})
 
 
-def _decided_by_one(dtype):
-    """All cells are known but one, which lane 31 looks at.
+def _decided_by_one(dtype, name="narrow-one", labels=40, cell=31):
+    """All cells are known but one, which one thread looks at: of the first warp it is lane 31.
 
-    A sum over the lanes loses this cell if any lane on its way is passed by.
+    A sum over the threads loses this cell if any place on its way is passed by.
     """
-    frames = frames_for(False, False, (np.array([1, 2]), np.array([40, 1])))
+    frames = frames_for(False, False, (np.array([1, 2]), np.array([labels, 1])))
     rng = np.random.default_rng(12)
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
     rest = np.ones(frames.cells, dtype)
-    rest[31] = BOUND - 2.5
-    return Case("narrow-one", dtype, narrowed_once, (frames, blank, label, rest, np.zeros(2, np.int64)), {})
+    rest[cell] = BOUND - 2.5
+    return Case(name, dtype, narrowed_once, (frames, blank, label, rest, np.zeros(2, np.int64)), {})
 
 
 def narrowed_once(frames, blank, label, rest, computed):
@@ -189,6 +193,9 @@ def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
     counts = like(exact, len(frames.example) + 1, np.int64)
     computed, best = like(exact, N, np.int64), like(exact, N, np.float64)
     computed.fill(0)
+    # No cell joins where these are not written.
+    for array, value in ((alpha, -np.inf), (beta, -np.inf), (best, 0)):
+        array.fill(value)
     open_all(frames, state)
     for number in range(rounds):
         narrow(frames, monotonic, state, alpha, beta, best, computed, last=number == last)

@@ -79,11 +79,13 @@ def wide_cases() -> list[Case]:
     found, sizes = [], (128, 129, 250, 256, 257, 1500, 2043)
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_emissions(dtype, stored, sizes), *_gradients(dtype, stored, sizes), *_hidden(dtype, stored, (250,))]
+        # Behind four entries of each lane, the first lane's next one is just beyond the row.
+        found += [case for case in _hidden(dtype, stored, (128,)) if case.name.startswith("hidden")]
     for dtype in (F4, F8):
         found += _wide_lattices((np.array([40, 3, 30]), np.array([430, 2, 119])), dtype)
         found.append(_no_alignment(dtype))
     # More frames than the one block that adds up has threads.
-    found.append(_list("list-frames", F4, (np.array([1100, 2]), np.array([1, 0]))))
+    found.append(_list("list-frames-ever-more", F4, (np.array([1100, 2]), np.array([1, 0])), ever_more=True))
     others = certificate_cases, ctc_cases, decode_cases, factor_cases, mixed_cases, path_cases, sampler_cases
     return [*found, *(case for module in others for case in module.wide_cases())]
 
@@ -206,9 +208,12 @@ def _lists(dtype):
         yield _list(name, dtype, (np.array([2, 1, 3, 1]), np.array([298, 0, 31, 119])), wanted)
 
 
-def _list(name, dtype, lengths, wanted=True):
+def _list(name, dtype, lengths, wanted=True, ever_more=False):
     frames = frames_for(False, False, lengths)
     rest = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
+    if ever_more:
+        # Warps count different numbers of cells.
+        rest[np.random.default_rng(35).random(frames.cells) < np.linspace(0, 1, frames.cells)] = WANTED
     return Case(name, dtype, listed, (frames, rest), {"wanted": wanted})
 
 
@@ -265,12 +270,17 @@ def _hidden(dtype, stored, widths=(37, 120)):
     operand = stored if stored == BF else dtype
     # Examples of 3, 6 and 9 cells in a frame, and of 8 to 16: one round to four of a loop over four cells of a frame.
     two, four = (np.array([2, 1]), np.array([5, 10])), (np.array([2, 2]), np.array([10, 15]))
+    narrow = "two", "four", "later"
     for name, frames in (
         *((f"holes{holes}", frames_for(False, True)) for holes in (False, True)),
         ("two", frames_for(False, False, two)),
         ("four", frames_for(False, False, four)),
+        ("later", frames_for(False, False, (np.array([3, 2, 1]), np.array([2, 3, 1])))),
     ):
         cells = np.arange(3, frames.cells - 2)
+        if name == "later":
+            # A tile that begins in the second example, at a frame of an odd number.
+            cells = np.arange(frames.offset[3] + 1, frames.cells)
         if name == "holesTrue":
             cells = cells[rng.random(len(cells)) < 0.5]
             # Of the last two frames a cell each: the search for the end of a frame's cells has two to look at.
@@ -284,20 +294,22 @@ def _hidden(dtype, stored, widths=(37, 120)):
         frame, slot = outputs[0]
         # A lane has more than four entries of the wider rows: its loop over them is unrolled.
         for (activation, number), width in itertools.product(
-            ACTIVATIONS.items(), widths[:1] if name in ("two", "four") else widths
+            ACTIVATIONS.items(), widths[:1] if name in narrow else widths
         ):
             encoder = rng.standard_normal((20, width)).astype(stored)
             predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
             hidden, none = np.zeros((len(cells), width), operand), np.zeros((0, width), dtype)
             arguments = (number, encoder, predictor, none, encoder_row, predictor_row, frame, slot, hidden)
-            if name not in ("two", "four"):
+            if name not in narrow:
                 yield Case(
                     f"hidden-{activation}-{width}-{name}",
                     stored,
                     compute_hidden,
                     arguments,
                     {},
+                    # Of sums that were not rounded many are halfway between two bfloat16.
+                    exact=number.rate is None,
                     unrolled=width >= UNROLLED,
                 )
             # The transpose reads what the activation gives; both targets are handed the same rounded numbers.
@@ -370,21 +382,27 @@ def _stored_rows(stored):
     """Rows that are rounded on the way; `clear` sees the bits of a half-precision array."""
     rng = np.random.default_rng(6)
     starts, examples = np.array([0, 4, 4, 9]), np.array([3, 0, 2])
+
+    def halfway(*shape):
+        """Numbers that add up without rounding, many of them halfway between two of the dtype that is stored."""
+        return (rng.integers(-(2**12), 2**12, shape) / 2**11).astype(F4)
+
     for width in (120, 35):
-        source = rng.standard_normal((9, width)).astype(F4)
+        source = halfway(9, width)
         arguments = (source, starts, examples, np.full((4, 6, width), 7, stored))
-        yield Case(f"unpack-{width}", stored, rows.unpack, arguments, {}, stored=True)
-    total = rng.standard_normal((6, 35)).astype(F4)
+        yield Case(f"unpack-halfway-{width}", stored, rows.unpack, arguments, {}, exact=True, stored=True)
+    total = halfway(6, 35)
     for places, opens in (
         ([2], [0]),
         ([1, 2, 2], [0, 1, 0]),
         ([1, 1, 1, 0], [0, 0, 0, 1]),
-        ([3, 3, 0, 0, 0, 0, 1, 1, 2], [0, 0, 1, 0, 0, 0, 1, 0, 1]),
+        # The fifth example, the first of a second round of four, is alone.
+        ([3, 3, 1, 1, 0, 2, 2, 2, 2], [0, 0, 1, 0, 1, 1, 0, 0, 0]),
     ):
-        begins = np.array([0, 1, 3, 3, 4, 4, 5, 7, 8, 9])[: len(places) + 1]
+        begins = np.array([0, 1, 2, 2, 3, 5, 6, 7, 8, 9])[: len(places) + 1]
         begins = starts if len(places) == 3 else begins
         arguments = (source, begins, np.array(places), np.array(opens, np.uint8), total, np.full((4, 6, 35), 7, stored))
-        yield Case(f"share-{len(places)}", stored, rows.share, arguments, {}, stored=True)
+        yield Case(f"share-halfway-{len(places)}", stored, rows.share, arguments, {}, exact=True, stored=True)
     visited = np.array([1, 0, 1], np.uint8)
     for width in (40, 120):
         yield Case(

@@ -22,9 +22,9 @@ class Case:
     """A call `function(*arguments, **options)`.
 
     `dtype` is the dtype that it stores. Where argument `judge` is not finite afterwards, the values in the arguments
-    `lax` are left open. `exact` asks for the very same numbers. `stored` says that the CPU takes half precision too.
-    `unrolled` says that rows are so long that compiled code takes four entries a round where the source takes one; the
-    simulator has only the source.
+    `lax` are left open. `exact` asks for the very same numbers, rounded to what is stored. `stored` says that the CPU
+    takes half precision too. `unrolled` says that rows are so long that compiled code takes four entries a round where
+    the source takes one; the simulator has only the source.
     """
 
     name: str
@@ -61,7 +61,7 @@ def _copy(value, widen):
 
 
 def assert_equal(name, ours, truth):
-    """Equal to rounding: what is computed with is float32 or float64, what is stored may be rounded to either side."""
+    """Equal to rounding: float32 or float64 is computed with, and what is stored in half precision is the nearest."""
     if isinstance(truth, tuple):
         for part, other in zip(ours, truth, strict=True):
             assert_equal(name, part, other)
@@ -72,12 +72,15 @@ def assert_equal(name, ours, truth):
         assert np.array_equal(ours, truth), name
         return
     info = ml_dtypes.finfo(ours.dtype)
-    half = info.bits == 16
+    # Half precision that was rounded on both sides may be rounded to either side.
+    half, twice = info.bits == 16, truth.dtype in HALF
     ours, truth = ours.astype(np.float64), truth.astype(np.float64)
     same = (ours == truth) | (np.isnan(ours) & np.isnan(truth))
     with np.errstate(invalid="ignore"):
         worst = np.abs(np.where(same, 0, ours - truth))
-    bound = (1 if half else 8) * float(info.eps) * np.maximum(1e-3 if half else 1, np.abs(truth))
+    bound = 8 * float(np.finfo(np.float32).eps if half else info.eps) * np.maximum(1, np.abs(truth))
+    if half:
+        bound += (1 if twice else 0.5) * float(info.eps) * np.abs(truth)
     bound = np.where(np.isfinite(truth), bound, 0)
     if not (worst <= bound).all():
         at = tuple(np.argwhere(~(worst <= bound))[0].tolist())
@@ -96,7 +99,9 @@ def check(case: Case, put: Callable, fetch: Callable, known: tuple | None = None
         if isinstance(truth, np.ndarray):
             certain = np.isfinite(expected[case.judge]) if number in case.lax else ...
             if case.exact:
-                np.testing.assert_array_equal(fetch(value).astype(np.float64), truth.astype(np.float64))
+                found = fetch(value)
+                nearest = truth.astype(found.dtype)
+                np.testing.assert_array_equal(found.astype(np.float64), nearest.astype(np.float64))
             assert_equal(f"{case.id}, argument {number}", fetch(value)[certain], truth[certain])
     if expected_result is not None:
         given = tuple(part if isinstance(part, np.ndarray) else fetch(part) for part in result)

@@ -69,7 +69,7 @@ class Known(NamedTuple):
     `addresses` are the registers that hold addresses, or are added to one. `guards` are the predicates that decide
     about loops. `steps` holds the constants that registers are advanced by, `constants` the values of registers that
     never change. `halves` says which half of 64 bits is in a register. `loaded` are the registers that memory was
-    loaded into.
+    loaded into. `wraps` are those of what numba adds to a negative index, 0 where it is none.
     """
 
     addresses: set
@@ -78,6 +78,7 @@ class Known(NamedTuple):
     constants: dict
     halves: dict
     loaded: set
+    wraps: set
 
 
 class Argument(NamedTuple):
@@ -123,6 +124,7 @@ def _of_entry(function):
         _constants(listed),
         _halves(listed),
         _loaded(listed),
+        _wraps(listed),
     )
     shuffles, barriers = [one for _, one in listed if one.opcode[0] == "shfl"], Counter()
     for place, (_, one) in enumerate(listed):
@@ -162,7 +164,7 @@ def _of_instruction(one, shuffles, known):
             spare = SPARE[opcode[2][1:]]
             back = f"sub.s{opcode[2][1:]} {spare}, {parts[1]}, {known.steps[parts[1]]}"
             yield "loop", f"once more {opcode[1]} {opcode[2]}", (back, f"{code} {parts[0]}, {spare}, {parts[2]}")
-    elif parts and parts[0] in known.addresses:
+    elif parts and parts[0] in known.addresses and known.wraps.isdisjoint(parts[1:2]):
         yield from _of_scale(opcode, code, parts)
     if opcode[0] == "cvt":
         yield from _of_conversion(opcode, parts, known)
@@ -306,6 +308,18 @@ def _constants(listed):
 
 def _loaded(listed):
     return {one.operands[0] for _, one in listed if one.opcode[0] == "ld" and one.opcode[1] != "param"}
+
+
+def _wraps(listed):
+    signs = {one.operands[0] for _, one in listed if one.opcode == ("shr", "s64") and one.operands[2] == "63"}
+    setp = (one for _, one in listed if one.opcode[:2] == ("setp", "lt"))
+    below = {one.operands[0] for one in setp if re.fullmatch(r"0|-\d+", one.operands[2])}
+    return {
+        one.operands[0]
+        for _, one in listed
+        if (one.opcode[0] == "and" and signs & set(one.operands[1:]))
+        or (one.opcode[0] == "selp" and one.operands[2] == "0" and one.operands[3] in below)
+    }
 
 
 def _halves(listed):
