@@ -30,8 +30,8 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Rows as in `kernel_cases.wide_cases`."""
-    return _of((128, 129, 250))
+    """Rows as in `kernel_cases.wide_cases`, and of one round of eight entries a lane and of two, with some left over."""
+    return _of((128, 129, 250, 400, 513))
 
 
 def _of(widths) -> list[Case]:
