@@ -30,7 +30,7 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Rows as in `kernel_cases.wide_cases`, and of one round of eight entries a lane and of two, with some left over."""
+    """Rows as in `kernel_cases.wide_cases`, and of one or two rounds of eight entries a lane, with some left over."""
     return _of((128, 129, 250, 400, 513))
 
 
