@@ -69,7 +69,7 @@ def _factors(dtype, stored, width):
     )
 
 
-def _listed(factors, far):
+def listed(factors, far):
     """Factors of 6 frames and 5 label positions -> the same with far entries, from their places {row: columns}."""
     count, width = factors.shape
     filled = np.zeros((count, width + TAIL), factors.dtype)
@@ -91,7 +91,7 @@ def _hidden(dtype, stored, width):
     rng = np.random.default_rng(31)
     frame, slot = (array.ravel() for array in np.indices((6, 5)))
     encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
-    factors = _listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT)
+    factors = listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT)
     rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5)
     for name, entry in SEPARABLE.items():
         hidden = np.zeros((30, width), stored if stored == BF else dtype)
@@ -135,7 +135,7 @@ def _bounds(dtype, stored, width):
     factors = np.concatenate(
         [rng.choice([1, 3, 2.0**60, 2.0**-60], (6, width)), rng.choice([1, 1, 2.0**60, 2.0**-60], (5, width))]
     )
-    rows = encoder, predictor, _listed(factors.astype(dtype), THROUGHOUT), rng.permutation(6), rng.permutation(5)
+    rows = encoder, predictor, listed(factors.astype(dtype), THROUGHOUT), rng.permutation(6), rng.permutation(5)
     weight = (rng.integers(-4, 5, (9, width)) / 8).astype(stored if stored != F2 else F4)
     layer = weight, np.zeros(0, dtype), np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
     outputs = tuple(np.zeros(29, dtype) for _ in range(4))
@@ -148,7 +148,7 @@ def _same_bits(dtype, stored, width):
     rng = np.random.default_rng(33)
     frame, slot = (array.ravel() for array in np.indices((6, 5)))
     encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
-    factors = _listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT | FEW)
+    factors = listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT | FEW)
     weight = rng.standard_normal((9, width)).astype(stored if stored != F2 else F4)
     none, every = np.zeros((0, width), dtype), np.arange(30)
     zeros = np.zeros((1, width), weight.dtype), np.zeros(30, np.int64)

@@ -12,11 +12,11 @@ import numpy as np
 from lattice.device.arrays import bits
 from lattice.kernels import rows
 from lattice.kernels.activations import ACTIVATIONS
-from lattice.kernels.factors import TAIL
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
 from samplers.inclusion import fill_inclusion
+from tests.factor_cases import listed
 from tests.kernel_compare import Case
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -102,13 +102,8 @@ def _hidden(widths, activations):
         yield Case(name, encoder, compute_hidden, arguments, {})
         if activation.rate is not None:
             factors = np.exp(2 * np.random.default_rng(26).standard_normal((12, width))).astype(F4)
-            arguments = (activation, *rows[:2], none_far(factors), *arguments[4:-1], np.zeros((6, width), hidden))
+            arguments = (activation, *rows[:2], listed(factors, {}), *arguments[4:-1], np.zeros((6, width), hidden))
             yield Case(f"{name}-of-factors", encoder, compute_hidden, arguments, {})
-
-
-def none_far(factors):
-    """Rows of factors, none of which lists a far entry."""
-    return np.append(factors, np.zeros((len(factors), TAIL), factors.dtype), axis=1)
 
 
 def _bounds(widths, activations):
@@ -129,7 +124,7 @@ def _bounds(widths, activations):
         yield Case(f"bound-mixed-{activation.name}-{width}", BF, bound, arguments, {})
         if activation.rate is not None:
             # tanh of these is -1, 0, 1/2 or 1.
-            factors = none_far(rng.choice([1, 1, 3, 2.0**60, 2.0**-60], (11, width)).astype(F4))
+            factors = listed(rng.choice([1, 1, 3, 2.0**60, 2.0**-60], (11, width)).astype(F4), {})
             factors[6:, :width] = np.where(factors[6:, :width] == 3, 1, factors[6:, :width])
             fresh = tuple(np.zeros(41, F4) for _ in range(4))
             given = (activation, *inputs[:2], factors, *inputs[3:], *arguments[6:-4], *fresh)

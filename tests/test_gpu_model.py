@@ -200,7 +200,7 @@ def test_kernels_that_are_not_known_are_named(monkeypatch):
 def test_kernels_that_go_another_way_have_counts_of_their_own():
     """Hidden vectors of factors, and sums of scaled numbers, by the arguments that such kernels take."""
     rows = np.zeros((2, 3), np.float32)
-    of_hidden = {"hidden": rows, "encoder": rows}
+    of_hidden = {"hidden": rows, "encoder": rows, "far": False}
     assert work.hidden(SimpleNamespace(**of_hidden, factors=rows)).variant == ", factors"
     assert work.hidden(SimpleNamespace(**of_hidden, factors=rows[:0])).variant == ""
     of_sums = {"blank_score": rows[0], "blocks": (4, 3), "steps": 9}

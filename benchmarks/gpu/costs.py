@@ -60,9 +60,9 @@ COUNTS = {
     "mark": Count(30),
     "clear_rows": Count(0, 30),
 }
-"""Kernel -> counts in sm_90 code of 2026-11-28, before recursion, activations and loops were made anew,
-and below them what came with those. Those of small
-kernels are rough, because gaps and bytes are what they cost."""
+"""Kernel -> counts in sm_90 code of 2026-11-28, before recursion, activations and loops were made anew. What is
+named `scaled` or `factors`, and `split`, came with these. Those of small kernels are rough, because gaps and bytes are
+what they cost."""
 WITHOUT = (", to bfloat16", " bfloat16")
 """Variants for which the count of the kernel without them stands in, where they have none of their own."""
 

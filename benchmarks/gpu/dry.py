@@ -23,7 +23,7 @@ from lattice.tiles.tiler import Tiler
 
 from . import problems
 from .stages import product_of
-from .work import FACTORED, Step, step_of
+from .work import Step, step_of
 
 
 class Kind(NamedTuple):
@@ -86,9 +86,7 @@ class Recorder:
 
     def launch(self, kernel, blocks, threads, arguments) -> None:
         name = getattr(kernel, "py_func", kernel).__name__
-        step = step_of(kernel, blocks, arguments, self.longest)
-        # Rows that are there hold factors, but not of every entry.
-        self.note(step._replace(count=step.count.replace(FACTORED, "")) if self.kind.far else step)
+        self.note(step_of(kernel, blocks, arguments, self.longest, self.kind.far))
         if name == "count_cuda":
             self.listing = arguments
         elif name == "add_up_cuda":

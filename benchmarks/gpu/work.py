@@ -78,10 +78,6 @@ def half(array) -> str:
     return " bfloat16" if array.dtype.itemsize == 2 else ""
 
 
-FACTORED = ", factors"
-"""What the variant of a kernel begins with that makes hidden vectors of factors."""
-
-
 def emit(a):
     n, V = len(a.row), a.logits.shape[1]
     moved = n * (V * real_bytes(a.logits) + real_bytes(a.row, a.label_id) + 4 * real_bytes(a.rest))
@@ -98,8 +94,11 @@ def gradient(a):
 
 
 def factored(a) -> str:
-    """Of a kernel that makes hidden vectors: of exponentials of the rows, which were made before."""
-    return FACTORED * bool(len(getattr(a, "factors", ())))
+    """Of a kernel that makes hidden vectors: of exponentials of the rows, which were made before.
+
+    Rows that have a far entry hold factors too, and a GPU makes their cells of the inputs.
+    """
+    return ", factors" * (len(getattr(a, "factors", ())) > 0 and not a.far)
 
 
 def hidden(a):
@@ -212,15 +211,15 @@ WORK = {
     "mark": everything,
     "clear_rows": cleared,
 }
-"""Kernel, without its activation -> function of the arguments of a launch by name, of `blocks`, and of `steps`, the
-longest T + U of the examples in work."""
+"""Kernel, without its activation -> function of the arguments of a launch by name, of `blocks`, of `steps`, the longest
+T + U of the examples in work, and of `far`, whether most cells have far entries."""
 
 
 class Unknown(LookupError):
     """A kernel that the tables of the model do not have."""
 
 
-def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, steps: int) -> Step:
+def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, steps: int, far: bool = False) -> Step:
     """What a launch does, by the table.
 
     Raises
@@ -234,5 +233,5 @@ def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, steps: int) -> St
     if work is None:
         raise Unknown(f"{function.__name__} is not in WORK of benchmarks/gpu/work.py: say there what a launch does")
     named = dict(zip(inspect.signature(function).parameters, arguments))
-    done = work(SimpleNamespace(**named, blocks=blocks, steps=steps))
+    done = work(SimpleNamespace(**named, blocks=blocks, steps=steps, far=far))
     return Step("kernel", function.__name__, known + done.variant, *(int(number) for number in done[:4]))
