@@ -7,12 +7,14 @@ from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_
 from .path import joint_path_loss_and_grad, joint_transducer_alignment, transducer_alignment
 from .report import LatticeReport, joint_transducer_report
 from .risk import minimum_bayes_risk
+from .topology import Topology
 from .transducer import transducer_loss, transducer_loss_and_grad
 from .warm import warm_up
 
 __all__ = [
     "JointGradients",
     "LatticeReport",
+    "Topology",
     "alignment_bounds",
     "beam_decode",
     "ctc_alignment",

@@ -4,6 +4,7 @@ import numpy as np
 
 from .device.memory import HOST
 from .inputs.alignments import FramesProblem, IdsProblem
+from .topology import Moves
 
 
 def filled(shape: tuple[int, int], value: int):
@@ -13,7 +14,7 @@ def filled(shape: tuple[int, int], value: int):
     return output
 
 
-def around(frames, frame_lengths, left: int, right: int, monotonic: bool):
+def around(frames, frame_lengths, left: int, right: int, moves: Moves):
     """`alignment_bounds` of frames (B, U), -1 beyond a target's length: first and last position, (B, T) int32 each."""
     T = int(frame_lengths.max(initial=0))
     real = frames >= 0  # (B, U)
@@ -22,8 +23,8 @@ def around(frames, frame_lengths, left: int, right: int, monotonic: bool):
     example, frame = np.nonzero(real)[0], frames[real]
     # Beyond T frames a margin changes nothing, and might overflow.
     late, early = frame + min(right, T) + 1, frame - min(left, T)
-    if monotonic:
-        # A label that consumes its frame is behind in the next one.
+    if moves.monotonic and not moves.paired:
+        # A label that consumes its frame is behind in the next one. In a pair it is behind at once, for its blank.
         early = early + 1
     return tuple(_begun(example, np.clip(since, 0, T), len(real), T) for since in (late, early))
 
@@ -72,7 +73,7 @@ def shifted(problem: FramesProblem, shift: int):
     farthest = int(T.max(initial=0))
     # A shift may be any integer. Beyond T frames it changes nothing, and might overflow.
     moved = problem.frames + max(-farthest, min(shift, farthest))
-    if problem.monotonic:
+    if problem.moves.monotonic:
         # Less their positions, frames only have to be in order, and two may be equal. What lies beyond a target comes
         # last, so it pushes no label.
         u = np.arange(moved.shape[1])

@@ -6,14 +6,14 @@ All of it is computed on the host, wherever the arrays lie.
 from typing import Literal
 
 from . import aligned_frames
-from .annotations import A, Array, Keep, Topology
+from .annotations import A, Array, Keep, TopologyLike
 from .device import arrays
 from .inputs.alignments import check_spelling, read_alignments, read_ids, read_labels, read_margin
 from .inputs.checks import read_integer
 
 
 def alignment_bounds(
-    frames: A, target_lengths: Array, encoder_lengths: Array, *, left: int, right: int, topology: Topology = "rnnt",
+    frames: A, target_lengths: Array, encoder_lengths: Array, *, left: int, right: int, topology: TopologyLike = "rnnt",
 ) -> tuple[A, A]:  # fmt: skip
     """Bounds that keep a lattice near an alignment, for an alignment-restricted transducer (Mahadeokar et al. 2021).
 
@@ -61,7 +61,7 @@ def alignment_bounds(
     problem = read_alignments(
         frames, encoder_lengths, target_lengths, topology=topology, lengths_name="encoder_lengths"
     )
-    first, last = aligned_frames.around(problem.frames, problem.frame_lengths, left, right, problem.monotonic)  # (B, T)
+    first, last = aligned_frames.around(problem.frames, problem.frame_lengths, left, right, problem.moves)  # (B, T)
     return _give_back(problem, first, last)
 
 
@@ -119,7 +119,7 @@ def ids_to_frames(
 
 def frames_to_ids(
     frames: A, targets: Array, lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: Topology = "monotonic",
+    blank: int = 0, topology: TopologyLike = "monotonic",
 ) -> A:  # fmt: skip
     """One id for each frame, the label that is emitted there or the blank, as for a frame-wise cross-entropy.
 
@@ -164,7 +164,7 @@ def frames_to_ids(
 
 
 def shift_frames(
-    frames: A, lengths: Array, target_lengths: Array, shift: int, *, topology: Topology = "monotonic"
+    frames: A, lengths: Array, target_lengths: Array, shift: int, *, topology: TopologyLike = "monotonic"
 ) -> A:
     """Alignments with every label moved, then pushed just as far as needed to be alignments still.
 

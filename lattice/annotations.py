@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeVar
 
+from .topology import Topology
+
 
 class Array(Protocol):
     """An array of NumPy, CuPy, torch, JAX, or anything else with `__dlpack__`."""
@@ -17,7 +19,8 @@ A = TypeVar("A", bound=Array)
 
 Bounds = tuple[Array, Array] | list[Array]
 """(first, last) label position that exist at each frame, (B, T) each."""
-Topology = Literal["rnnt", "monotonic"]
+TopologyLike = Literal["rnnt", "monotonic", "constrained"] | Topology
+"""A name, or a topology with its options."""
 Activation = Literal["tanh", "relu", "identity"]
 Precision = Literal["default", "tf32x3"]
 Keep = Literal["first", "last"]

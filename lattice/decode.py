@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .annotations import A, Activation, Array, Predict, Topology
+from .annotations import A, Activation, Array, Predict, TopologyLike
 from .device import arrays
 from .inputs.decode import DecodeProblem, read_beam, read_decode
 from .search.beam import BeamSearch
@@ -13,7 +13,7 @@ from .search.greedy import greedy
 
 def greedy_decode(
     encoder: A, encoder_lengths: Array, predict: Predict, weight: Array, bias: Array | None, *,
-    blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt", allowed: Array | None = None,
+    blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt", allowed: Array | None = None,
     max_labels_per_frame: int = 10,
 ) -> tuple[Any, Any, A]:  # fmt: skip
     """Take the likeliest arc of each cell, from the first frame to the last.
@@ -97,7 +97,7 @@ def greedy_decode(
 
 def beam_decode(
     encoder: A, encoder_lengths: Array, predict: Predict, weight: Array, bias: Array | None, *,
-    blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt", allowed: Array | None = None,
+    blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt", allowed: Array | None = None,
     max_labels_per_frame: int = 10, beam: int = 10, nbest: int = 1,
 ) -> tuple[Any, Any, A]:  # fmt: skip
     """Search for the likeliest label sequences, frame by frame, adding up alignments of equal labels (Graves 2012).

@@ -10,7 +10,7 @@ import numpy as np
 
 from .aligned_frames import around
 from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_frames
-from .annotations import A, Activation, Array, Bounds, Topology
+from .annotations import A, Activation, Array, Bounds, TopologyLike
 from .device import arrays
 from .inputs import checks
 from .inputs.alignments import read_frames
@@ -36,7 +36,7 @@ __all__ = [
 
 def transducer_alignment(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: Topology = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
 ) -> tuple[Any, A]:  # fmt: skip
     """The most probable alignment of targets.
 
@@ -77,7 +77,7 @@ def transducer_alignment(
 
 def joint_transducer_alignment(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
-    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
+    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
 ) -> tuple[Any, A]:  # fmt: skip
@@ -142,7 +142,7 @@ def joint_transducer_alignment(
 def joint_path_loss_and_grad(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, frames: Array,
     encoder_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, activation: Activation = "tanh", topology: Topology = "monotonic",
+    blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "monotonic",
     label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0,
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, grad_loss: Array | None = None,
     memory_limit: int | None = None,
@@ -266,4 +266,4 @@ def _on_path(frames, targets: Targets) -> Targets:
     """Targets with bounds that leave only the cells of the given alignments (B, U)."""
     T, U = targets.frame_lengths, targets.target_lengths
     frames = read_frames(frames, T, U, monotonic=targets.monotonic, owner=f"{len(U)} examples")
-    return replace(targets, bounds=around(frames, T, 0, 0, targets.monotonic))
+    return replace(targets, bounds=around(frames, T, 0, 0, targets.moves))

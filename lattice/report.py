@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .annotations import Activation, Array, Bounds, Precision, Topology
+from .annotations import Activation, Array, Bounds, Precision, TopologyLike
 from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .tiles import full_sum
@@ -50,7 +50,7 @@ class LatticeReport(NamedTuple):
 
 def joint_transducer_report(
     encoder: Array, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
-    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: Topology = "rnnt",
+    target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,

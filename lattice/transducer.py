@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .annotations import A, Array, Bounds, Topology
+from .annotations import A, Array, Bounds, TopologyLike
 from .device import arrays
 from .inputs import checks
 from .inputs.logits import read_logits, read_out
@@ -11,7 +11,7 @@ from .lattices import Lattices
 
 def transducer_loss(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: Topology = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
 ) -> A:  # fmt: skip
     """Negative log-probability of targets summed over all alignments (Graves 2012).
 
@@ -64,7 +64,7 @@ def transducer_loss(
 
 def transducer_loss_and_grad(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: Topology = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
     fastemit_lambda: float = 0.0, grad_loss: Array | None = None, out: A | None = None,
 ) -> tuple[A, A]:  # fmt: skip
     """`transducer_loss` and its gradient with respect to the logits.

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PUBLIC = {name: getattr(package, name) for package in (lattice, samplers) for name in package.__all__}
 FUNCTIONS = {name: found for name, found in PUBLIC.items() if inspect.isfunction(found)}
 RETURNING = [name for name, found in FUNCTIONS.items() if inspect.signature(found).return_annotation is not None]
-RECORDS = {name: found for name, found in PUBLIC.items() if inspect.isclass(found)}
+RECORDS = {name: found for name, found in PUBLIC.items() if hasattr(found, "_fields")}
+OPTIONS = {name: found for name, found in PUBLIC.items() if is_dataclass(found)}
 ARRAYS = [A, Array, Array | None, Bounds | None]
 POINTER = re.compile(r"(?:[Aa]s in|[Aa]s|[Ww]hat) `(\w+)`")
 
@@ -112,6 +114,7 @@ def test_papers_are_named_and_listed(name):
 def test_names_in_backquotes_exist(name):
     known = {*PUBLIC, *(parameter for found in FUNCTIONS.values() for parameter in inspect.signature(found).parameters)}
     known |= {field for record in RECORDS.values() for field in record._fields}
+    known |= {field.name for option in OPTIONS.values() for field in fields(option)}
     known |= {
         result
         for other in RETURNING
@@ -129,6 +132,13 @@ def test_names_in_backquotes_exist(name):
 def test_fields_of_records_are_described(name):
     described = [field for names, *_ in entries(sections(RECORDS[name])["Attributes"]) for field in names]
     assert described == list(RECORDS[name]._fields)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_fields_of_options_are_described_and_refuse_bad_input(name):
+    described = [field for names, *_ in entries(sections(OPTIONS[name])["Parameters"]) for field in names]
+    assert described == [field.name for field in fields(OPTIONS[name])]
+    assert sections(OPTIONS[name])["Raises"] and sections(OPTIONS[name])["References"]
 
 
 def test_every_public_name_has_one_place_in_the_reference():

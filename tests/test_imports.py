@@ -14,8 +14,8 @@ PACKAGES = ("lattice", "samplers")
 DOORS = {"transducer", "joint", "path", "alignments", "ctc", "risk", "decode", "report", "warm"}
 FLOORS = (
     {"kernels"},
-    {"device", "layout", "annotations"},
-    {"inputs"},
+    {"device", "layout"},
+    {"inputs", "topology", "annotations"},
     {"staging", "lattices", "ctc_frames", "aligned_frames", "tiles", "search"},
     DOORS,
     {"__init__"},

@@ -7,9 +7,10 @@ import numpy as np
 
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
+from ..topology import Moves, read_topology
 from .checks import index, read_choice, read_integer, read_integers, read_lengths, refuse
 from .ctc import KEEPS
-from .targets import TOPOLOGIES, read_targets
+from .targets import read_targets
 
 FRAME_WISE = ("ctc", "monotonic")
 """The topologies with one id a frame."""
@@ -30,7 +31,7 @@ class FramesProblem:
     frames : (B, U) int64
         -1 beyond a target's length.
     frame_lengths, target_lengths : (B,) int64
-    monotonic : bool
+    moves : Moves
     """
 
     device: Host | Cuda
@@ -38,7 +39,7 @@ class FramesProblem:
     frames: np.ndarray
     frame_lengths: np.ndarray
     target_lengths: np.ndarray
-    monotonic: bool
+    moves: Moves
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,21 @@ def read_alignments(
     # The one wait for a GPU. All work that follows is on the host, and results are uploaded to where `array` lies.
     given = {"frames": frames, lengths_name: frame_lengths, "target_lengths": target_lengths}
     frames, frame_lengths, target_lengths = arrays.to_host(**given)
-    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    moves = read_topology(topology).moves
     B, U = shape = read_integers(frames, "frames", (None, None), "(B, U)").shape
     owner, source = f"frames {shape}", f"the size of frames {shape}"
     target_lengths = read_lengths(target_lengths, "target_lengths", B, low=0, high=U, source=source, owner=owner)
     lengths = read_lengths(frame_lengths, lengths_name, B, low=1, high=MOST_FRAMES, source=WEEK, owner=owner)
     frames = read_frames(
-        frames, lengths, target_lengths, monotonic=monotonic, owner=owner, lengths_name=lengths_name, ordered=ordered
+        frames,
+        lengths,
+        target_lengths,
+        monotonic=moves.monotonic,
+        owner=owner,
+        lengths_name=lengths_name,
+        ordered=ordered,
     )
-    return FramesProblem(device_of(array), like, frames, lengths, target_lengths, monotonic)
+    return FramesProblem(device_of(array), like, frames, lengths, target_lengths, moves)
 
 
 def read_margin(value, name: str) -> int:
@@ -197,7 +204,8 @@ def read_labels(frames, targets, lengths, target_lengths, *, blank, topology):
             return f"{found} after frames[{b}, {u}] = {place[at]}: {why}"
 
         refuse(touch, unparted)
-    return FramesProblem(device_of(array), like, frames, lengths, target_lengths, True), targets, blank
+    moves = read_topology("monotonic").moves
+    return FramesProblem(device_of(array), like, frames, lengths, target_lengths, moves), targets, blank
 
 
 def read_ids(ids, targets, lengths, target_lengths, *, blank, topology, keep) -> IdsProblem:

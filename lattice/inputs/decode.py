@@ -8,10 +8,10 @@ import numpy as np
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
 from ..kernels.activations import ACTIVATIONS, Activation
+from ..topology import Topology, read_topology
 from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
 from .joint import check_dtypes
 from .restrictions import read_vocabulary
-from .targets import TOPOLOGIES
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DecodeProblem:
     predict : callable
     blank_id : int
     activation : Activation
-    monotonic : bool
+    topology : Topology
     allowed : list of B int64 arrays, or None
         The ids in use of each example, the blank among them, ascending.
     most_labels : int
@@ -46,7 +46,7 @@ class DecodeProblem:
     predict: Callable
     blank_id: int
     activation: Activation
-    monotonic: bool
+    topology: Topology
     allowed: list[np.ndarray] | None
     most_labels: int
 
@@ -62,7 +62,7 @@ def read_decode(
     one_device(device, weight=weight, bias=bias)
     # The one wait for a GPU at this door, and only if integers lie there; the search has waits of its own.
     encoder_lengths, allowed = arrays.to_host(encoder_lengths=encoder_lengths, allowed=allowed)
-    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    topology = read_topology(topology)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     check_dtypes(encoder, None, weight, bias)
     (B, T, H), V = encoder.shape, len(weight)
@@ -83,7 +83,7 @@ def read_decode(
     most = read_integer(max_labels_per_frame, "max_labels_per_frame")
     if most < 0:
         raise ValueError(f"max_labels_per_frame is {most}, expected at least 0")
-    return DecodeProblem(device, like, encoder, weight, bias, lengths, predict, blank, activation, monotonic, ids, most)
+    return DecodeProblem(device, like, encoder, weight, bias, lengths, predict, blank, activation, topology, ids, most)
 
 
 def read_beam(beam, nbest) -> tuple[int, int]:

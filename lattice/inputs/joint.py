@@ -7,6 +7,7 @@ import numpy as np
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
 from ..kernels.activations import ACTIVATIONS, Activation
+from ..topology import read_topology
 from .checks import (
     index,
     one_device,
@@ -20,7 +21,7 @@ from .checks import (
     refuse,
 )
 from .restrictions import read_bounds, read_vocabulary
-from .targets import TOPOLOGIES, Targets, read_targets
+from .targets import Targets, read_targets
 
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
 """Below it a cell adds less to a float32 gradient than its rounding does."""
@@ -87,7 +88,7 @@ def read_joint(
         bounds=bounds,
         encoder_index=encoder_index,
     )
-    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    topology = read_topology(topology)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     check_dtypes(encoder, predictor, weight, bias)
     (B, T_max, H), (N, U1, _), V = encoder.shape, predictor.shape, weight.shape[0]  # U1 is U + 1
@@ -128,7 +129,7 @@ def read_joint(
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
     precision = read_choice(precision, "precision", PRECISIONS)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
-    read = Targets(positions, blanks, T, U, monotonic, bounds, columns)
+    read = Targets(positions, blanks, T, U, topology, bounds, columns)
     return JointProblem(
         device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
     )

@@ -6,9 +6,10 @@ import numpy as np
 
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
-from .checks import one_device, read_blank, read_choice, read_lengths, read_real, read_writable
+from ..topology import read_topology
+from .checks import one_device, read_blank, read_lengths, read_real, read_writable
 from .restrictions import read_bounds
-from .targets import TOPOLOGIES, Targets, read_targets
+from .targets import Targets, read_targets
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topolo
     targets, logit_lengths, target_lengths, bounds = arrays.to_host(
         targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths, bounds=bounds
     )
-    monotonic = read_choice(topology, "topology", TOPOLOGIES) == "monotonic"
+    topology = read_topology(topology)
     V = array.shape[-1]
     blank = read_blank(blank, V)
     packed = array.ndim == 2
@@ -81,7 +82,7 @@ def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topolo
         base = np.arange(count) * (array.shape[1] * array.shape[2])
     bounds = read_bounds(bounds, count, int(T.max(initial=0)), owner)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (B, U), padding included
-    read = Targets(positions, blanks, T, U, monotonic, bounds, columns)
+    read = Targets(positions, blanks, T, U, topology, bounds, columns)
     return LogitsProblem(device_of(array), array.reshape(-1, V), base, step, read, array.shape)
 
 

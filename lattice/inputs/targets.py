@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..topology import Moves, Topology
 from .checks import index, read_integers, read_lengths, refuse
-
-TOPOLOGIES = ("rnnt", "monotonic")
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Targets:
     blank_id : (N,) int64
         Position of the blank in the vocabulary in use.
     frame_lengths, target_lengths : (N,) int64
-    monotonic : bool
+    topology : Topology
     bounds : pair of (N, T) int32 arrays, or None
         First and last label position that exist at each frame.
     label_axis : int
@@ -32,9 +31,17 @@ class Targets:
     blank_id: np.ndarray
     frame_lengths: np.ndarray
     target_lengths: np.ndarray
-    monotonic: bool
+    topology: Topology
     bounds: tuple[np.ndarray, np.ndarray] | None
     label_axis: int
+
+    @property
+    def moves(self) -> Moves:
+        return self.topology.moves
+
+    @property
+    def monotonic(self) -> bool:
+        return self.moves.monotonic
 
 
 def read_targets(

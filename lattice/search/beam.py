@@ -24,7 +24,10 @@ class BeamSearch:
     def run(self, nbest: int):
         """(sequences, score): label lists, `nbest` for each example, and their scores (B, nbest)."""
         lengths = self.problem.lengths
-        examples, advance = np.arange(len(lengths)), self._monotonic if self.problem.monotonic else self._rnnt
+        examples, advance = (
+            np.arange(len(lengths)),
+            self._monotonic if self.problem.topology.moves.monotonic else self._rnnt,
+        )
         # One empty prefix of each example. Node b of the trie is example b's, and so is row b of the predictions.
         live = Hypotheses(examples, examples, np.zeros(len(lengths)), np.zeros_like(examples), examples)
         predictions, ended = self.predictor.start(), []

@@ -1,0 +1,140 @@
+"""Which arcs leave a cell of the lattice, and how a row of logits scores them."""
+
+import operator
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .inputs.checks import read_choice, read_number
+
+TWO_ARCS = ("rnnt", "monotonic", "constrained")
+"""The topologies in which a cell has one blank arc and one label arc."""
+TIMED = ("tdt", "multiblank")
+"""The topologies whose arcs take numbers of frames that are given."""
+MOST_PENALTY = 1e6
+"""Nats a frame. Penalties up to here leave room for sums of them in float32."""
+
+
+class Moves(NamedTuple):
+    """Where arcs lead, as kernels are told. A blank arc always leads to the next frame.
+
+    Attributes
+    ----------
+    monotonic : bool
+        A label arc leads to the next frame too; else it stays on its frame.
+    paired : bool
+        A label arc ends with the blank arc of the cell (t, u + 1), whose score it takes in.
+    """
+
+    monotonic: bool
+    paired: bool
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Which arcs leave a cell, and how a row of logits scores them.
+
+    Every door takes one as its `topology`, or a name alone. The table holds for a cell (t, u) with its row of logits.
+
+    =============  =============  =============================================  ========
+    name           blank arc      label arc                                      last arc
+    =============  =============  =============================================  ========
+    "rnnt"         to (t + 1, u)  to (t, u + 1)                                  a blank
+    "monotonic"    to (t + 1, u)  to (t + 1, u + 1)                              either
+    "constrained"  to (t + 1, u)  to (t + 1, u + 1), by the blank of (t, u + 1)  either
+    =============  =============  =============================================  ========
+
+    Parameters
+    ----------
+    name : {"rnnt", "monotonic", "constrained", "tdt", "multiblank"}
+        The doors of this version take the first three.
+    durations : tuple of int
+        Frames that arcs take. Only with "tdt" and "multiblank".
+    sigma : float
+        Nats taken off the score of every arc. Only with "tdt" and "multiblank".
+    hat : bool
+        The blank's probability is a sigmoid of its logit, and a softmax over all other ids shares out the rest
+        (hybrid autoregressive transducer). Not with "tdt" and "multiblank".
+    delay_penalty : float
+        `delay_penalty * ((T_b - 1) / 2 - t)` nats are added to the score of a label arc in frame t, of either sign. A
+        positive penalty favours early labels. A loss is then no negative log-probability, and may be below 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, the value and the bound.
+
+    References
+    ----------
+    "rnnt": Graves 2012, arXiv 1211.3711. "monotonic": Sak et al. 2017. "constrained" and `delay_penalty`: k2 and Kang
+    et al. 2022, arXiv 2211.00490. `hat`: Variani et al. 2020, arXiv 2003.07705. "tdt": Xu et al. 2023, arXiv
+    2304.06795. "multiblank": Xu et al. 2022, arXiv 2211.03541.
+
+    Examples
+    --------
+    >>> lattice.Topology("monotonic", hat=True, delay_penalty=0.003)  # doctest: +SKIP
+    """
+
+    name: Literal["rnnt", "monotonic", "constrained", "tdt", "multiblank"] = "rnnt"
+    _: KW_ONLY
+    durations: tuple[int, ...] = ()
+    sigma: float = 0.0
+    hat: bool = False
+    delay_penalty: float = 0.0
+
+    def __post_init__(self):
+        read_choice(self.name, "name", TWO_ARCS + TIMED)
+        timed = self.name in TIMED
+        if not isinstance(self.hat, (bool, np.bool_)):
+            raise TypeError(f"hat is {self.hat!r} ({type(self.hat).__name__}), expected True or False")
+        if self.hat and timed:
+            raise ValueError(f"hat is True with {self.name!r}, expected one of {', '.join(map(repr, TWO_ARCS))}")
+        sigma = read_number(self.sigma, "sigma", 0.0, high=MOST_PENALTY, bound=f"a number from 0 to {MOST_PENALTY:g}")
+        if sigma and not timed:
+            raise ValueError(f"sigma is {sigma} with {self.name!r}, expected 0: its arcs have no durations")
+        penalty, bound = self.delay_penalty, f"a number from {-MOST_PENALTY:g} to {MOST_PENALTY:g}"
+        penalty = read_number(penalty, "delay_penalty", -MOST_PENALTY, high=MOST_PENALTY, bound=bound)
+        # Equal topologies compare equal, whatever kinds of numbers they were made of.
+        for name, value in (
+            ("durations", _read_durations(self.durations, self.name)),
+            ("sigma", sigma),
+            ("hat", bool(self.hat)),
+            ("delay_penalty", penalty),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def moves(self) -> Moves:
+        return Moves(self.name != "rnnt", self.name == "constrained")
+
+
+def _read_durations(durations, name: str) -> tuple[int, ...]:
+    """Frames that arcs take, ascending."""
+    try:
+        found = tuple(operator.index(duration) for duration in durations)
+    except TypeError:
+        raise TypeError(f"durations is {durations!r}, expected a tuple of integers") from None
+    if name not in TIMED:
+        if found:
+            raise ValueError(f"durations is {found} with {name!r}, expected none: only arcs of {TIMED} are given any")
+        return found
+    if not found:
+        raise ValueError(f"durations is empty with {name!r}, expected the frames that its arcs may take")
+    for i, duration in enumerate(found):
+        least = (found[i - 1] + 1) if i else (2 if name == "multiblank" else 0)
+        if duration < least:
+            raise ValueError(f"durations[{i}] is {duration}, expected at least {least}: durations ascend")
+    # With 0 alone no blank leads to the next frame.
+    if found[-1] < 1:
+        raise ValueError(f"durations[{len(found) - 1}] is {found[-1]}, expected at least 1 for the longest duration")
+    return found
+
+
+def read_topology(topology, names: tuple[str, ...] = TWO_ARCS) -> Topology:
+    """A topology of one of `names`, from a name or a `Topology`."""
+    if not isinstance(topology, Topology):
+        return Topology(read_choice(topology, "topology", names))
+    if topology.name not in names:
+        raise ValueError(f"topology.name is {topology.name!r}, expected one of {', '.join(map(repr, names))}")
+    return topology
