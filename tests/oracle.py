@@ -77,7 +77,8 @@ def log_softmax(logits):
 
 
 def log_sigmoid(x):
-    return -np.logaddexp(0, -x)
+    with np.errstate(invalid="ignore"):
+        return -np.logaddexp(0, -x)
 
 
 def log_distribution(logits, blank, topology):
