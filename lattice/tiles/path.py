@@ -64,7 +64,8 @@ def along(log_z, grad_loss, *, label_smoothing: float, label_scale: float, focal
             tile, layer = rows.tile, rows.layer
             arcs = tile.label_id, emits[rows.part], tile.owner, layer.blank_id
             weights = label_scale, label_smoothing, focal
-            path_rows(rows.logits, rows.target, layer.bias, *arcs, *weights, rows.upstream, loss[rows.part])
+            hat = tiler.topology.hat
+            path_rows(rows.logits, rows.target, layer.bias, *arcs, *weights, rows.upstream, loss[rows.part], hat=hat)
 
         gradients = backward(tiler, group, [Pass(first_cell, cells, write_rows)], grad_loss, outputs)
         sum_rows(on_device, loss, log_z[group.begin : group.end])
