@@ -50,8 +50,8 @@ def test_joint_certified(there, variant, options):
     both(there, problem)
     host = lattice.joint_transducer_report(*problem.args, **problem.options)
     ours = there.joint_transducer_report(*problem.args, **problem.options)
-    # A narrow band leaves nothing to skip.
-    assert problem.bounds is not None or (host.certified < host.cells).any()
+    # A narrow band and short targets may leave nothing to skip.
+    assert options or (host.certified < host.cells).any()
     np.testing.assert_array_equal(ours.certified, host.certified)
     np.testing.assert_array_equal(ours.occupied, host.occupied)
 
