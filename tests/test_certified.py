@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import lattice
 from lattice.tiles import certificate, full_sum
 from tests import compare, oracle
+from tests.oracle import rules_of
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 from tests.test_joint import check, gradient_scale, slack_of
 
@@ -39,10 +40,12 @@ def compare_with_dense(problem, posterior_floor=FLOOR):
     compare.assert_same(loss, dense_loss, per_example=True, slack=told.certificate.max(), what="loss")
     compare.assert_same(alone, loss, per_example=True, what="loss alone")
     arcs = problem.encoder_lengths + problem.target_lengths
-    l1 = float(np.sum(2 * told.skipped_posterior + 4 * arcs * told.certificate))
+    # The most that a row's l1 is of its cell's posterior: 2 for each softmax, and 1 more for a blank's sigmoid.
+    kappa = 2 + rules_of(problem.topology).hat
+    l1 = float(np.sum(kappa * (told.skipped_posterior + 2 * arcs * told.certificate)))
     # `slack_of` carries one unit of the logits' gradient in a single cell back to the inputs.
     cells = int(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
-    slack = l1 * slack_of(problem, 1.0) / (2 * cells)
+    slack = l1 * slack_of(problem, 1.0) / (kappa * cells)
     size = np.abs(dense_loss[np.isfinite(dense_loss)]).max(initial=1)
     scale = size * gradient_scale(problem, dense_loss)
     for name, ours, other in zip(grads._fields, grads, dense, strict=True):

@@ -15,13 +15,17 @@ NAMES = ("encoder", "predictor", "weight", "bias")
 
 
 def slack_of(problem, posterior_floor, grad_loss=None, fastemit_lambda=0.0):
-    """What skipping may cost an entry of the results: the l1 error of the logits' gradient, carried back."""
+    """What skipping may cost an entry of the results: the l1 error of the logits' gradient, carried back.
+
+    A row's l1 is at most twice the posterior of its cell, and with a blank's sigmoid three times.
+    """
     cells = int(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
     reach = 1 + np.abs(problem.weight.astype(float)).max()
     if problem.activation != "tanh":
         reach += np.nanmax(np.abs(problem.encoder.astype(float))) + np.nanmax(np.abs(problem.predictor.astype(float)))
     upstream = 1 if grad_loss is None else max(1, np.abs(grad_loss).max())
-    return 2 * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
+    kappa = 2 + oracle.rules_of(problem.topology).hat
+    return kappa * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
 
 
 def gradient_scale(problem, loss, grad_loss=None):

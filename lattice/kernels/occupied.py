@@ -1,6 +1,7 @@
 """Which cells a pass visits, listed in order: cells to be computed, or cells whose posterior reaches the floor.
 
 A cell that the backward pass skips would have added at most twice its posterior, in l1, to the gradient of the logits.
+For HAT, occupied_hat.py lists more.
 """
 
 import numpy as np
