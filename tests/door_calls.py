@@ -11,6 +11,7 @@ import samplers
 from tests import decode_on_device
 from tests.ctc_problems import ctc_problem
 from tests.decode_problems import decode_problem
+from tests.language_model_problems import language_model_problem
 from tests.on_device import OnDevice
 from tests.path_problems import path_problem
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, joint_problem, logits_problem
@@ -79,6 +80,8 @@ def _joint(there, dtype, weight_dtype, topology):
     yield partial(_call, there.joint_transducer_report, problem.args, problem.options)
     yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options, precision="tf32x3")
     yield partial(_pulled_back, there, problem)
+    language = language_model_problem(6, **SMALL, dtype=dtype, weight_dtype=weight_dtype)
+    yield partial(_call, there.internal_language_model_loss_and_grad, language.args, language.options)
     # A loss that is not finite sends the gradients of a path through a second pass.
     path = path_problem(5, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)
     path.encoder[0, 0] = np.nan

@@ -16,6 +16,7 @@ REAL_ARGUMENTS = {
     "joint": ("encoder", "predictor", "weight", "bias"),
     "alignment": ("frames",),
     "ids": ("ids",),
+    "internal": ("predictor", "weight", "bias"),
     "frames": ("frames",),
     "shift": ("frames",),
     "minimum": ("scores", "risks"),

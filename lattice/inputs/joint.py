@@ -156,5 +156,5 @@ def check_dtypes(encoder, predictor, weight, bias, name: str = "encoder") -> Non
             raise TypeError(f"{other} is {array.dtype} and {like_name} is {like.dtype}, expected one dtype")
     mixed = encoder.dtype.itemsize == 2 and weight.dtype == np.float32
     if weight.dtype != encoder.dtype and not mixed:
-        expected = "expected one dtype, or float32 weight and bias with half-precision encoder and predictor"
+        expected = f"expected one dtype, or float32 weight and bias with a half-precision {name}"
         raise TypeError(f"weight is {weight.dtype} and {name} is {encoder.dtype}: {expected}")

@@ -19,6 +19,7 @@ from tests import (
     test_ctc_laws,
     test_inputs,
     test_inputs_values,
+    test_internal_language_model,
     test_joint,
     test_joint_laws,
     test_joint_vjp,
@@ -42,6 +43,7 @@ MODULES = (
     test_sizes,
     test_inputs,
     test_inputs_values,
+    test_internal_language_model,
     test_ctc,
     test_ctc_laws,
     test_ctc_inputs,
@@ -63,6 +65,7 @@ HOST_ONLY = {
     "test_dtypes_of_reals",
     "test_outputs_over_a_part_of_the_logits_are_refused",
     "test_hypotheses_of_one_utterance_share_its_encoder_row_without_copies",
+    "test_in_tiles_of_any_size_below_the_limit",
 }
 """Tests of what holds on the host. They are of read-only NumPy memory, whose copy on the device may be written to; of
 dtypes that CuPy does not have; of arrays that share memory, which their copies do not; and of how much of NumPy's
