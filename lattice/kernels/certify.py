@@ -155,8 +155,8 @@ def select_cpu(
 
 @cuda_kernel
 def select_cuda(
-    starts, labels, offset, rest, alpha, beta, by_label, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
-    tolerance,
+    starts, labels, offset, rest, alpha, beta, by_label, lowers, uppers, certificate, log_floor, exact, skipped,
+    probing, last, tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
     partial = cuda.shared.array(WARP, np.float64)
