@@ -254,7 +254,7 @@ def product_on_gpu(e, scale, smallest):
 @overload(product_on_gpu)
 def _product_on_gpu_overload(e, scale, smallest):
     if e == types.float32:
-        # Below the smallest normal number, that is below NEGLIGIBLE once it is multiplied back. No digit is lost between.
+        # What is below the smallest normal number here is below NEGLIGIBLE once it is multiplied back.
         return lambda e, scale, smallest: multiply_and_flush(e, scale * _DOWN_F4) * _UP_F4
     return lambda e, scale, smallest: flushed_product(e, scale, smallest)
 
