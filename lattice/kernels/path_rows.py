@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED, exp, flush, store, typed
+from .cells import CLOSED, NEGLIGIBLE, exp, flush, store, typed
 from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .normaliser import maximum_of, normaliser, sum_of
@@ -52,10 +52,10 @@ def weigh(own, e, rest, others, count, smoothing, focal, tiny):
 
 
 @register_jitable
-def path_entry(e, scale, slope, inverse, uniform, tiny):
+def path_entry(e, scale, slope, inverse, uniform):
     """The gradient at an id v other than the arc's, from its e: F p[v] + G p[v] - F q[v] of docs/math.md."""
     # In this order: e is a term of the rest, so e * inverse is at most 1, where inverse * slope might overflow.
-    return flush(e * scale + (e * inverse) * slope - uniform, tiny)
+    return flush(e * scale + (e * inverse) * slope - uniform, typed(NEGLIGIBLE, e))
 
 
 @register_jitable
@@ -89,8 +89,8 @@ def path_row(source, bias, target, own, factor, smoothing, focal, grad_loss, tin
     weight = factor * grad_loss
     scale, slope, uniform = weight * scale, weight * slope, weight * uniform
     for v in range(target.shape[0]):
-        target[v] = path_entry(scratch[v], scale, slope, inverse, uniform, tiny)
-    target[own] = flush(-weight * taken, tiny)
+        target[v] = path_entry(scratch[v], scale, slope, inverse, uniform)
+    target[own] = flush(-weight * taken, typed(NEGLIGIBLE, weight))
     return factor * loss
 
 
@@ -151,8 +151,8 @@ def path_rows_cuda(
     scale, slope, uniform = weight * scale, weight * slope, weight * uniform
     for v in range(lane, V, WARP):
         e = math.exp(entry(source[r], bias, biased, v) - highest)
-        x = path_entry(e, scale, slope, inverse, uniform, tiny)
-        store(target, r, v, flush(-weight * taken, tiny) if v == own else x)
+        x = path_entry(e, scale, slope, inverse, uniform)
+        store(target, r, v, flush(-weight * taken, typed(NEGLIGIBLE, weight)) if v == own else x)
 
 
 def path_rows(source, target, bias, label_id, emits, owner, blank_id, label_scale, smoothing, focal, grad_loss, loss):
@@ -161,8 +161,8 @@ def path_rows(source, target, bias, label_id, emits, owner, blank_id, label_scal
     Parameters
     ----------
     source, target : (n, V) float32 or float64, on a GPU `target` bfloat16 too
-        Logits, a row for each cell, and where the gradients go, which may be the same array. No entry of the gradient
-        is subnormal.
+        Logits, a row for each cell, and where the gradients go, which may be the same array. Entries of the gradient
+        below 2**-100 become 0.
     bias : (V,) or (0,)
         Added to the logits as they are read.
     label_id, owner : (n,) int32
