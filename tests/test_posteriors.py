@@ -178,7 +178,9 @@ def test_a_nan_in_the_joint(posterior_floor):
     problem.encoder[0, 4, 0] = np.nan
     ours = lattice.joint_transducer_posteriors(*problem.args, **problem.options, posterior_floor=posterior_floor)
     t, u = problem.encoder_lengths[0], problem.target_lengths[0]
-    assert np.isnan(ours.loss[0]) and np.isnan(ours.blank[0, :t, : u + 1]).all() and np.isnan(ours.label[0, :t, :u]).all()
+    assert (
+        np.isnan(ours.loss[0]) and np.isnan(ours.blank[0, :t, : u + 1]).all() and np.isnan(ours.label[0, :t, :u]).all()
+    )
     for found, other in zip(ours, expected, strict=True):
         compare.assert_same(found[1:], other[1:], per_example=True)
     assert not ours.blank[0, t:].any() and not ours.label[0, :, u:].any()
