@@ -11,7 +11,7 @@ from benchmarks import house_map
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lattice", "samplers")
-DOORS = {"transducer", "joint", "path", "alignments", "ctc", "risk", "decode", "report", "warm"}
+DOORS = {"transducer", "joint", "path", "alignments", "ctc", "risk", "decode", "report", "posteriors", "scores", "warm"}
 FLOORS = (
     {"kernels"},
     {"device", "layout"},
