@@ -27,6 +27,7 @@ DOOR_TO_DOOR = {
     ("warm", "joint"): "to warm up is to call the doors",
     ("warm", "path"): "to warm up is to call the doors",
     ("warm", "risk"): "to warm up is to call the doors",
+    ("warm", "scores"): "to warm up is to call the doors",
     ("warm", "transducer"): "to warm up is to call the doors",
 }
 UPWARD = {("lattice.kernels.ptx", "lattice.device.arrays"): "a launch needs CuPy, which is imported in one place"}
