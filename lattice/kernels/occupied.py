@@ -12,7 +12,7 @@ from .block import block_sum
 from .cells import CLOSED, NEGLIGIBLE
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .rows import gather
-from .state import BOUND, Posteriors, Visited, is_computed, is_wanted
+from .state import BOUND, ArcPosteriors, Visited, is_computed, is_wanted
 
 
 @register_jitable
@@ -178,7 +178,7 @@ def list_cells(frames, rest, cells, first_cell, counts=None, *, wanted):
 
 
 def compact(
-    frames, log_z, floor, posteriors: Posteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
+    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
 ):
     """Move the occupied cells to the front, in order.
 
@@ -190,7 +190,7 @@ def compact(
     floor : float
         Cells with a smaller posterior are skipped, and cells with one below `NEGLIGIBLE` anyway: their rows of the
         gradient are 0.
-    posteriors : Posteriors
+    posteriors : ArcPosteriors
     maximum, rest : (cells,) float32 or float64
         As in `CellState`. What is returned lies in their memory and in the memory of the posteriors.
     cells, first_cell, counts
