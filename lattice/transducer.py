@@ -71,8 +71,8 @@ def transducer_loss(
 
 def transducer_loss_and_grad(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
-    fastemit_lambda: float = 0.0, grad_loss: Array | None = None, out: A | None = None, banded: bool = False,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None, banded: bool = False,
+    fastemit_lambda: float = 0.0, grad_loss: Array | None = None, out: A | None = None,
 ) -> tuple[A, A]:  # fmt: skip
     """`transducer_loss` and its gradient with respect to the logits.
 
