@@ -114,7 +114,7 @@ def joint_transducer_loss(
         for index in range(len(work.plan.groups)):
             with tiler.group(index) as group:
                 full_sum.loss(tiler, group, log_z, bounded)
-        return per_target(work, -log_z, encoder)
+        return per_target(work, log_z, encoder, negated=True)
 
 
 def joint_transducer_loss_and_grad(
@@ -192,7 +192,7 @@ def joint_transducer_loss_and_grad(
     with problem.device.active():
         log_z = problem.device.empty(len(work.order), np.float64)  # (N,) in the order of work
         gradients = pullback.run(work, full_sum.both_ways(log_z, grad_loss, pullback.fastemit_lambda))
-        return per_target(work, -log_z, encoder), gradients
+        return per_target(work, log_z, encoder, negated=True), gradients
 
 
 def joint_transducer_loss_vjp(
@@ -259,7 +259,7 @@ def joint_transducer_loss_vjp(
     with problem.device.active():
         log_z = problem.device.empty(len(work.order), np.float64)
         held = full_sum.hold(work, log_z, room)
-        loss = per_target(work, -log_z, encoder)
+        loss = per_target(work, log_z, encoder, negated=True)
         # An autograd host may call `vjp` on another stream, which has to wait for what is held.
         forward_done = problem.device.mark()
 

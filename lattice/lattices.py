@@ -6,6 +6,7 @@ from . import layout
 from .device.arrays import computing_dtype
 from .inputs.logits import LogitsProblem
 from .kernels.best_path import best_path, extend, path_memory
+from .kernels.delay import delay
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward, forward_sums
 from .kernels.gradient import gradient
@@ -43,6 +44,12 @@ class Lattices:
         slot = empty(count, np.int64)
         locate(0, self.none, self.frames, positions, frame_base, label_base, self.row, slot, self.label_id, self.owner)
         self.row += slot
+        self.topology = targets.topology
+        if self.topology.delay_penalty:
+            # (cells,) the number of the frame: `locate` with the frames' own numbers in the place of their rows.
+            self.frame, numbers = empty(count, np.int64), self.device.upload(None, np.arange(len(example)))[0]
+            places = self.frame, slot, self.label_id, self.owner
+            locate(0, self.none, self.frames, positions, numbers, label_base, *places)
         # One blank for all: vocabularies exist in the joint only.
         self.blank_id = int(targets.blank_id[0]) if len(examples) else 0
         self.no_bias = empty(0, self.dtype)
@@ -54,7 +61,17 @@ class Lattices:
     def _emit(self) -> None:
         # No list of places is given: the cells of a part follow one another in the state.
         for cells, logits, row in self._staged():
-            emit(logits, self.no_bias, row, self.none, self.label_id[cells], self.blank_id, *self.state.at(cells))
+            arcs = self.label_id[cells], self.blank_id
+            emit(logits, self.no_bias, row, self.none, *arcs, *self.state.at(cells), hat=self.topology.hat)
+        if self.topology.delay_penalty:
+            numbers = self.none, self.topology.delay_penalty, self.state.label_score
+            delay(self.frame, self.owner, self.frames.starts, *numbers, bounds=False)
+
+    def _log_z(self, log_z):
+        """Sums over alignments (B,) of the kernels' scores -> those of the topology, as they are given back."""
+        if self.topology.delay_penalty:
+            log_z = log_z + self.device.upload(None, self.problem.targets.owed)[0]
+        return self.device.convert(log_z, self.dtype)
 
     def _sums(self):
         """(alpha (cells,), log_z (B,)), float64, not filled in."""
@@ -65,7 +82,7 @@ class Lattices:
         self._emit()
         alpha, log_z = self._sums()
         forward_sums(self.frames, self.problem.targets.monotonic, *self.state.scores, alpha, log_z)
-        return self.device.convert(-log_z, self.dtype)
+        return -self._log_z(log_z)
 
     def forward(self):
         """Losses as `loss` gives them, and the posteriors, which take the place of the scores."""
@@ -75,7 +92,7 @@ class Lattices:
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
         monotonic = self.problem.targets.monotonic
         posteriors = forward_backward(self.frames, monotonic, *self.state.scores, alpha, log_z, beta)
-        return self.device.convert(-log_z, self.dtype), posteriors
+        return -self._log_z(log_z), posteriors
 
     def path(self):
         """Scores (B,) of the best alignments, in the dtype that is computed in, and their frames (B, U) int32.
@@ -91,7 +108,7 @@ class Lattices:
         if count:
             extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *self.state.scores, left, moves)
         best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
-        return self.device.convert(score, self.dtype), best
+        return self._log_z(score), best
 
     def backward(self, posteriors: Posteriors, target, fastemit_lambda: float, grad_loss) -> None:
         """Write the gradient of the logits into `target` (rows, V), zeros where no alignment passes.
@@ -112,7 +129,7 @@ class Lattices:
             rows = logits, logits if widened else target, row, self.no_bias
             arcs = self.label_id[cells], self.owner[cells], self.blank_id, *(array[cells] for array in posteriors)
             norms = self.state.maximum[cells], self.state.rest[cells]
-            gradient(*rows, *arcs, *norms, fastemit_lambda, grad_loss, anew=False)
+            gradient(*rows, *arcs, *norms, fastemit_lambda, grad_loss, anew=False, hat=self.topology.hat)
             if widened:
                 target[self.row[cells]] = logits[: len(row)]
         clear_others(self.device, self.row, target, self.dtype)

@@ -16,7 +16,6 @@ from .inputs import checks
 from .inputs.alignments import read_frames
 from .inputs.joint import read_joint
 from .inputs.logits import read_logits
-from .inputs.targets import Targets
 from .lattices import Lattices
 from .tiles import path as paths
 from .tiles.plan import per_target
@@ -246,7 +245,9 @@ def joint_path_loss_and_grad(
     if options["label_smoothing"] >= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}, expected a number from 0 to below 1")
     # From here on the cells that exist are those of the path.
-    problem = replace(problem, targets=_on_path(frames, problem.targets))
+    T, U, moves = problem.targets.frame_lengths, problem.targets.target_lengths, problem.targets.moves
+    on_path = read_frames(frames, T, U, monotonic=moves.monotonic, owner=f"{len(U)} examples")  # (B, U)
+    problem = replace(problem, targets=replace(problem.targets, bounds=around(on_path, T, 0, 0, moves)))
     pullback, device = Pullback(problem, encoder, predictor), problem.device
     work = paths.plan_along(problem)
     grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, device)  # (B,)
@@ -261,11 +262,7 @@ def joint_path_loss_and_grad(
             del gradients  # their memory is free for the second pass
             grad_loss = grad_loss * device.upload(None, factor)[0]
             gradients = pullback.run(work, paths.along(log_z, grad_loss, **options))
-        return per_target(work, -log_z, encoder), gradients
-
-
-def _on_path(frames, targets: Targets) -> Targets:
-    """Targets with bounds that leave only the cells of the given alignments (B, U)."""
-    T, U = targets.frame_lengths, targets.target_lengths
-    frames = read_frames(frames, T, U, monotonic=targets.monotonic, owner=f"{len(U)} examples")
-    return replace(targets, bounds=around(frames, T, 0, 0, targets.moves))
+        # What the penalty gives an alignment is the same for every network, and has no gradient.
+        penalty = problem.targets.topology.delay_penalty
+        owed = penalty * (0.5 * (T - 1)[:, None] - on_path).sum(axis=1, where=on_path >= 0)
+        return per_target(work, log_z, encoder, owed=owed, negated=True), gradients

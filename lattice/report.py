@@ -118,7 +118,7 @@ def joint_transducer_report(
         log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
         for index in range(len(work.plan.groups)):
             with tiler.group(index) as group:
-                visited, cost = full_sum.forward(tiler, group, log_z, bounded)
+                visited, _, cost = full_sum.forward(tiler, group, log_z, bounded)
                 # The next group uses the same memory, so this one is fetched now. On a GPU each fetch waits.
                 ledger.append(cost.on_host(np.diff(visited.first_cell)))
     columns: dict[str, Any] = {}

@@ -66,6 +66,14 @@ class JointProblem:
     posterior_floor: float
     precision: str = "default"
 
+    @property
+    def blank_rows(self) -> np.ndarray:
+        """(1,) int64, the blank's row of the weight; (0,) without targets."""
+        blanks = self.targets.blank_id[:1]
+        return (
+            blanks if self.vocabulary is None else np.array([ids[blanks[0]] for ids in self.vocabulary[:1]], np.int64)
+        )
+
 
 def read_joint(
     encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank, activation, topology,

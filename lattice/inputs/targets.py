@@ -40,6 +40,11 @@ class Targets:
         return self.topology.moves
 
     @property
+    def owed(self) -> np.ndarray:
+        """(N,) float64 nats by which the sums over alignments lie above those of the kernels' scores (delay.py)."""
+        return abs(self.topology.delay_penalty) * 0.5 * self.target_lengths * (self.frame_lengths - 1)
+
+    @property
     def monotonic(self) -> bool:
         return self.moves.monotonic
 

@@ -60,18 +60,23 @@ def larger(a, b):
 
 
 @register_jitable
+def behind_label(f, end, u, labels, first, offset, monotonic, beta):
+    """beta of the cell that the label arc of cell (f, u) leads to."""
+    if not monotonic:
+        return held(beta, f, u + 1, first, offset)
+    if f + 1 < end:
+        return held(beta, f + 1, u + 1, first, offset)
+    return 0.0 if u + 1 == labels else CLOSED
+
+
+@register_jitable
 def departing(f, end, u, c, labels, first, offset, monotonic, blank_score, label_score, beta):
     """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
     blank_here, label_here = blank_score[c], label_score[c]
+    step = behind_label(f, end, u, labels, first, offset, monotonic, beta)
     if f + 1 < end:
         stay = held(beta, f + 1, u, first, offset)
     else:
         # The arc out of the last frame leads to (T, U), whose beta is 0.
         stay = 0.0 if u == labels else CLOSED
-    if not monotonic:
-        step = held(beta, f, u + 1, first, offset)
-    elif f + 1 < end:
-        step = held(beta, f + 1, u + 1, first, offset)
-    else:
-        step = 0.0 if u + 1 == labels else CLOSED
     return blank_here + stay, label_here + step

@@ -10,7 +10,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, typed
-from .emissions import emit_row, emit_scores
+from .emissions import emit_row, scores_of
 from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .normaliser import normaliser
@@ -40,15 +40,15 @@ def list_row(row, blank_id, label_id, value):
 
 
 @cpu_sweep
-def best_cpu(begin, end, logits, bias, row, owner, blank_id, score, label_id):
+def best_cpu(begin, end, logits, bias, row, owner, blank_id, hat, score, label_id):
     scratch, value = np.empty(logits.shape[1], logits.dtype), np.empty(label_id.shape[1], logits.dtype)  # (V,), (k,)
     for i in range(begin, end):
         own, at = logits[row[i]], blank_id[owner[i]]
         # Adds the bias to the row in place, so what is listed behind it has the bias too.
-        score[i, 0], _, maximum, rest = emit_row(own, bias[owner[i]], at, -1, scratch)
+        score[i, 0], _, maximum, rest = emit_row(own, bias[owner[i]], at, -1, hat, scratch)
         list_row(own, at, label_id[i], value)
         for j in range(label_id.shape[1]):
-            score[i, j + 1] = emit_scores(own[at], value[j], maximum, rest)[1]
+            score[i, j + 1] = scores_of(hat, own[at], value[j], maximum, rest)[1]
 
 
 @register_jitable
@@ -70,13 +70,14 @@ def next_of_row(logits, bias, r, lane, blank_id, value, at):
     return highest, place
 
 
-@cuda_kernel
-def best_cuda(logits, bias, row, owner, blank_id, score, label_id):
-    i = cuda.grid(1) // WARP
-    if i >= row.shape[0]:
-        return
+@register_jitable
+def best_of_row(i, hat, logits, bias, row, owner, blank_id, score, label_id):
+    """List a row by the warp that reads it; `hat` is a constant at each call."""
     lane, r, own, at = cuda.threadIdx.x % WARP, row[i], bias[owner[i]], blank_id[owner[i]]
-    maximum, rest = normaliser(logits[r], own, lane, score[i, 0])
+    if hat:
+        maximum, rest = normaliser(logits[r], own, lane, score[i, 0], at)
+    else:
+        maximum, rest = normaliser(logits[r], own, lane, score[i, 0])
     blank_logit = entry(logits[r], own, own.shape[0] > 0, at)
     # One search of the row for each entry: k is small, and no list needs to be merged over lanes.
     value, place = typed(math.inf, maximum), np.int64(-1)  # before every entry
@@ -84,10 +85,24 @@ def best_cuda(logits, bias, row, owner, blank_id, score, label_id):
         value, place = next_of_row(logits, own, r, lane, at, value, place)
         if lane == 0:
             label_id[i, j] = place
-            score[i, 0], score[i, j + 1] = emit_scores(blank_logit, value, maximum, rest)
+            score[i, 0], score[i, j + 1] = scores_of(hat, blank_logit, value, maximum, rest)
 
 
-def best(logits, bias, row, owner, blank_id, score, label_id):
+@cuda_kernel
+def best_cuda(logits, bias, row, owner, blank_id, score, label_id):
+    i = cuda.grid(1) // WARP
+    if i < row.shape[0]:
+        best_of_row(i, False, logits, bias, row, owner, blank_id, score, label_id)
+
+
+@cuda_kernel
+def best_hat_cuda(logits, bias, row, owner, blank_id, score, label_id):
+    i = cuda.grid(1) // WARP
+    if i < row.shape[0]:
+        best_of_row(i, True, logits, bias, row, owner, blank_id, score, label_id)
+
+
+def best(logits, bias, row, owner, blank_id, score, label_id, *, hat=False):
     """Reduce rows of logits to what a search needs.
 
     Parameters
@@ -104,9 +119,11 @@ def best(logits, bias, row, owner, blank_id, score, label_id):
         fewer.
     label_id : (n, k) int32
         Filled here: positions of the k best others, -1 where there are fewer; k is at least 1.
+    hat : bool
+        As in `emit`.
     """
-    arguments = (logits, bias, row, owner, blank_id, score, label_id)
+    rows, found = (logits, bias, row, owner, blank_id), (score, label_id)
     if on_host(logits):
-        sweep(best_cpu, len(row), *arguments, work=len(row) * logits.shape[1])
+        sweep(best_cpu, len(row), *rows, hat, *found, work=len(row) * logits.shape[1])
     else:
-        by_warp(best_cuda, len(row), *arguments)
+        by_warp(best_hat_cuda if hat else best_cuda, len(row), *rows, *found)

@@ -13,11 +13,12 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
+from .arcs import behind_label
 from .block import block_sum
 from .cells import CLOSED, exp
-from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
-from .state import CellState, is_computed
+from .state import CellState, is_computed, scores_at
 from .sums import bracketing_sums
 from .sweeps import forward, to_visits
 
@@ -106,7 +107,7 @@ def gives_up(probing, last, exact, cells):
 
 @cpu_sweep
 def select_cpu(
-    begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, maximum, rest, alpha,
+    begin, end, starts, labels, first, offset, monotonic, by_label, blank_score, label_score, maximum, rest, alpha,
     brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
@@ -119,8 +120,8 @@ def select_cpu(
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
         lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
         upper = forward(a, b, U, first, offset, monotonic, True, True, state, alpha)
-        # From here to the end, alpha holds alpha + beta.
-        to_visits(a, b, U, first, offset, monotonic, True, state, alpha)
+        # From here to the end, alpha holds alpha + beta, or what of it leaves by label arcs.
+        to_visits(a, b, U, first, offset, monotonic, True, by_label, state, alpha)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
         # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
@@ -146,7 +147,8 @@ def select_cpu(
 
 @cuda_kernel
 def select_cuda(
-    starts, offset, rest, alpha, beta, lowers, uppers, certificate, log_floor, exact, skipped, probing, last, tolerance
+    starts, offset, rest, alpha, beta, summed, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
+    tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
     partial = cuda.shared.array(WARP, np.float64)
@@ -156,8 +158,9 @@ def select_cuda(
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
     if settled >= 0:
         return
-    for c in range(low + me, high, stride):
-        alpha[c] += beta[c]
+    if not summed:
+        for c in range(low + me, high, stride):
+            alpha[c] += beta[c]
     gap, attempts = upper - lower, 0
     while True:
         threshold = threshold_of(probing, lower, upper, floor)
@@ -181,7 +184,22 @@ def select_cuda(
         log_floor[n] = floor
 
 
-def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probing, last, tolerance):
+@cuda_kernel
+def label_visits_cuda(
+    starts, labels, example, first, offset, monotonic, blank_score, label_score, maximum, rest, alpha, beta
+):  # fmt: skip
+    f = cuda.grid(1) // WARP
+    if f >= example.shape[0]:
+        return
+    n, state = example[f], CellState(blank_score, label_score, maximum, rest)
+    for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
+        u = first[f] + c - offset[f]
+        # Only beta of other cells is read, and nobody writes it.
+        score = scores_at(c, True, state)[1]
+        alpha[c] += score + behind_label(f, starts[n + 1], u, labels[n], first, offset, monotonic, beta)
+
+
+def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False):
     """Bracket log_z of every example that has no certificate yet, and mark the cells that the example still needs.
 
     Parameters
@@ -200,13 +218,18 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
         Mark all cells of an example that this round does not settle.
     tolerance : float
         Largest certificate, in nats.
+    by_label : bool
+        Blank scores are known and open in all cells. What counts of a cell is its label arc alone.
     """
     decisions = probing, last, tolerance
     if on_host(state.rest):
-        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state, alpha
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, by_label, *state, alpha
         sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
     # Launches follow one another on the stream, and nothing waits.
     bracketing_sums(frames, monotonic, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
-    arguments = frames.starts, frames.offset, state.rest, alpha, beta, *brackets, *decisions
+    if by_label:
+        lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, monotonic
+        by_warp(label_visits_cuda, len(frames.example), *lattices, *state, alpha, beta)
+    arguments = frames.starts, frames.offset, state.rest, alpha, beta, by_label, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

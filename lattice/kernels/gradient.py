@@ -1,7 +1,8 @@
 """d loss / d logits, row by row, from the posteriors of the two arcs and the parts of the normaliser.
 
 The gradient of a row is weight * softmax, less each arc's weight at that arc's entry. The weight of an arc is its
-posterior times the upstream gradient, and `weight` is the sum of the two: a row adds up to 0.
+posterior times the upstream gradient, and `weight` is the sum of the two: a row adds up to 0. With `hat` the blank has
+a head of its own (hat.py). The softmax is then that of the other entries, and its weight is the label arc's.
 """
 
 import math
@@ -10,6 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, exp, flush, flushed_product, product_on_gpu, put, typed
+from .hat import blank_entry
 from .lanes import (
     entry,
     first_behind,
@@ -48,24 +50,42 @@ def arc_entry(e, others, total, arc_weight, other_weight, tiny):
 
 
 @register_jitable
+def softmax_weight(hat, blank_weight, label_weight):
+    """The weight of all arcs that take an entry of a row's softmax."""
+    return label_weight if hat else blank_weight + label_weight
+
+
+@register_jitable
+def beside_label(hat, blank_weight):
+    """The weight of the arcs that take an entry of the label's softmax, but for the label's own."""
+    return typed(0, blank_weight) if hat else blank_weight
+
+
+@register_jitable
 def gradient_row(
-    source, bias, target, blank_id, label_id, blank_weight, label_weight, maximum, rest, anew, tiny, scratch
+    source, bias, target, blank_id, label_id, blank_weight, label_weight, maximum, rest, hat, anew, tiny, scratch
 ):
     """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
 
     Entries that would be subnormal are dropped before they are made. All three rows are (V,). `scratch` is apart from
     the other two, so the loops vectorise; behind a row that is not all 0 it holds exp(logit - maximum).
     """
-    weight = blank_weight + label_weight
+    weight, blank_logit = softmax_weight(hat, blank_weight, label_weight), source[blank_id]
+    if bias.shape[0]:
+        blank_logit += bias[blank_id]
     # A NaN is not below tiny: it fills the row.
     if abs(weight) < tiny:
         target[:] = 0
+        if hat:
+            target[blank_id] = blank_entry(blank_logit, blank_weight, label_weight, tiny)
         return
     if bias.shape[0]:
         for v in range(source.shape[0]):
             scratch[v] = source[v] + bias[v]
     else:
         scratch[:] = source
+    if hat:
+        scratch[blank_id] = typed(CLOSED, tiny)
     # The caller's maximum and rest belong to other roundings of these logits.
     if anew:
         maximum = maximum_of(scratch)
@@ -79,17 +99,20 @@ def gradient_row(
     for v in range(target.shape[0]):
         target[v] = flushed_product(scratch[v], scale, smallest)
     # From the scratch row, for the source may be gone.
-    e = scratch[blank_id]
-    target[blank_id] = arc_entry(e, beside(e, rest), total, blank_weight, label_weight, tiny)
+    if hat:
+        target[blank_id] = blank_entry(blank_logit, blank_weight, label_weight, tiny)
+    else:
+        e = scratch[blank_id]
+        target[blank_id] = arc_entry(e, beside(e, rest), total, blank_weight, label_weight, tiny)
     if label_id >= 0:
         e = scratch[label_id]
-        target[label_id] = arc_entry(e, beside(e, rest), total, label_weight, blank_weight, tiny)
+        target[label_id] = arc_entry(e, beside(e, rest), total, label_weight, beside_label(hat, blank_weight), tiny)
 
 
 @cpu_sweep
 def gradient_cpu(
     begin, end, source, target, row, bias, label_id, owner, blank_id, blank_posterior, label_posterior, maximum,
-    rest, anew, label_factor, grad_loss, tiny,
+    rest, hat, anew, label_factor, grad_loss, tiny,
 ):  # fmt: skip
     scratch = np.empty(source.shape[1], source.dtype)  # (V,)
     for i in range(begin, end):
@@ -98,7 +121,7 @@ def gradient_cpu(
             blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]]
         )
         gradient_row(
-            logits, bias, grad, blank_id, own, blank_weight, label_weight, maximum[i], rest[i], anew, tiny, scratch
+            logits, bias, grad, blank_id, own, blank_weight, label_weight, maximum[i], rest[i], hat, anew, tiny, scratch
         )
 
 
@@ -160,28 +183,25 @@ def sum_in_all_lanes(row, bias, lane, base):
     return total
 
 
-@cuda_kernel
-def gradient_cuda(
-    source, target, row, bias, label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest, anew,
-    label_factor, grad_loss, tiny,
+@register_jitable
+def gradient_by_warp(
+    hat, logits, grad, bias, own, blank_id, blank_weight, label_weight, highest, others, anew, tiny
 ):  # fmt: skip
-    i = cuda.grid(1) // WARP
-    if i >= row.shape[0]:
-        return
-    lane, logits, grad, biased = cuda.threadIdx.x % WARP, source[row[i]], target[row[i]], bias.shape[0] > 0
-    blank_weight, label_weight = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
-    weight = blank_weight + label_weight
+    """`gradient_row` of the warp that reads the row; `hat` is a constant at each call."""
+    lane, biased = cuda.threadIdx.x % WARP, bias.shape[0] > 0
+    weight, sets_blank = softmax_weight(hat, blank_weight, label_weight), lane == blank_id % WARP
+    blank_logit = entry(logits, bias, biased, blank_id)
     if abs(weight) < tiny:
         for v in range(lane, grad.shape[0], WARP):
             put(grad, v, typed(0, weight))
+        if hat and sets_blank:
+            put(grad, blank_id, blank_entry(blank_logit, blank_weight, label_weight, tiny))
         return  # the whole warp, for the weight is the same in all lanes: none waits in the shuffles below
-    # In locals, because a store may change what an array holds, for all the compiler knows.
-    highest, own, others = maximum[i], label_id[i], rest[i]
     # exp(logit - highest) of the two arcs, made before the row is written, for the source may be the target.
-    blank_e = math.exp(entry(logits, bias, biased, blank_id) - highest)
+    blank_e = typed(0, weight) if hat else math.exp(blank_logit - highest)
     label_e = math.exp(entry(logits, bias, biased, own) - highest) if own >= 0 else typed(0, weight)
     # The lanes that read and write these two entries in `spread_row` set them too, so no lane waits for another.
-    sets_blank, sets_label = lane == blank_id % WARP, own >= 0 and lane == own % WARP
+    sets_label = own >= 0 and lane == own % WARP
     # All lanes have read the two entries before one of them writes over them.
     cuda.syncwarp()
     if anew:
@@ -191,11 +211,11 @@ def gradient_cuda(
         if sets_label:
             put(logits, own, typed(CLOSED, weight))
         others = sum_in_all_lanes(logits, bias, lane, highest)
-        beside_blank, beside_label = others + label_e, others + blank_e
+        around_blank, around_label = others + label_e, others + blank_e
         total = others + (blank_e + label_e)
         total += total - total  # NaN where a logit is +inf, which `highest` may not tell
     else:
-        beside_blank, beside_label = beside(blank_e, others), beside(label_e, others)
+        around_blank, around_label = beside(blank_e, others), beside(label_e, others)
         total = typed(1, weight) + others
     scale = weight / total
     smallest = tiny / abs(scale)
@@ -204,14 +224,56 @@ def gradient_cuda(
     else:
         spread_row(logits, bias, False, grad, lane, highest, scale, smallest)
     if sets_blank:
-        put(grad, blank_id, arc_entry(blank_e, beside_blank, total, blank_weight, label_weight, tiny))
+        if hat:
+            put(grad, blank_id, blank_entry(blank_logit, blank_weight, label_weight, tiny))
+        else:
+            put(grad, blank_id, arc_entry(blank_e, around_blank, total, blank_weight, label_weight, tiny))
     if sets_label:
-        put(grad, own, arc_entry(label_e, beside_label, total, label_weight, blank_weight, tiny))
+        put(grad, own, arc_entry(label_e, around_label, total, label_weight, beside_label(hat, blank_weight), tiny))
+
+
+@register_jitable
+def gradient_of_cell(
+    hat, source, target, row, bias, label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest, anew,
+    label_factor, grad_loss, tiny,
+):  # fmt: skip
+    i = cuda.grid(1) // WARP
+    if i < row.shape[0]:
+        weights = arc_weights(blank_posterior[i], label_posterior[i], label_factor, grad_loss[owner[i]])
+        # In locals, because a store may change what an array holds, for all the compiler knows.
+        highest, own, others = maximum[i], label_id[i], rest[i]
+        gradient_by_warp(
+            hat, source[row[i]], target[row[i]], bias, own, blank_id, *weights, highest, others, anew, tiny
+        )
+
+
+@cuda_kernel
+def gradient_cuda(
+    source, target, row, bias, label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest, anew,
+    label_factor, grad_loss, tiny,
+):  # fmt: skip
+    posteriors = blank_posterior, label_posterior
+    gradient_of_cell(
+        False, source, target, row, bias, label_id, owner, blank_id, *posteriors, maximum, rest, anew, label_factor,
+        grad_loss, tiny,
+    )  # fmt: skip
+
+
+@cuda_kernel
+def gradient_hat_cuda(
+    source, target, row, bias, label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest, anew,
+    label_factor, grad_loss, tiny,
+):  # fmt: skip
+    posteriors = blank_posterior, label_posterior
+    gradient_of_cell(
+        True, source, target, row, bias, label_id, owner, blank_id, *posteriors, maximum, rest, anew, label_factor,
+        grad_loss, tiny,
+    )  # fmt: skip
 
 
 def gradient(
     source, target, row, bias, label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest,
-    fastemit_lambda, grad_loss, *, anew,
+    fastemit_lambda, grad_loss, *, anew, hat=False,
 ):  # fmt: skip
     """Write the gradient rows of a run of cells.
 
@@ -238,13 +300,15 @@ def gradient(
     anew : bool
         The logits come from another matrix product than `rest`: each row is normalised by its own sum. A product over
         other rows rounds otherwise, and exp(logit - maximum) / (1 + rest) would be off by eps times the logit.
+    hat : bool
+        As in `emit`.
     """
     real = rest.dtype.type
     # Typed: a Python float would turn the arithmetic of a float32 kernel into float64.
     label_factor, tiny = real(1 + fastemit_lambda), np.finfo(real).tiny
     cells = (label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest)
-    arguments = (source, target, row, bias, *cells, anew, label_factor, grad_loss, tiny)
+    rows, factors = (source, target, row, bias), (anew, label_factor, grad_loss, tiny)
     if on_host(source):
-        sweep(gradient_cpu, len(label_id), *arguments, work=len(label_id) * source.shape[1])
+        sweep(gradient_cpu, len(label_id), *rows, *cells, hat, *factors, work=len(label_id) * source.shape[1])
     else:
-        by_warp(gradient_cuda, len(label_id), *arguments)
+        by_warp(gradient_hat_cuda if hat else gradient_cuda, len(label_id), *rows, *cells, *factors)

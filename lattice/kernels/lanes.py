@@ -48,6 +48,17 @@ def load_four(row, bias, biased, v):
 
 
 @register_jitable
+def without(four, v, out):
+    """`four` from entry v on, with -inf for entry `out`; as they are where that is None, at no instruction."""
+    if out is None:
+        return four
+    a, b, c, d = four
+    closed, at = typed(CLOSED, a), np.uint64(out)
+    a, b = closed if v == at else a, closed if v + ONE == at else b
+    return a, b, closed if v + TWO == at else c, closed if v + THREE == at else d
+
+
+@register_jitable
 def load_eight(row, bias, biased, v):
     """Twice four entries of a lane. Nothing stands between the loads, so all are under way at once.
 

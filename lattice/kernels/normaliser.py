@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import overload, register_jitable
 
 from .cells import CLOSED, typed
-from .lanes import first_behind, first_of, half_rounds, last_four, load_eight, whole_rounds
+from .lanes import FOUR, first_behind, first_of, half_rounds, last_four, load_eight, whole_rounds, without
 from .launch import cuda
 
 
@@ -166,27 +166,32 @@ def fold_eight(maximum, rest, first, second):
 
 
 @register_jitable
-def reduce_row(row, bias, biased, lane, like):
-    """Maximum and rest of a lane's part of a row (V,), in the dtype of the scalar `like`."""
+def reduce_row(row, bias, biased, lane, like, out):
+    """Maximum and rest of a lane's part of a row (V,), in the dtype of the scalar `like`; `out` as in `without`."""
     highest, rest = typed(CLOSED, like), typed(0, like)
     for k in range(whole_rounds(row)):
-        highest, rest = fold_eight(highest, rest, *load_eight(row, bias, biased, first_of(k, lane)))
+        v = first_of(k, lane)
+        first, second = load_eight(row, bias, biased, v)
+        highest, rest = fold_eight(highest, rest, without(first, v, out), without(second, v + FOUR, out))
     for k in range(half_rounds(row)):
-        highest, rest = fold_four(highest, rest, last_four(row, bias, biased, first_behind(row, k, lane)))
+        v = first_behind(row, k, lane)
+        highest, rest = fold_four(highest, rest, without(last_four(row, bias, biased, v), v, out))
     return highest, rest
 
 
 @register_jitable
-def normaliser(row, bias, lane, like):
+def normaliser(row, bias, lane, like, out=None):
     """Maximum and rest of a row, in every lane of the warp that reads it; both are NaN where the row holds NaN or +inf.
+
+    Entry `out` is no part of the row, if it is given.
 
     All lanes must come here together. Each joins the parts in an order of its own, so their rests may differ in the
     last digit.
     """
     if bias.shape[0]:
-        highest, rest = reduce_row(row, bias, True, lane, like)
+        highest, rest = reduce_row(row, bias, True, lane, like, out)
     else:
-        highest, rest = reduce_row(row, bias, False, lane, like)
+        highest, rest = reduce_row(row, bias, False, lane, like, out)
     for distance in (16, 8, 4, 2, 1):
         other = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance)
         highest, rest = join(highest, rest, other, cuda.shfl_xor_sync(0xFFFFFFFF, rest, distance))

@@ -31,6 +31,9 @@ class CellState(NamedTuple):
                                                                                                 on the label score
     ==============  ===============================  =========================================  ====================
 
+    With HAT (hat_bounds.py) blank_score is the blank's score from the start, in all three, and where a cell is not
+    computed its maximum is the same number.
+
     Premise: a score, and with it an upper bound on one, is at most 0. A score above 0 (a bonus on an arc, for example)
     would make a rest that reads as `WANTED` or as computed, and `label_bound_of` would cut the bound. The table is
     explained in `docs/certified.md`.

@@ -51,7 +51,7 @@ def forward(begin, end, labels, first, offset, monotonic, bounds, kept, state, a
 
 
 @register_jitable
-def backward(begin, end, labels, first, offset, monotonic, bounds, posteriors, state, alpha, log_z, tiny):
+def backward(begin, end, labels, first, offset, monotonic, bounds, posteriors, by_label, state, alpha, log_z, tiny):
     """Sweep beta back over one example, for `to_posteriors` or `to_visits`; `posteriors` is a constant at each call."""
     scratch = scratch_for(labels)
     blank_value, label_value, value, power = scratch.blank_value, scratch.label_value, scratch.value, scratch.power
@@ -75,6 +75,9 @@ def backward(begin, end, labels, first, offset, monotonic, bounds, posteriors, s
             write_run(f, stop, True, first, offset, scratch, blank_value, log_z - log_z, state.blank_score)
             write_run(f, stop, True, first, offset, scratch, label_value, log_z - log_z, state.label_score)
         else:
+            if by_label:
+                for j in range(ONE, count):
+                    value[j], power[j] = normalised(label_value[j], label_power[j])
             for j in range(ONE, count):
                 value[j] = known[j] + log_of(value[j], power[j])
             write_run(f, stop, True, first, offset, scratch, value, CLOSED, alpha)
@@ -89,10 +92,13 @@ def to_posteriors(begin, end, labels, first, offset, monotonic, state, alpha, lo
         state.blank_score[offset[begin] : offset[end]] = 0
         state.label_score[offset[begin] : offset[end]] = 0
     else:
-        backward(begin, end, labels, first, offset, monotonic, False, True, state, alpha, log_z, tiny)
+        backward(begin, end, labels, first, offset, monotonic, False, True, False, state, alpha, log_z, tiny)
 
 
 @register_jitable
-def to_visits(begin, end, labels, first, offset, monotonic, bounds, state, alpha):
-    """Overwrite alpha by alpha + beta, the log-sum of the alignments through a cell; the scores stay."""
-    backward(begin, end, labels, first, offset, monotonic, bounds, False, state, alpha, 0.0, 0.0)
+def to_visits(begin, end, labels, first, offset, monotonic, bounds, by_label, state, alpha):
+    """Overwrite alpha by alpha + beta, the log-sum of the alignments through a cell; the scores stay.
+
+    With `by_label` only of those that leave it by its label arc.
+    """
+    backward(begin, end, labels, first, offset, monotonic, bounds, False, by_label, state, alpha, 0.0, 0.0)

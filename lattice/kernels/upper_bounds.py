@@ -62,6 +62,13 @@ def logit_of(dot, bias, v):
 
 
 @register_jitable
+def finite_below(reach, steep, high, most):
+    """Are all logits of a row finite? `reach` is |hidden|, the others are `ceiling` of `measure`."""
+    # Not `>=` and its opposite, which a NaN in the row or in the layer would pass by.
+    return reach * steep + high < most
+
+
+@register_jitable
 def bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare):
     """Maximum and rest of a cell that is not computed.
 
@@ -69,8 +76,8 @@ def bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, roun
     `measure`.
     """
     zero = typed(0, reach)
-    # Not `>=`, which a NaN in the row or in the layer would pass by. Of a wanted cell 0 is a bound, too.
-    if not (reach * steep + high < most):
+    # Of a wanted cell 0 is a bound, too.
+    if not finite_below(reach, steep, high, most):
         return zero, typed(WANTED, reach)
     # Cauchy and Schwarz: the magnitudes of a row's products sum to at most |hidden| |row|, and rounding errs by a share
     # of it.
@@ -213,18 +220,22 @@ def bound(
         Filled here with the state of cells that are not computed: see `CellState`. Scores are in nats. A cell is wanted
         where it may hold NaN or infinity.
     """
-    real = rest.dtype.type
-    # A sum of S exponentials is off by at most S roundings, and a few more are made on the way to a score.
-    few, spare = real(16 * np.finfo(real).eps), real((len(weight) + 16) * np.finfo(real).eps)
     kernels = entry_of(KERNELS, activation)
     cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id
     # Numbers in the dtype of the arrays: a Python float would be float64 in a kernel.
-    layer = weight, bias, norm, ceiling, real(rounding), few, spare
+    layer = weight, bias, norm, ceiling, rest.dtype.type(rounding), *slacks_of(len(weight), rest.dtype)
     arguments = *cells, *layer, blank_score, label_score, maximum, rest
     if on_host(rest):
         sweep(kernels.bound_cpu, len(label_id), *arguments, work=4 * len(label_id) * weight.shape[1])
     else:
         by_warp(kernels.bound_cuda, len(label_id), *arguments)
+
+
+def slacks_of(size: int, dtype):
+    """(few, spare): how far a score of a row of S = `size` entries may be rounded down, as a share and in nats."""
+    eps = np.finfo(dtype).eps
+    # A sum of S exponentials is off by at most S roundings, and a few more are made on the way to a score.
+    return dtype.type(16 * eps), dtype.type((size + 16) * eps)
 
 
 def rounding_of(width: int, dtype, on_gpu: bool) -> float:

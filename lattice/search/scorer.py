@@ -128,7 +128,8 @@ class Scorer:
         else:
             self.device.matmul(hidden.reshape(-1, depth, H), weight, logits.reshape(-1, depth, self.size))
         score, label = self.device.empty((n, self.count + 1), self.dtype), self.device.empty((n, self.count), np.int32)
-        best(logits, self.bias, place, owner, self.blank, score, label)
+        hat = self.problem.topology.hat
+        best(logits, self.bias, place, owner, self.blank, score, label, hat=hat)
         # The wait of a step: n * (2k + 1) numbers.
         score, label = arrays.to_host(score=score, label=label)
         return score.astype(np.float64), np.where(label < 0, -1, self.ids[layer[:, None], label])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.certify import Brackets, select
+from ..kernels.hat_bounds import bound_hat
 from ..kernels.layer import measure
 from ..kernels.occupied import list_cells
 from ..kernels.state import CellState
@@ -124,7 +125,8 @@ def certify(tiler: Tiler, group: Group, state: CellState, cells, first_cell, bet
     # One memory for alpha and the list of cells. A round lists cells when it has read alpha, and the next sums anew.
     scratch = cells.view(np.float64), beta, cells, first_cell, counts
     monotonic, tolerance = tiler.problem.targets.monotonic, tolerance_of(tiler.work.dtype, floor)
-    for found in rounds(group.device_frames, monotonic, state, *scratch, brackets, tolerance):
+    by_label = tiler.topology.hat
+    for found in rounds(group.device_frames, monotonic, state, *scratch, brackets, tolerance, by_label=by_label):
         added += np.diff(found) > 0
         listed += int(found[-1])
         # The next round expects scores where this one has marked cells.
@@ -169,6 +171,8 @@ def rounds(
     counts,
     brackets: Brackets,
     tolerance: float,
+    *,
+    by_label: bool = False,
 ) -> Iterator[np.ndarray]:
     """Round by round, list the `cells` that are to be computed, and yield the `first_cell` (examples + 1,) of the list.
 
@@ -178,7 +182,8 @@ def rounds(
 
     def mark(number):
         probing, last = number == 0, number == ROUNDS - 1
-        select(frames, monotonic, state, alpha, beta, brackets, probing=probing, last=last, tolerance=tolerance)
+        limits = {"probing": probing, "last": last, "tolerance": tolerance}
+        select(frames, monotonic, state, alpha, beta, brackets, **limits, by_label=by_label)
 
     # One more round than marks cells. Where some are left out, only a round that finds none tells that no more join.
     return marked_rounds(mark, ROUNDS + 1, frames, state, cells, first_cell, counts)
@@ -235,7 +240,9 @@ def bound_group(tiler: Tiler, group: Group, state: CellState) -> None:
             for begin in range(first, last, run):
                 with space.borrowed():
                     count = min(run, last - begin)
-                    frame, slot, label_id, _ = tiler.place(group, begin, tiler.none, count)
+                    frame, slot, label_id, owner = tiler.place(group, begin, tiler.none, count)
                     output = layer.blank_id, layer.weight, layer.bias, norm, ceiling, rounding
                     here = state.at(slice(begin, begin + count))
-                    bound(problem.activation, *group.inputs, frame, slot, label_id, *output, *here)
+                    find = bound_hat if tiler.topology.hat else bound
+                    find(problem.activation, *group.inputs, frame, slot, label_id, *output, *here)
+                    tiler.delay(group, frame, owner, tiler.none, here.rest, bounds=True)

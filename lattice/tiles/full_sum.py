@@ -5,14 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..device.arrays import computing_dtype
+from ..device.arrays import ALIGNMENT, computing_dtype
 from ..inputs.joint import JointProblem
 from ..kernels.forward_backward import forward_backward, forward_sums
 from ..kernels.gradient import gradient
 from ..kernels.occupied import compact
+from ..kernels.occupied_hat import compact_hat
 from ..kernels.state import CellState, Visited
 from .certificate import BoundedGroups, Cost, certify, dense
-from .gradients import Outputs, Rows, backward
+from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
 from .plan import Work, plan_work
 from .tiler import Tiler
@@ -43,19 +44,25 @@ class Lattice(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What a forward pass leaves: the cells that the backward pass visits, and what the forward pass cost."""
+    """What a forward pass leaves: the cells that the backward pass visits, and what the forward pass cost.
+
+    `blanks` are those of which only the blank's logit has a gradient that counts, with HAT; else None.
+    """
 
     visited: Visited
+    blanks: Visited | None
     cost: Cost
 
 
 def plan(problem: JointProblem, *, gradients: bool, limit: int) -> Work:
     """Share out a workspace of `limit` bytes for the sum over all alignments, with a backward pass or without."""
-    real = computing_dtype(problem.weight.dtype).itemsize  # bytes of a number
+    real, hat = computing_dtype(problem.weight.dtype).itemsize, problem.targets.topology.hat  # bytes of a number
 
     def lattice_bytes(cells, order):
         # Of a cell: its state of four numbers, alpha, and on a GPU beta. This is what `_take_lattice` takes.
-        return cells * (4 * real + 8 + 8 * problem.device.on_gpu), 0
+        # With HAT also the blank's row of the output layer and of its gradient, and where it is.
+        blank = (2 * problem.weight.shape[1] + 2) * 8 + 6 * ALIGNMENT
+        return cells * (4 * real + 8 + 8 * problem.device.on_gpu), hat * blank
 
     return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
 
@@ -107,7 +114,9 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
     spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
     numbers = posteriors, state.maximum, state.rest
     places = lattice.cells, lattice.first_cell, cost.skipped_posterior, lattice.counts, spare
-    return Forward(compact(frames, log_z, floor, *numbers, *places), cost)
+    if tiler.topology.hat:
+        return Forward(*compact_hat(frames, log_z, floor, *numbers, *places), cost)
+    return Forward(compact(frames, log_z, floor, *numbers, *places), None, cost)
 
 
 class Held(NamedTuple):
@@ -116,12 +125,13 @@ class Held(NamedTuple):
     Attributes
     ----------
     visited : dict
-        From the number of a group to its `Visited`, copied out of the workspace. Other groups are computed again.
+        From the number of a group to the `visited` and `blanks` of its `Forward`, copied out of the workspace. Other
+        groups are computed again.
     bounded : BoundedGroups
         Has decided about every group.
     """
 
-    visited: dict[int, Visited]
+    visited: dict[int, tuple[Visited, Visited | None]]
     bounded: BoundedGroups
 
 
@@ -139,13 +149,17 @@ def hold(work: Work, log_z, room: int) -> Held:
     held, tiler = Held({}, BoundedGroups()), Tiler(work)
     for index in range(len(work.plan.groups)):
         with tiler.group(index) as group:
-            visited = forward(tiler, group, log_z, held.bounded).visited
-            cost = sum(array.nbytes for array in visited)
+            visited, blanks, _ = forward(tiler, group, log_z, held.bounded)
+            cost = sum(array.nbytes for own in (visited, blanks or ()) for array in own)
             # A later group may still fit where this one does not.
             if cost <= room:
-                held.visited[index] = Visited(*(array.copy() for array in visited))
+                held.visited[index] = _copied(visited), blanks and _copied(blanks)
                 room -= cost
     return held
+
+
+def _copied(visited: Visited) -> Visited:
+    return Visited(*(array.copy() for array in visited))
 
 
 def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Held | None = None) -> Callable:
@@ -163,18 +177,28 @@ def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Held | None = None
     visited_of, bounded = held or Held({}, BoundedGroups())
 
     def of_group(tiler: Tiler, index: int, group: Group, outputs: Outputs):
-        visited = visited_of.get(index) or forward(tiler, group, log_z, bounded).visited
-        numbers = visited.blank_posterior, visited.label_posterior, visited.maximum, visited.rest  # (n,) each
+        rows_of, blanks_of = visited_of.get(index) or forward(tiler, group, log_z, bounded)[:2]
 
-        def write_rows(rows: Rows) -> None:
-            tile, layer, known = rows.tile, rows.layer, [array[rows.part] for array in numbers]
-            row = tiler.count_up[: len(tile.owner)]  # cell i of the tile has row i of its logits
-            arcs = tile.label_id, tile.owner, layer.blank_id
-            # `anew`: the logits come from another product than `rest`, over other rows, and so are rounded otherwise.
-            gradient(
-                rows.logits, rows.target, row, layer.bias, *arcs, *known, fastemit_lambda, rows.upstream, anew=True
-            )
+        def writer(visited: Visited) -> Callable[[Rows], None]:
+            numbers = visited.blank_posterior, visited.label_posterior, visited.maximum, visited.rest  # (n,) each
 
-        return backward(tiler, group, visited.first_cell, visited.cells, write_rows, grad_loss, outputs)
+            def write_rows(rows: Rows) -> None:
+                tile, layer, known = rows.tile, rows.layer, [array[rows.part] for array in numbers]
+                row = tiler.count_up[: len(tile.owner)]  # cell i of the tile has row i of its logits
+                label_id = tile.label_id
+                if visited is blanks_of:
+                    # The layer has no row but the blank's.
+                    label_id.fill(-1)
+                arcs, factors = (label_id, tile.owner, layer.blank_id), (fastemit_lambda, rows.upstream)
+                # `anew`: the logits come from another product than `rest`, over other rows, and are rounded otherwise.
+                options = {"anew": True, "hat": tiler.topology.hat}
+                gradient(rows.logits, rows.target, row, layer.bias, *arcs, *known, *factors, **options)
+
+            return write_rows
+
+        passes = [Pass(rows_of.first_cell, rows_of.cells, writer(rows_of))]
+        if blanks_of is not None:
+            passes.append(Pass(blanks_of.first_cell, blanks_of.cells, writer(blanks_of), blanks_alone=True))
+        return backward(tiler, group, passes, grad_loss, outputs)
 
     return of_group

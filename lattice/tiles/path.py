@@ -13,7 +13,7 @@ from ..kernels.path_rows import path_rows, sum_rows
 from ..kernels.state import CellState
 from ..layout import WorkspaceTooSmall
 from .certificate import bound_group, marked_rounds
-from .gradients import Outputs, Rows, backward
+from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
 from .plan import Work, plan_work
 from .tiler import Tiler
@@ -66,7 +66,7 @@ def along(log_z, grad_loss, *, label_smoothing: float, label_scale: float, focal
             weights = label_scale, label_smoothing, focal
             path_rows(rows.logits, rows.target, layer.bias, *arcs, *weights, rows.upstream, loss[rows.part])
 
-        gradients = backward(tiler, group, first_cell, cells, write_rows, grad_loss, outputs)
+        gradients = backward(tiler, group, [Pass(first_cell, cells, write_rows)], grad_loss, outputs)
         sum_rows(on_device, loss, log_z[group.begin : group.end])
         return gradients
 

@@ -137,9 +137,31 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
     return Work(problem, device, order, dtype, operand, halved, plan, factored)
 
 
-def per_target(work: Work, values, like):
-    """Values (N,) float64 in the order of work -> in the order of the targets, rounded, in the kind of an argument."""
+def per_target(work: Work, values, like, *, owed=None, negated: bool = False):
+    """Sums over alignments, of the kernels' scores -> those of the topology, in the order of the targets.
+
+    Parameters
+    ----------
+    values : (N,) float64
+        In the order of work.
+    like : array
+        An argument, in whose kind the result is.
+    owed : (N,) float64, optional
+        Nats to add, in the order of the targets. By default `Targets.owed`.
+    negated : bool
+        Give back minus the sums.
+
+    Returns
+    -------
+    values : (N,)
+        Rounded to the dtype that is computed in.
+    """
     device, problem = work.device, work.problem
+    if problem.targets.topology.delay_penalty:
+        owed = problem.targets.owed if owed is None else owed
+        values = values + device.upload(None, owed[work.order])[0]
+    if negated:
+        values = -values
     if problem.encoder_index is not None:
         place = device.upload(None, np.argsort(work.order))[0]  # (N,) where each target was worked on
         found, values = values, device.empty(values.shape, np.float64)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..device.workspace import Workspace
+from ..kernels.delay import delay
 from ..kernels.emissions import emit
 from ..kernels.halves import Halves, split, terms
 from ..kernels.hidden import compute_hidden
@@ -81,11 +82,14 @@ class Tiler:
 
     def __init__(self, work: Work):
         self.work, self.problem, self.device = work, work.problem, work.device
+        self.topology = work.problem.targets.topology
         problem, plan = work.problem, work.plan
         self.space = Workspace(plan.space, work.device, plan.least)
         take, ones = self.space.take, np.ones(plan.tile, work.operand)
         # (tile,) 0, 1, ... for rows in order, (tile,) ones to sum rows by a product, (0,) for cells without a list.
         self.count_up, self.ones, self.none = self.device.upload(self.space, np.arange(plan.tile), ones, NO_IDS)
+        if self.topology.hat:
+            (self.blank_row,) = self.device.upload(self.space, problem.blank_rows)  # (1,) or (0,), without targets
         # (V, H), (V,) the arguments themselves where their dtypes allow it, or copies for the whole pass.
         self.weight = self.device.view(problem.weight)
         self.bias = None if problem.bias is None else self.device.view(problem.bias)
@@ -127,6 +131,12 @@ class Tiler:
         for segment in segments(group, self.problem, span):
             with self.layer(segment) as layer:
                 yield segment, layer
+
+    def blank_layer(self, group: Group) -> Iterator[tuple[Segment, Layer]]:
+        """The whole group with the blank's row of the output layer alone, at position 0. Only with HAT."""
+        segment = Segment(0, len(group.examples), self.blank_row, 0)
+        with self.layer(segment) as layer:
+            yield segment, layer
 
     def tiles(self, first: int, last: int) -> Iterator[slice]:
         """Cut a run of cells, or of places in a list of cells, into tiles. What a tile takes is free behind it."""
@@ -203,17 +213,31 @@ class Tiler:
         ----------
         group : Group
         state : CellState
-            Of all cells of the group. Filled in where a cell is listed, and left as it is elsewhere.
+            Of all cells of the group, as `bound_group` has filled it. Filled in where a cell is listed, and left as it
+            is elsewhere.
         cells, first_cell : (n,) int64, (examples + 1,) int64
             From `list_cells`.
         """
         for segment, layer in self.layers(group):
             for part in self.tiles(int(first_cell[segment.begin]), int(first_cell[segment.end])):
-                self._score(group, layer, 0, cells[part], part.stop - part.start, state)
+                self._score(group, layer, 0, cells[part], part.stop - part.start, state, bounded=True)
 
-    def _score(self, group: Group, layer: Layer, start: int, cells, count: int, state: CellState) -> None:
-        """Compute one tile of cells, as `place` takes them. Listed cells go to their own places in `state`."""
+    def _score(
+        self, group: Group, layer: Layer, start: int, cells, count: int, state: CellState, *, bounded: bool = False
+    ) -> None:
+        """Compute one tile of cells, as `place` takes them. Listed cells go to their own places in `state`.
+
+        `bounded` tells that the state holds what `bound_group` has made of the cells.
+        """
         tile = self.hidden(group, start, cells, count)
         logits = self.logits(tile, layer)
+        rows, hat = (logits, layer.bias, self.count_up[:count]), self.topology.hat
         # The CPU adds the bias to the logits in place. They are scratch, and nobody reads them again.
-        emit(logits, layer.bias, self.count_up[:count], cells, tile.label_id, layer.blank_id, *state)
+        emit(*rows, cells, tile.label_id, layer.blank_id, *state, hat=hat, blank_known=hat and bounded)
+        self.delay(group, tile.frame, tile.owner, cells, state.label_score, bounds=False)
+
+    def delay(self, group: Group, frame, owner, cells, target, *, bounds: bool) -> None:
+        """Take the delay penalty off the label scores in `target`, or off the rests of bounded cells."""
+        if self.topology.delay_penalty:
+            starts = group.device_frames.starts
+            delay(frame, owner, starts, cells, self.topology.delay_penalty, target, bounds=bounds)
