@@ -45,6 +45,13 @@ class LogitsProblem:
         rows = self.base[example] + t * self.step[example]
         return rows if self.origin is None else rows - self.origin[example, t]
 
+    @property
+    def lattice_shape(self) -> tuple[int, int, int]:
+        """(B, T, U+1) of results that have an entry a cell: the axes of padded logits, or the least that holds all."""
+        if len(self.shape) == 4:
+            return self.shape[:3]
+        return len(self.base), int(self.targets.frame_lengths.max(initial=0)), self.targets.label_axis + 1
+
 
 def read_logits(
     logits, targets, logit_lengths, target_lengths, *, blank, topology, bounds, banded=False

@@ -11,7 +11,7 @@ Arrays of cells hold a whole group. An example has the frames from `begin` to `e
 from .arcs import departing
 from .cells import CLOSED, lowest_of, posterior, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
-from .state import CellState, Posteriors
+from .state import ArcPosteriors, CellState
 from .sums import sums
 from .sweeps import forward, to_posteriors
 
@@ -68,7 +68,7 @@ def forward_sums(frames, monotonic, blank_score, label_score, alpha, log_z):
         sums(frames, monotonic, blank_score, label_score, alpha, log_z)
 
 
-def forward_backward(frames, monotonic, blank_score, label_score, alpha, log_z, beta=None) -> Posteriors:
+def forward_backward(frames, monotonic, blank_score, label_score, alpha, log_z, beta=None) -> ArcPosteriors:
     """Sum over all alignments of every example, and turn scores into posteriors.
 
     Parameters
@@ -82,7 +82,7 @@ def forward_backward(frames, monotonic, blank_score, label_score, alpha, log_z, 
 
     Returns
     -------
-    posteriors : Posteriors
+    posteriors : ArcPosteriors
         All 0 where no alignment exists.
     """
     if on_host(blank_score):
@@ -92,7 +92,7 @@ def forward_backward(frames, monotonic, blank_score, label_score, alpha, log_z, 
         lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, monotonic
         known = blank_score, label_score, alpha, beta, log_z, lowest_of(blank_score)
         by_warp(posteriors_cuda, len(frames.example), *lattices, *known)
-    return Posteriors(blank_score, label_score)
+    return ArcPosteriors(blank_score, label_score)
 
 
 def _on_host(frames, monotonic, blank_score, label_score, alpha, log_z, *, posteriors: bool) -> None:

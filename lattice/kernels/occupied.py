@@ -11,7 +11,7 @@ from .block import block_sum
 from .cells import CLOSED
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .rows import gather
-from .state import BOUND, Posteriors, Visited, is_computed, is_wanted
+from .state import BOUND, ArcPosteriors, Visited, is_computed, is_wanted
 
 
 @register_jitable
@@ -177,7 +177,7 @@ def list_cells(frames, rest, cells, first_cell, counts=None, *, wanted):
 
 
 def compact(
-    frames, log_z, floor, posteriors: Posteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
+    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
 ):
     """Move the occupied cells to the front, in order.
 
@@ -188,7 +188,7 @@ def compact(
         Examples without an alignment are left out.
     floor : float
         Cells with a smaller posterior are skipped; 0 keeps every cell that was computed.
-    posteriors : Posteriors
+    posteriors : ArcPosteriors
     maximum, rest : (cells,) float32 or float64
         As in `CellState`. What is returned lies in their memory and in the memory of the posteriors.
     cells, first_cell, counts

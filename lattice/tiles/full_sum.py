@@ -11,6 +11,7 @@ from ..kernels.forward_backward import forward_backward, forward_sums
 from ..kernels.gradient import gradient
 from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
+from ..kernels.padded import lay_out
 from ..kernels.state import CellState, Visited
 from .certificate import BoundedGroups, Cost, certify, dense
 from .gradients import Outputs, Pass, Rows, backward
@@ -117,6 +118,30 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
     if tiler.topology.hat:
         return Forward(*compact_hat(frames, log_z, floor, *numbers, *places), cost)
     return Forward(compact(frames, log_z, floor, *numbers, *places), None, cost)
+
+
+def arc_posteriors(tiler: Tiler, log_z):
+    """Posteriors of blank and label arcs, two outputs (N, T, U+1), by a forward pass over all groups.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    log_z : (N,) float64
+        Filled in the order of work.
+    """
+    problem, dtype, device = tiler.problem, tiler.work.dtype, tiler.device
+    shape = *problem.predictor.shape[:1], problem.encoder.shape[1], problem.predictor.shape[1]
+    found, bounded = (device.empty(shape, dtype), device.empty(shape, dtype)), BoundedGroups()
+    for target in found:
+        # Padding, and cells that no group visits.
+        target.fill(0)
+    for index in range(len(tiler.work.plan.groups)):
+        with tiler.group(index) as group:
+            visited = forward(tiler, group, log_z, bounded).visited
+            posteriors = visited.cells, visited.blank_posterior, visited.label_posterior
+            no_scale = tiler.space.take(0, dtype)
+            lay_out(group.device_frames, group.device_examples, *posteriors, no_scale, *found)
+    return found
 
 
 class Held(NamedTuple):
