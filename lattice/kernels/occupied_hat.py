@@ -15,7 +15,7 @@ from .cells import CLOSED
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .occupied import list_cells
 from .rows import gather
-from .state import BOUND, WANTED, Posteriors, Visited, is_computed
+from .state import BOUND, WANTED, ArcPosteriors, Visited, is_computed
 
 
 @register_jitable
@@ -69,7 +69,7 @@ def pack_cpu(cells, first, second):
 
 
 def compact_hat(
-    frames, log_z, floor, posteriors: Posteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
+    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
 ) -> tuple[Visited, Visited]:
     """`occupied.compact` for HAT: the cells that are visited by their rows, and behind them those by their blanks.
 
