@@ -228,6 +228,7 @@ def test_the_band_is_the_ranges_of_k2(topology, rows, monkeypatch):
     frames, labels = torch.tensor([9, 8, 5, 7]), torch.tensor([6, 3, 4, 1])
     boundary = torch.stack([0 * labels, 0 * labels, labels, frames], 1)
     by_label, by_blank = torch.rand(4, 6, 10 if topology == "rnnt" else 9), torch.rand(4, 7, 9)
+    by_blank[0, 4:] += 5  # here the band would begin above position 0
     ranges = fast_rnnt.get_rnnt_prune_ranges(by_label, by_blank, boundary, rows)
     label = torch.nn.functional.pad(by_label[..., :9], (0, 0, 0, 1)).transpose(1, 2)
     first, last = pruned_bounds(by_blank.transpose(1, 2), label, frames, labels, rows, topology)
