@@ -15,6 +15,7 @@ from . import (
     memory,
     peer_memory,
     pictures,
+    pruned,
     record,
     recursion,
     samplers,
@@ -33,7 +34,7 @@ from .stress import command as stress
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, module in (("joint", joint), ("logits", logits), ("sharpness", sharpness)):
+    for name, module in (("joint", joint), ("logits", logits), ("pruned", pruned), ("sharpness", sharpness)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=getattr(module, "SHAPES", joint.SHAPES), default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")

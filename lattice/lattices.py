@@ -36,7 +36,7 @@ class Lattices:
             examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
         )
         count, example = frames.cells, frames.example
-        frame_base = problem.base[example] + frames.t * problem.step[example]  # (frames,) row of cell (t, 0)
+        frame_base = problem.frame_rows(example, frames.t)  # (frames,)
         label_base = np.zeros(len(examples), np.int64)  # a slot is the label position itself
         self.frames, (self.examples, positions, frame_base, label_base, self.none) = frames.on(
             self.device, None, examples, targets.positions, frame_base, label_base, NO_IDS

@@ -67,6 +67,8 @@ def logits_arguments(rng) -> dict:
     given = named(problem, "logits targets logit_lengths target_lengths")
     if rng.random() < 0.3:
         given["logits"] = problem.pack(problem.logits)
+    elif problem.bounds is not None and rng.random() < 0.5:
+        given |= {"logits": problem.band(problem.logits, spare=int(rng.integers(2))), "banded": True}
     return given
 
 
