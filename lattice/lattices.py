@@ -30,7 +30,7 @@ class Lattices:
         targets, empty = problem.targets, self.device.empty
         examples = np.arange(len(problem.base))
         frames = layout.frames_of(
-            examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+            examples, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
         )
         count, example = frames.cells, frames.example
         frame_base = problem.base[example] + frames.t * problem.step[example]  # (frames,) row of cell (t, 0)
@@ -64,7 +64,7 @@ class Lattices:
         """Losses (B,), in the dtype that is computed in."""
         self._emit()
         alpha, log_z = self._sums()
-        forward_sums(self.frames, self.problem.targets.monotonic, *self.state.scores, alpha, log_z)
+        forward_sums(self.frames, self.problem.targets.moves, *self.state.scores, alpha, log_z)
         return self.device.convert(-log_z, self.dtype)
 
     def forward(self):
@@ -73,8 +73,8 @@ class Lattices:
         alpha, log_z = self._sums()
         # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
-        monotonic = self.problem.targets.monotonic
-        posteriors = forward_backward(self.frames, monotonic, *self.state.scores, alpha, log_z, beta)
+        moves = self.problem.targets.moves
+        posteriors = forward_backward(self.frames, moves, *self.state.scores, alpha, log_z, beta)
         return self.device.convert(-log_z, self.dtype), posteriors
 
     def path(self):
@@ -85,12 +85,12 @@ class Lattices:
         empty, frames, targets = self.device.empty, self.frames, self.problem.targets
         count = len(self.problem.base)
         self._emit()
-        left, moves = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
+        left, bits = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
         if count:
-            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *self.state.scores, left, moves)
-        best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
+            extend(frames, 0, len(frames.example), 0, count, targets.moves, *self.state.scores, left, bits)
+        best_path(frames, targets.moves, left, bits, self.examples, score, best)
         return self.device.convert(score, self.dtype), best
 
     def backward(self, posteriors: Posteriors, target, fastemit_lambda: float, grad_loss) -> None:

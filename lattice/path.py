@@ -265,5 +265,5 @@ def joint_path_loss_and_grad(
 def _on_path(frames, targets: Targets) -> Targets:
     """Targets with bounds that leave only the cells of the given alignments (B, U)."""
     T, U = targets.frame_lengths, targets.target_lengths
-    frames = read_frames(frames, T, U, monotonic=targets.monotonic, owner=f"{len(U)} examples")
+    frames = read_frames(frames, T, U, monotonic=targets.moves.monotonic, owner=f"{len(U)} examples")
     return replace(targets, bounds=around(frames, T, 0, 0, targets.moves))

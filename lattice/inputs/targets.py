@@ -39,10 +39,6 @@ class Targets:
     def moves(self) -> Moves:
         return self.topology.moves
 
-    @property
-    def monotonic(self) -> bool:
-        return self.moves.monotonic
-
 
 def read_targets(
     targets, target_lengths, blank, vocabulary, *,

@@ -17,6 +17,7 @@ from .block import block_sum
 from .cells import CLOSED, exp
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
+from .pairs import pair_visits
 from .state import CellState, is_computed
 from .sums import bracketing_sums
 from .sweeps import forward, to_visits
@@ -106,7 +107,7 @@ def gives_up(probing, last, exact, cells):
 
 @cpu_sweep
 def select_cpu(
-    begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, maximum, rest, alpha,
+    begin, end, starts, labels, first, offset, moves, blank_score, label_score, maximum, rest, alpha,
     brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
@@ -117,10 +118,10 @@ def select_cpu(
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
-        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
-        upper = forward(a, b, U, first, offset, monotonic, True, True, state, alpha)
-        # From here to the end, alpha holds alpha + beta.
-        to_visits(a, b, U, first, offset, monotonic, True, state, alpha)
+        lower = CLOSED if probing else forward(a, b, U, first, offset, moves, False, False, state, alpha)
+        upper = forward(a, b, U, first, offset, moves, True, True, state, alpha)
+        # From here to the end, alpha holds visits.
+        to_visits(a, b, U, first, offset, moves, True, state, alpha)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
         # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
@@ -181,13 +182,13 @@ def select_cuda(
         log_floor[n] = floor
 
 
-def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probing, last, tolerance):
+def select(frames, moves, state: CellState, alpha, beta, brackets, *, probing, last, tolerance):
     """Bracket log_z of every example that has no certificate yet, and mark the cells that the example still needs.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
-    monotonic : bool
+    moves : Moves
     state : CellState
         As `emit` fills it where a cell is computed and `bound` where it is not. The cells found here become wanted.
     alpha, beta : (cells,) float64
@@ -203,10 +204,12 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
     """
     decisions = probing, last, tolerance
     if on_host(state.rest):
-        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state, alpha
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, *state, alpha
         sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
     # Launches follow one another on the stream, and nothing waits.
-    bracketing_sums(frames, monotonic, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
+    bracketing_sums(frames, moves, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
+    if moves.paired:
+        pair_visits(frames, state, alpha, beta, bounds=True, largest=False)
     arguments = frames.starts, frames.offset, state.rest, alpha, beta, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

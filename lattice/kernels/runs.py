@@ -78,8 +78,8 @@ def is_open(c, bounds, state):
 
 
 @register_jitable
-def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, scratch):
-    """Copy the scores of a run of frames from `f` on towards `last`, which is not in it.
+def read_run(f, last, back, open_begin, open_end, first, offset, paired, bounds, state, scratch):
+    """Copy the scores of a run of frames from `f` on towards `last`, which is not in it; pairs are made on the way.
 
     Parameters
     ----------
@@ -116,6 +116,11 @@ def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, 
             # Counted here, because closed cells all round would keep it from the sum. A row of logits with a NaN has
             # NaN for both scores. That of a label arc alone may be of an arc that leads nowhere.
             lost += np.uint64(blank_score != blank_score)
+        if paired and a < b:
+            for j in range(count, count + b - a - ONE):
+                label_value[j] += blank_value[j + ONE]
+            # The next cell is closed, or there is none.
+            label_value[count + b - a - ONE] = CLOSED
         count += b - a
         frames += 1
         f += -1 if back else 1

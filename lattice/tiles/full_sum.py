@@ -88,7 +88,7 @@ def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
     _fill(tiler, group, lattice, bounded)
     # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
     own_log_z = log_z[group.begin : group.end]  # (examples,) a view
-    forward_sums(group.device_frames, tiler.problem.targets.monotonic, *lattice.state.scores, lattice.alpha, own_log_z)
+    forward_sums(group.device_frames, tiler.problem.targets.moves, *lattice.state.scores, lattice.alpha, own_log_z)
 
 
 def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:
@@ -99,10 +99,10 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
     """
     lattice, log_z = _take_lattice(tiler, group), log_z[group.begin : group.end]
     cost = _fill(tiler, group, lattice, bounded)
-    frames, monotonic, floor = group.device_frames, tiler.problem.targets.monotonic, tiler.problem.posterior_floor
+    frames, moves, floor = group.device_frames, tiler.problem.targets.moves, tiler.problem.posterior_floor
     state, beta, count = lattice.state, lattice.beta, group.frames.cells
     # The posteriors take the place of the scores.
-    posteriors = forward_backward(frames, monotonic, *state.scores, lattice.alpha, log_z, beta)
+    posteriors = forward_backward(frames, moves, *state.scores, lattice.alpha, log_z, beta)
     # Alpha and beta have been read. `compact` lists cells in the memory of alpha, and moves arrays through beta's.
     spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
     numbers = posteriors, state.maximum, state.rest
