@@ -36,13 +36,12 @@ def cell_at(f, u, first, offset):
 
 
 @register_jitable
-def label_at(c, behind, paired, bounds, state):
-    """The score of the label arc of cell c; `behind` is the cell behind the last one of its frame."""
-    score = np.float64(scores_at(c, bounds, state)[1])
-    if paired:
-        # A pair is made where it is read. The state keeps single scores, of which some are upper bounds.
-        score += scores_at(c + 1, bounds, state)[0] if c + 1 < behind else CLOSED
-    return score
+def ending(c, behind, bounds, state):
+    """The blank score at the end of a pair that leaves cell c; `behind` is the cell behind the last one of its frame.
+
+    A pair is made where it is read. The state keeps single scores, of which some are upper bounds.
+    """
+    return np.float64(scores_at(c + 1, bounds, state)[0]) if c + 1 < behind else CLOSED
 
 
 @register_jitable
@@ -60,8 +59,10 @@ def leaving(scores, sums, f, u, first, offset):
 @register_jitable
 def leaving_by_label(f, u, first, offset, moves, state, alpha):
     """`leaving` by the label arc."""
-    c = cell_at(f, u, first, offset)
-    return alpha[c] + label_at(c, offset[f + 1], moves.paired, False, state) if c >= 0 else CLOSED
+    moved = leaving(state.label_score, alpha, f, u, first, offset)
+    if moves.paired and moved > CLOSED:
+        moved += ending(cell_at(f, u, first, offset), offset[f + 1], False, state)
+    return moved
 
 
 @register_jitable
@@ -98,8 +99,7 @@ def larger(a, b):
 @register_jitable
 def departing(f, end, u, c, labels, first, offset, moves, bounds, state, beta):
     """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
-    blank_here = scores_at(c, bounds, state)[0]
-    label_here = label_at(c, offset[f + 1], moves.paired, bounds, state)
+    blank_here, label_here = scores_at(c, bounds, state)
     if f + 1 < end:
         stay = held(beta, f + 1, u, first, offset)
     else:
@@ -111,4 +111,6 @@ def departing(f, end, u, c, labels, first, offset, moves, bounds, state, beta):
         step = held(beta, f + 1, u + 1, first, offset)
     else:
         step = 0.0 if u + 1 == labels else CLOSED
+    if moves.paired:
+        step += ending(c, offset[f + 1], bounds, state)
     return blank_here + stay, label_here + step

@@ -10,7 +10,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import Moves, cell_at, label_at
+from .arcs import Moves, cell_at, ending
 from .cells import CLOSED
 from .launch import WARP, by_thread, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .state import CellState
@@ -48,7 +48,11 @@ def pass_on(n, f, begin, u, c, behind, first, offset, moves, state, left):
     """
     best, by_label = enter(n, f, begin, u, first, offset, moves.monotonic, left)
     left[n, f % 2, 0, u] = best + state.blank_score[c]
-    left[n, f % 2, 1, u] = best + label_at(c, behind, moves.paired, False, state)
+    moved = best + state.label_score[c]
+    if moves.paired:
+        # Arc by arc, so that equal alignments are equal sums.
+        moved += ending(c, behind, False, state)
+    left[n, f % 2, 1, u] = moved
     return by_label
 
 

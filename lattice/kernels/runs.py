@@ -78,8 +78,8 @@ def is_open(c, bounds, state):
 
 
 @register_jitable
-def read_run(f, last, back, open_begin, open_end, first, offset, paired, bounds, state, scratch):
-    """Copy the scores of a run of frames from `f` on towards `last`, which is not in it; pairs are made on the way.
+def read_run(f, last, back, open_begin, open_end, first, offset, bounds, state, scratch):
+    """Copy the scores of a run of frames from `f` on towards `last`, which is not in it.
 
     Parameters
     ----------
@@ -116,11 +116,6 @@ def read_run(f, last, back, open_begin, open_end, first, offset, paired, bounds,
             # Counted here, because closed cells all round would keep it from the sum. A row of logits with a NaN has
             # NaN for both scores. That of a label arc alone may be of an arc that leads nowhere.
             lost += np.uint64(blank_score != blank_score)
-        if paired and a < b:
-            for j in range(count, count + b - a - ONE):
-                label_value[j] += blank_value[j + ONE]
-            # The next cell is closed, or there is none.
-            label_value[count + b - a - ONE] = CLOSED
         count += b - a
         frames += 1
         f += -1 if back else 1
@@ -132,6 +127,21 @@ def split_row(row, power, end):
     """Logarithms to scaled numbers, in place, from place 1 to before `end`."""
     for j in range(ONE, end):
         row[j], power[j] = split(row[j])
+
+
+@register_jitable
+def pair_run(frames, scratch):
+    """Multiply the label arc of each cell of a run by the blank arc of the next cell of its frame."""
+    i = ONE
+    for k in range(frames):
+        last = i + scratch.end[k] - scratch.begin[k] - ONE
+        for c in range(i, last):
+            scratch.label_value[c] *= scratch.blank_value[c + ONE]
+            scratch.label_power[c] += scratch.blank_power[c + ONE]
+        if i <= last:
+            # The cell behind the last one is closed, or there is none.
+            scratch.label_value[last], scratch.label_power[last] = 0.0, EMPTY
+        i = last + ONE
 
 
 @register_jitable

@@ -10,7 +10,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED
-from .runs import NONE, ONE, read_alpha, read_run, scratch_for, split_row, sum_run, write_run
+from .runs import NONE, ONE, pair_run, read_alpha, read_run, scratch_for, split_row, sum_run, write_run
 from .scaled import EMPTY, added, log_of, normalised, probability_of
 
 
@@ -30,11 +30,13 @@ def forward(begin, end, labels, first, offset, moves, bounds, kept, state, alpha
     f = begin
     while f < end:
         stop, count, open_begin, open_end, found = read_run(
-            f, end, False, open_begin, open_end, first, offset, moves.paired, bounds, state, scratch
+            f, end, False, open_begin, open_end, first, offset, bounds, state, scratch
         )
         lost += found
         split_row(scratch.blank_value, scratch.blank_power, count)
         split_row(scratch.label_value, scratch.label_power, count)
+        if moves.paired:
+            pair_run(stop - f, scratch)
         covered, behind = sum_run(stop - f, False, moves.monotonic, covered, behind, scratch)
         if kept:
             for j in range(ONE, count):
@@ -66,10 +68,12 @@ def backward(begin, end, labels, first, offset, moves, bounds, posteriors, state
     f = end - 1
     while f >= begin:
         stop, count, _, _, _ = read_run(
-            f, begin - 1, True, NONE, NONE, first, offset, moves.paired, bounds, state, scratch
+            f, begin - 1, True, NONE, NONE, first, offset, bounds, state, scratch
         )
         split_row(blank_value, blank_power, count)
         split_row(label_value, label_power, count)
+        if moves.paired:
+            pair_run(f - stop, scratch)
         covered, behind = sum_run(f - stop, True, moves.monotonic, covered, behind, scratch)
         read_alpha(f, stop, first, offset, scratch, alpha, log_z)
         if posteriors:

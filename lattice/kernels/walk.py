@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .arcs import cell_at, label_at, larger
+from .arcs import cell_at, ending, larger
 from .cells import CLOSED
 from .launch import LATTICE_THREADS, cuda
 from .scaled import EMPTY, added, log_of, split
-from .state import chosen
+from .state import chosen, scores_at
 
 PLACES = LATTICE_THREADS + 1
 """What threads take over: the first place is the first thread's, and nobody takes what lies in the last."""
@@ -140,8 +140,10 @@ def stored(t, u, walk, state, results):
         return nothing(walk.largest)
     if walk.back:
         return number_of(results.beta[c], walk.largest)
-    behind = walk.offset[f + 1]
-    return number_of(results.alpha[c] + label_at(c, behind, walk.paired, walk.bounds, state), walk.largest)
+    moved = results.alpha[c] + scores_at(c, walk.bounds, state)[1]
+    if walk.paired:
+        moved += ending(c, walk.offset[f + 1], walk.bounds, state)
+    return number_of(moved, walk.largest)
 
 
 @register_jitable
@@ -160,11 +162,11 @@ def advance(step, now, lag, place, value, power, c, known, behind, walk, state, 
     if c >= 0 or last:
         blank_score, label_score = chosen(*known) if walk.bounds else (known[0], known[1])
         stay, stay_power = number_of(blank_score, largest)
+        move, move_power = number_of(label_score, largest)
         if walk.paired:
             last_score = chosen(behind[0], behind[0], behind[1], behind[2])[0] if walk.bounds else behind[0]
-            move, move_power = number_of(np.float64(label_score) + np.float64(last_score), largest)
-        else:
-            move, move_power = number_of(label_score, largest)
+            ending, ending_power = number_of(last_score, largest)
+            move, move_power = move * ending, move_power + ending_power
         if walk.back:
             value, power = value * stay, power + stay_power
             moved, moved_power = moved * move, moved_power + move_power
@@ -209,9 +211,10 @@ def walk_through(walk, state, results, handed):
             handed[1, 0, 0], handed[1, 0, 1] = stored(0, u, walk, state, results) if place > 0 else nothing(largest)
         # Two cells are under way, and the rows of the two behind them. A thread whose place is behind U has no cells.
         t = -lag
-        row_a, row_b = row_of(t, walk), row_of(t + 1, walk)
-        a, b = cell_of(u, row_a), cell_of(u, row_b)
-        behind_a, behind_b = fetched_behind(u, row_a, walk, state), fetched_behind(u, row_b, walk, state)
+        row_a = row_of(t, walk)
+        a, behind_a = cell_of(u, row_a), fetched_behind(u, row_a, walk, state)
+        row_b = row_of(t + 1, walk)
+        b, behind_b = cell_of(u, row_b), fetched_behind(u, row_b, walk, state)
         row_a, row_b = row_of(t + 2, walk), row_of(t + 3, walk)
         known_a, known_b = fetched(a, walk, state), fetched(b, walk, state)
         cuda.syncthreads()
