@@ -27,7 +27,7 @@ def every_case() -> list[Case]:
         found += [*_bounds(dtype, stored), *_measures(dtype, stored)]
     for dtype in (F4, F8):
         found += [*_selections(dtype), *_narrowings(dtype), _decided_by_one(dtype)]
-    return found
+    return [*found, *_paired_in_two_rounds(F4)]
 
 
 def wide_cases() -> list[Case]:
@@ -149,6 +149,22 @@ def _narrowings(dtype):
     without = np.array([3, 2]), np.array([0, 2])
     for name, frames, moves, exact, bounds in lattices(dtype, without, (*TOPOLOGIES[:2], TOPOLOGIES[3]), (2.0,)):
         yield Case(f"narrow-no-label-{name}", dtype, narrowed, (frames, moves, exact, bounds), {})
+
+
+def _paired_in_two_rounds(dtype):
+    """Frames of up to 34 cells, of which a warp takes 32 at once; one label in each of the first 33 frames.
+
+    In frame 31 a pair leads from the last lane to the cell that the first lane takes next.
+    """
+    rng, moves = np.random.default_rng(13), MOVES["constrained"]
+    frames = frames_for(moves, False, (np.array([66, 3]), np.array([33, 2])))
+    early = np.repeat(frames.t < 33, np.diff(frames.offset))
+    probability = np.stack([np.full(frames.cells, 0.05), np.where(early, 0.9, 0.001)])
+    exact = (np.log(probability) - 0.1 * rng.random((2, frames.cells))).astype(dtype)
+    arguments = frames, moves, exact, (exact + 0.05).astype(dtype)
+    name = "wide-constrained"
+    yield Case(f"select-{name}", dtype, selected, (*arguments, np.log(1e-3), False), {"rounds": 2})
+    yield Case(f"narrow-{name}", dtype, narrowed, arguments, {"rounds": 1})
 
 
 def _decided_by_one(dtype, name="narrow-one", labels=40, cell=31):

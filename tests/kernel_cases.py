@@ -54,6 +54,7 @@ def every_case() -> list[Case]:
     return [
         *found,
         *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
+        _paired_in_two_rounds(),
         # A thread of few notes four or five of the examples' first cells.
         _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2)),
         *_places(),
@@ -153,6 +154,14 @@ def _wide_lattices(lengths, dtype=F4):
     yield Case(f"posteriors-{name}", dtype, sweeps, (frames, RNNT, blank, label, *sums, sums[0].copy()), {})
     compaction = compacted if dtype == F4 else compacted_rounded
     yield Case(f"compact-{name}", dtype, compaction, (frames, RNNT, blank, label, FLOOR), {})
+
+
+def _paired_in_two_rounds():
+    """Frames of up to 34 cells: pairs lead from the last lane of a warp to what the first one takes next."""
+    moves = MOVES["constrained"]
+    frames = frames_for(moves, False, (np.array([66, 3]), np.array([33, 2])))
+    sums = np.zeros(frames.cells), np.zeros(2), np.zeros(frames.cells)
+    return Case("posteriors-wide-constrained", F4, both_sweeps, (frames, moves, *_scores(frames, F4), *sums), {})
 
 
 def _no_alignment(dtype):
