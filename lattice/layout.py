@@ -123,9 +123,7 @@ def count_cells(examples, frame_lengths, target_lengths, moves, bounds) -> np.nd
         return np.where(U <= T, (U + 1) * (T - U + 1) - 1 + moves.paired * U, 0)
     # One after the other, so that index arrays exist for one example at a time.
     one_by_one = (examples[n : n + 1] for n in range(len(examples)))
-    return np.array(
-        [frames_of(n, frame_lengths, target_lengths, moves, bounds).cells for n in one_by_one], np.int64
-    )
+    return np.array([frames_of(n, frame_lengths, target_lengths, moves, bounds).cells for n in one_by_one], np.int64)
 
 
 class Plan(NamedTuple):

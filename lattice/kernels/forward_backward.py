@@ -48,7 +48,9 @@ def posteriors_cuda(
 
 
 @cuda_kernel
-def posteriors_paired_cuda(starts, labels, example, first, offset, blank_score, label_score, alpha, beta, log_z, lowest):
+def posteriors_paired_cuda(
+    starts, labels, example, first, offset, blank_score, label_score, alpha, beta, log_z, lowest
+):
     f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return

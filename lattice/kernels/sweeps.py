@@ -67,9 +67,7 @@ def backward(begin, end, labels, first, offset, moves, bounds, posteriors, state
     covered, behind = np.uint64(labels), np.uint64(labels) + ONE
     f = end - 1
     while f >= begin:
-        stop, count, _, _, _ = read_run(
-            f, begin - 1, True, NONE, NONE, first, offset, bounds, state, scratch
-        )
+        stop, count, _, _, _ = read_run(f, begin - 1, True, NONE, NONE, first, offset, bounds, state, scratch)
         split_row(blank_value, blank_power, count)
         split_row(label_value, label_power, count)
         if moves.paired:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..device.arrays import ALIGNMENT, computing_dtype
 from ..inputs.joint import JointProblem
-from ..kernels.best_path import best_path, extend, bit_bytes, path_memory
+from ..kernels.best_path import best_path, bit_bytes, extend, path_memory
 from ..kernels.marking import open_all
 from ..kernels.narrow import narrow
 from ..kernels.path_rows import path_rows, sum_rows
