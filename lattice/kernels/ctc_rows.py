@@ -86,8 +86,9 @@ def ctc_gradient_cpu(
         logits, grad = source[row[i]], target[row[i]]  # (V,) each, maybe the same memory
         # With label -1 the labels get their softmax only. Behind it `scratch` holds exp(logit - maximum), but not where
         # the weight is below tiny.
+        norms = maximum[f], rest[f]
         gradient_row(
-            logits, no_bias, grad, blank_id, -1, blank_weight, labels_weight, maximum[f], rest[f], False, tiny, scratch
+            logits, no_bias, grad, blank_id, -1, blank_weight, labels_weight, *norms, False, False, tiny, scratch
         )
         weight, total = blank_weight + labels_weight, typed(1, tiny) + rest[f]
         if abs(weight) < tiny:

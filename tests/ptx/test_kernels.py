@@ -58,7 +58,13 @@ NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80
 """With more, fewer than three blocks of 256 threads find room on a multiprocessor."""
-LARGER = {"to_frames_identity_cuda": 96, "sums_cuda": 128, "bests_cuda": 112}
+LARGER = {
+    "to_frames_identity_cuda": 96,
+    "sums_cuda": 128,
+    "sums_paired_cuda": 128,
+    "bests_cuda": 112,
+    "bests_paired_cuda": 112,
+}
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
 way as four. The others are bound by their chain of steps and have few blocks. Of 128 registers, a block of 512 threads
 finds room once."""
