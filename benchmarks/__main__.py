@@ -15,6 +15,7 @@ from . import (
     memory,
     peer_memory,
     pictures,
+    pruned,
     record,
     recursion,
     samplers,
@@ -23,6 +24,7 @@ from . import (
     table,
     tf32,
     three_stage,
+    topologies,
 )
 from . import all as everything
 from .gpu import command as gpu
@@ -32,16 +34,17 @@ from .stress import command as stress
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, module in (("joint", joint), ("logits", logits), ("sharpness", sharpness)):
+    for name, module in (("joint", joint), ("logits", logits), ("pruned", pruned), ("sharpness", sharpness)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=getattr(module, "SHAPES", joint.SHAPES), default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
-    command = commands.add_parser("joint_stages", help=joint_stages.__doc__.splitlines()[0])
-    command.add_argument("--shape", choices=joint.SHAPES, default="default")
-    command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
-    command.set_defaults(run=joint_stages.main)
+    for name, module in (("joint_stages", joint_stages), ("topologies", topologies)):
+        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command.add_argument("--shape", choices=joint.SHAPES, default="default")
+        command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
+        command.set_defaults(run=module.main)
     for name in ("joint", "logits"):
         commands.choices[name].add_argument("--only", metavar="NAME", help="`lattice`, or one peer")
     for name, module in (("samplers", samplers), ("decode", decode), ("three_stage", three_stage)):

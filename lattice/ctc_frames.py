@@ -7,7 +7,7 @@ from .inputs.ctc import CtcProblem
 from .kernels.ctc_path import ctc_path
 from .kernels.ctc_rows import ctc_emit, ctc_gradient
 from .kernels.ctc_sums import ctc_forward_backward, ctc_sums
-from .kernels.state import Posteriors
+from .kernels.state import ArcPosteriors
 from .staging import clear_others, staged
 
 
@@ -93,7 +93,7 @@ class CtcFrames:
         posteriors = ctc_forward_backward(*lattices, self.blank_score, self.label_score, alpha, log_z, beta)
         return self.device.convert(-log_z, self.dtype), posteriors
 
-    def backward(self, posteriors: Posteriors, target, grad_loss) -> None:
+    def backward(self, posteriors: ArcPosteriors, target, grad_loss) -> None:
         """Write the gradient of the logits into `target` (B * T, V), which may be the logits; zeros on padding."""
         arcs = self.example, self.offset, self.distinct, self.problem.blank_id, *posteriors
         for part, logits, rows in self._staged():

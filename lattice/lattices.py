@@ -1,18 +1,20 @@
-"""Lattices of given logits: what is known of each cell, the sum over alignments, the best one, and the gradient."""
+"""Lattices of given logits or scores: what is known of each cell, the sum over alignments, the best one, gradients."""
 
 import numpy as np
 
 from . import layout
 from .device.arrays import computing_dtype
 from .inputs.logits import LogitsProblem
+from .inputs.scores import ScoresProblem
 from .kernels.best_path import best_path, extend, path_memory
 from .kernels.delay import delay
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward, forward_sums
 from .kernels.gradient import gradient
 from .kernels.locate import locate
+from .kernels.padded import lay_out, read_scores
 from .kernels.rows import NO_IDS
-from .kernels.state import CellState, Posteriors
+from .kernels.state import ArcPosteriors, CellState
 from .staging import clear_others, staged
 
 
@@ -31,10 +33,10 @@ class Lattices:
         targets, empty = problem.targets, self.device.empty
         examples = np.arange(len(problem.base))
         frames = layout.frames_of(
-            examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+            examples, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
         )
         count, example = frames.cells, frames.example
-        frame_base = problem.base[example] + frames.t * problem.step[example]  # (frames,) row of cell (t, 0)
+        frame_base = problem.frame_rows(example, frames.t)  # (frames,)
         label_base = np.zeros(len(examples), np.int64)  # a slot is the label position itself
         self.frames, (self.examples, positions, frame_base, label_base, self.none) = frames.on(
             self.device, None, examples, targets.positions, frame_base, label_base, NO_IDS
@@ -81,7 +83,7 @@ class Lattices:
         """Losses (B,), in the dtype that is computed in."""
         self._emit()
         alpha, log_z = self._sums()
-        forward_sums(self.frames, self.problem.targets.monotonic, *self.state.scores, alpha, log_z)
+        forward_sums(self.frames, self.problem.targets.moves, *self.state.scores, alpha, log_z)
         return -self._log_z(log_z)
 
     def forward(self):
@@ -90,9 +92,17 @@ class Lattices:
         alpha, log_z = self._sums()
         # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
-        monotonic = self.problem.targets.monotonic
-        posteriors = forward_backward(self.frames, monotonic, *self.state.scores, alpha, log_z, beta)
+        moves = self.problem.targets.moves
+        posteriors = forward_backward(self.frames, moves, *self.state.scores, alpha, log_z, beta)
         return -self._log_z(log_z), posteriors
+
+    def arc_posteriors(self, shape: tuple[int, int, int]):
+        """Losses as `loss` gives them, and posteriors of blank and label arcs, two arrays of `shape` (B, T, U+1)."""
+        loss, posteriors = self.forward()
+        padded = _zeros(self.device, shape, self.dtype), _zeros(self.device, shape, self.dtype)
+        # No factor: there is no upstream gradient.
+        lay_out(self.frames, self.examples, self.none, *posteriors, self.no_bias, *padded)
+        return loss, *padded
 
     def path(self):
         """Scores (B,) of the best alignments, in the dtype that is computed in, and their frames (B, U) int32.
@@ -102,20 +112,20 @@ class Lattices:
         empty, frames, targets = self.device.empty, self.frames, self.problem.targets
         count = len(self.problem.base)
         self._emit()
-        left, moves = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
+        left, bits = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
         if count:
-            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *self.state.scores, left, moves)
-        best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
+            extend(frames, 0, len(frames.example), 0, count, targets.moves, *self.state.scores, left, bits)
+        best_path(frames, targets.moves, left, bits, self.examples, score, best)
         return self._log_z(score), best
 
-    def backward(self, posteriors: Posteriors, target, fastemit_lambda: float, grad_loss) -> None:
+    def backward(self, posteriors: ArcPosteriors, target, fastemit_lambda: float, grad_loss) -> None:
         """Write the gradient of the logits into `target` (rows, V), zeros where no alignment passes.
 
         Parameters
         ----------
-        posteriors : Posteriors
+        posteriors : ArcPosteriors
             From `forward`.
         target : (rows, V)
             May be the logits themselves.
@@ -133,3 +143,43 @@ class Lattices:
             if widened:
                 target[self.row[cells]] = logits[: len(row)]
         clear_others(self.device, self.row, target, self.dtype)
+
+
+def _zeros(device, shape, dtype):
+    """A fresh output of zeros."""
+    found = device.empty(shape, dtype)
+    found.fill(0)
+    return found
+
+
+def sum_scores(problem: ScoresProblem, grad_loss):
+    """Sum over all alignments of scores that are given.
+
+    Parameters
+    ----------
+    problem : ScoresProblem
+    grad_loss : (B,)
+        Upstream gradients, in the dtype that is computed in.
+
+    Returns
+    -------
+    loss : (B,) float32 or float64
+    grad_blank, grad_label : (B, T, U+1), in the dtype of the scores
+    """
+    device, given, count = problem.device, problem.blank_scores, len(problem.frame_lengths)
+    dtype, moves = computing_dtype(given.dtype), problem.topology.moves
+    examples = np.arange(count)
+    frames = layout.frames_of(examples, problem.frame_lengths, problem.target_lengths, moves, problem.bounds)
+    cells = frames.cells
+    frames, (examples, none) = frames.on(device, None, examples, NO_IDS)
+    blank_score, label_score = device.empty(cells, dtype), device.empty(cells, dtype)
+    read_scores(frames, given, problem.label_scores, problem.topology.delay_penalty, blank_score, label_score)
+    alpha, log_z = device.empty(cells, np.float64), device.empty(count, np.float64)
+    # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
+    beta = device.empty(cells, np.float64) if device.on_gpu else None
+    posteriors = forward_backward(frames, moves, blank_score, label_score, alpha, log_z, beta)
+    padded = _zeros(device, given.shape, dtype), _zeros(device, given.shape, dtype)
+    # A higher score of an arc lowers the loss by the arc's posterior.
+    lay_out(frames, examples, none, *posteriors, -grad_loss, *padded)
+    grad_blank, grad_label = (device.convert(array, problem.dtype) for array in padded)
+    return device.convert(-log_z, dtype), grad_blank, grad_label

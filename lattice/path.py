@@ -35,13 +35,13 @@ __all__ = [
 
 def transducer_alignment(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None, banded: bool = False,
 ) -> tuple[Any, A]:  # fmt: skip
     """The most probable alignment of targets.
 
     Parameters
     ----------
-    logits, targets, logit_lengths, target_lengths, blank, topology, bounds
+    logits, targets, logit_lengths, target_lengths, blank, topology, bounds, banded
         As in `transducer_loss`.
 
     Returns
@@ -67,7 +67,9 @@ def transducer_alignment(
     ----------
     Graves 2012, arXiv 1211.3711, with the largest in the place of the sum (Viterbi). The recursion: `docs/math.md`.
     """
-    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds)
+    problem = read_logits(
+        logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds, banded=banded
+    )
     with problem.device.active():
         score, frames = Lattices(problem).path()  # (B,), (B, U)
         problem.device.hold_until_read(logits, problem.logits)
@@ -232,7 +234,7 @@ def joint_path_loss_and_grad(
         vocabulary_lengths=vocabulary_lengths,
         memory_limit=memory_limit,
     )
-    options = {
+    options: dict[str, Any] = {
         "label_smoothing": checks.read_number(
             label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"
         ),

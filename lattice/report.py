@@ -26,8 +26,8 @@ class LatticeReport(NamedTuple):
         Cells whose logits the forward pass computes, because they could not be shown to be negligible. All cells in a
         dense lattice.
     occupied : int64
-        Cells whose posterior reaches `posterior_floor`. The backward pass computes their logits once more. With HAT
-        these are the cells whose label posterior does. Of other cells it computes the blank's logit at most.
+        Cells whose posterior reaches `posterior_floor`, and 2**-100. The backward pass computes their logits once more.
+        With HAT these are the cells whose label posterior does. Of other cells it computes the blank's logit at most.
     rounds : int64
         How often cells were added to the computed ones, the probe included. 0 with `posterior_floor=0`, and in a group
         whose cells were all computed without a look, because bounds left no cell out in a group before it.
@@ -130,6 +130,7 @@ def joint_transducer_report(
         column[work.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
         columns[name] = column
     told, labels = LatticeReport(**columns, workspace_bytes=work.plan.size), problem.targets
-    # (N,) arcs of an alignment, each of which may have a posterior that is off by the certificate.
-    arcs = labels.frame_lengths + (0 if labels.monotonic else labels.target_lengths)
+    # (N,) arcs of an alignment, each of which may have a posterior that is off by the certificate. A pair is two.
+    alone = labels.moves.monotonic and not labels.moves.paired
+    arcs = labels.frame_lengths + (0 if alone else labels.target_lengths)
     return told._replace(skipped_posterior=told.skipped_posterior + arcs * told.certificate)

@@ -11,15 +11,15 @@ from .lattices import Lattices
 
 def transducer_loss(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None, banded: bool = False,
 ) -> A:  # fmt: skip
     """Negative log-probability of targets summed over all alignments (Graves 2012).
 
     Parameters
     ----------
-    logits : (B, T, U+1, V) or (sum_b T_b * (U_b + 1), V), float32, float64, float16 or bfloat16
-        Unnormalised scores, padded or packed. Rows of padding are never read. A layout that is not C-contiguous is
-        copied.
+    logits : (B, T, U+1, V), (sum_b T_b * (U_b + 1), V) or (B, T, R, V), float32, float64, float16 or bfloat16
+        Unnormalised scores: padded, packed, or with `banded` the rows of a band. Rows of padding are never read. A
+        layout that is not C-contiguous is copied.
     targets : (B, U) int32 or int64
         Label ids, never `blank`. Entries beyond a target's length may hold anything.
     logit_lengths, target_lengths : (B,) int32 or int64
@@ -30,6 +30,10 @@ def transducer_loss(
         With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b.
     bounds : pair of (B, T) integer arrays, optional
         First and last label position, inclusive, that exist at each frame. A cell outside has no outgoing arcs.
+    banded : bool
+        Row r of frame t is for the cell (t, first[b, t] + r), as in pruned recipes, so no array of all cells exists. It
+        takes `bounds` and padded logits with R rows a frame. A frame t < T_b may have up to R positions, and the bounds
+        may reach beyond 0 to U_b. Rows that are for no cell are padding. U is the size of `targets` alone.
 
     Returns
     -------
@@ -53,8 +57,11 @@ def transducer_loss(
     References
     ----------
     Graves 2012, arXiv 1211.3711. "monotonic": Sak et al. 2017. `bounds`: Mahadeokar et al. 2021, arXiv 2011.03072.
+    `banded`: the layout of Kuang et al. 2022, arXiv 2206.13236.
     """
-    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds)
+    problem = read_logits(
+        logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds, banded=banded
+    )
     with problem.device.active():
         loss = Lattices(problem).loss()
         # A GPU may still read the logits when this returns, and memory that is let go may be used again.
@@ -64,14 +71,14 @@ def transducer_loss(
 
 def transducer_loss_and_grad(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None, banded: bool = False,
     fastemit_lambda: float = 0.0, grad_loss: Array | None = None, out: A | None = None,
 ) -> tuple[A, A]:  # fmt: skip
     """`transducer_loss` and its gradient with respect to the logits.
 
     Parameters
     ----------
-    logits, targets, logit_lengths, target_lengths, blank, topology, bounds
+    logits, targets, logit_lengths, target_lengths, blank, topology, bounds, banded
         As in `transducer_loss`.
     fastemit_lambda : float
         At least 0. The posterior of label arcs counts 1 + fastemit_lambda times in the gradient. The loss is unchanged
@@ -86,8 +93,8 @@ def transducer_loss_and_grad(
     loss : (B,)
         In nats, as in `transducer_loss`. It is not multiplied by `grad_loss`.
     grad_logits : like logits
-        0 on padding and in examples without an alignment, NaN where the loss is NaN. float32 and float64 gradients hold
-        no subnormal numbers. `out` itself if that is given.
+        0 on padding and in examples without an alignment, NaN where the loss is NaN. Entries below
+        2**-100 are 0, so with a `grad_loss` of 1e-33 all are. `out` itself if that is given.
 
     Raises
     ------
@@ -107,7 +114,9 @@ def transducer_loss_and_grad(
     ----------
     As in `transducer_loss`. FastEmit: Yu et al. 2021, arXiv 2010.11148.
     """
-    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds)
+    problem = read_logits(
+        logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds, banded=banded
+    )
     fastemit_lambda = checks.read_factor(fastemit_lambda, "fastemit_lambda")
     device, dtype = problem.device, arrays.computing_dtype(problem.logits.dtype)
     grad_loss = checks.read_grad_loss(grad_loss, len(problem.base), dtype, device)  # (B,)

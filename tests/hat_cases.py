@@ -16,7 +16,7 @@ from lattice.kernels.hat_bounds import bound_hat
 from lattice.kernels.occupied_hat import compact_hat
 from lattice.kernels.state import BOUND, WANTED
 from tests.certificate_cases import fraction_layer, lattices, selected
-from tests.kernel_compare import UNROLLED, Case, frames_for, in_float32, like
+from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -138,42 +138,42 @@ def _bounds(dtype, stored):
 
 def _selections(dtype):
     """Blanks are known everywhere, and a cell counts by its label arc."""
-    for name, frames, monotonic, exact, _ in lattices(dtype):
+    for name, frames, moves, exact, _ in lattices(dtype):
         with np.errstate(divide="ignore"):
             bounds = np.stack([exact[0], np.log1p(-np.exp(exact[0].astype(F8))).astype(dtype)])
         bounds[1] = np.maximum(bounds[1], exact[1])
         for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
-            arguments = (frames, monotonic, exact, bounds, np.log(floor), last)
+            arguments = (frames, moves, exact, bounds, np.log(floor), last)
             options = {"by_label": True}
             yield Case(f"select-by-label-{name}-{floor:.0e}-{last}", dtype, selected, arguments, options)
 
 
 def _compactions(dtype):
     rng = np.random.default_rng(53)
-    for monotonic, bounded in itertools.product((False, True), (False, True)):
-        frames = frames_for(monotonic, bounded)
+    for (topology, moves), bounded in itertools.product(MOVES.items(), (False, True)):
+        frames = frames_for(moves, bounded)
         blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
         # Labels that are hardly ever taken, in cells whose blanks are taken or not, computed or not.
         label[rng.random(frames.cells) < 0.5] -= 8
         rest = np.where(rng.random(frames.cells) < 0.6, 0.5, BOUND - 1.5).astype(dtype)
         rest[1] = np.nan
         for floor in (0.0, 1e-2, 0.2):
-            name = f"compact-hat-{'monotonic' if monotonic else 'rnnt'}{'-bounded' * bounded}-{floor}"
-            yield Case(name, dtype, compacted, (frames, monotonic, blank, label, rest, floor), {})
+            name = f"compact-hat-{topology}{'-bounded' * bounded}-{floor}"
+            yield Case(name, dtype, compacted, (frames, moves, blank, label, rest, floor), {})
     # More cells than the one block that looks at them has threads, and an example without an alignment.
-    frames = frames_for(False, False, (np.array([40, 3]), np.array([40, 2])))
+    frames = frames_for(RNNT, False, (np.array([40, 3]), np.array([40, 2])))
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
     blank[-1] = -np.inf
     rest = np.where(np.arange(frames.cells) % 3, 0.5, BOUND).astype(dtype)
-    yield Case("compact-hat-wide", dtype, compacted, (frames, False, blank, label, rest, 1e-3), {})
+    yield Case("compact-hat-wide", dtype, compacted, (frames, RNNT, blank, label, rest, 1e-3), {})
 
 
-def compacted(frames, monotonic, blank, label, rest, floor):
+def compacted(frames, moves, blank, label, rest, floor):
     """Cells by their rows, and by their blanks alone."""
     count, N = len(blank), len(frames.labels)
     alpha, log_z, beta = (like(blank, n, np.float64) for n in (count, N, count))
     blank, label, maximum, rest = blank.copy(), label.copy(), blank.copy(), rest.copy()
-    posteriors = forward_backward(frames, monotonic, blank, label, alpha, log_z, beta)
+    posteriors = forward_backward(frames, moves, blank, label, alpha, log_z, beta)
     cells, first_cell = like(blank, count, np.int64), like(blank, N + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
     skipped = like(blank, N, np.float64)

@@ -24,6 +24,13 @@ AFTER = {
 }
 """What each block asks of the loss. Bounds of the pruned one are its `ranges`."""
 
+RECIPE = "k2 and fast_rnnt", "after, the whole recipe"
+"""A block with two losses, which no single call of the oracle makes."""
+
+
+SHARED = "the layers of the simple loss", "functions of a pruned recipe"
+"""Blocks of a section that others of it go on from."""
+
 
 def blocks():
     """{(section, name): code}; the name is the block's first line where that is a comment, else what it is."""
@@ -58,9 +65,10 @@ def batch(monkeypatch, *, wide=False):
     found, names = blocks(), {}
     (setup,) = (code for (_, name), code in found.items() if name == "batch")
     exec(setup, names)
-    exec(found["torchaudio", "function"], names)
+    for function in (("torchaudio", "function"), *(("k2 and fast_rnnt", name) for name in SHARED)):
+        exec(found[function], names)
     if wide:
-        names["output"] = names["output"].double()
+        names.update({name: names[name].double() for name in ("output", "simple_am", "simple_lm")})
         names.update({name: names[name].detach().double().requires_grad_() for name in ("encoder", "predictor")})
     assert names["encoder"].dtype == (torch.float64 if wide else torch.float32)
     return names

@@ -20,8 +20,11 @@ REAL_ARGUMENTS = {
     "frames": ("frames",),
     "shift": ("frames",),
     "minimum": ("scores", "risks"),
+    "scores": ("blank_scores", "label_scores"),
 }
 """What is put on the device whatever `integers` says: real arrays, and the first argument where there are none."""
+RECORDS = ("JointGradients", "LatticeReport", "Posteriors")
+"""Types of results, which tests ask `lattice` for."""
 
 
 class OnDevice:
@@ -45,9 +48,7 @@ class OnDevice:
 
     def module(self) -> SimpleNamespace:
         """What tests use of `lattice`, on the device."""
-        return SimpleNamespace(
-            JointGradients=lattice.JointGradients, LatticeReport=lattice.LatticeReport, **self.doors()
-        )
+        return SimpleNamespace(**{name: getattr(lattice, name) for name in RECORDS}, **self.doors())
 
     def _wrap(self, door):
         real = REAL_ARGUMENTS[door.__name__.partition("_")[0]]
@@ -72,8 +73,8 @@ class OnDevice:
 
     def _back(self, result, placed):
         """Results as NumPy; one that is an argument's array comes back in the argument's memory."""
-        if isinstance(result, lattice.JointGradients):
-            return lattice.JointGradients(*(self._back(part, placed) for part in result))
+        if isinstance(result, lattice.JointGradients | lattice.Posteriors):
+            return type(result)(*(self._back(part, placed) for part in result))
         if isinstance(result, lattice.LatticeReport):
             return result
         if isinstance(result, tuple):

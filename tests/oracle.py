@@ -136,6 +136,18 @@ def loss_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=Non
     return -log_z
 
 
+def scores_by_enumeration(blank_score, label_score, topology):
+    """What `arc_posteriors` gives, arc by arc of every alignment; scores of any sign."""
+    found = [*alignments(len(blank_score), blank_score.shape[1] - 1, topology)]
+    scores = [sum((label_score if is_label else blank_score)[t, u] for t, u, is_label in arcs) for arcs in found]
+    log_z = np.logaddexp.reduce(np.array(scores, blank_score.dtype), initial=-np.inf)
+    gammas = np.zeros((2, *blank_score.shape), blank_score.dtype)
+    for arcs, score in zip(found, scores):
+        for t, u, is_label in arcs:
+            gammas[int(is_label), t, u] += np.exp(score - log_z) if score > -np.inf else 0
+    return -log_z, *gammas
+
+
 def arc_posteriors(blank_score, label_score, topology):
     """Forward and backward over the arcs of one example.
 

@@ -14,7 +14,7 @@ from tests.oracle import rules_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
-TOPOLOGIES = ["rnnt", "monotonic"]
+TOPOLOGIES = ["rnnt", "monotonic", "constrained"]
 VARIANTS = [
     Topology(name, hat=hat, delay_penalty=penalty)
     for name in ("rnnt", "monotonic", "constrained")
@@ -62,6 +62,18 @@ class LogitsProblem:
     def pack(self, padded):
         """``(B, T, U+1, V)`` to ``(sum_b T_b*(U_b+1), V)``."""
         return padded[self.real]
+
+    def band(self, padded, *, spare=0, fill=np.nan):
+        """``(B, T, U+1, V)`` to ``(B, T, R, V)``: rows of the bounds, and `spare` more; `fill` where is no cell."""
+        first, last = (np.asarray(bound, np.int64)[:, : padded.shape[1], None] for bound in self.bounds)
+        real = (np.arange(padded.shape[1]) < self.logit_lengths[:, None])[..., None]
+        rows = max(0, int(np.where(real, last - first, -1).max()) + 1) + spare
+        u = first + np.arange(rows)  # (B, T, R)
+        exists = real & (u >= 0) & (u <= last) & (u <= self.target_lengths[:, None, None])
+        banded = np.full((*u.shape, padded.shape[3]), fill, padded.dtype)
+        b, t, _ = np.nonzero(exists)
+        banded[exists] = padded[b, t, u[exists]]
+        return banded
 
     def single(self, b):
         """Example b alone, with the padding of the batch."""

@@ -53,9 +53,9 @@ def refuse(doors, problem, changes, exception, *words):
 
 
 SIGNATURES = {
-    "transducer_loss": "logits targets logit_lengths target_lengths * blank=0 topology='rnnt' bounds=None",
+    "transducer_loss": "logits targets logit_lengths target_lengths * blank=0 topology='rnnt' bounds=None banded=False",
     "transducer_loss_and_grad": (
-        "logits targets logit_lengths target_lengths * blank=0 topology='rnnt' bounds=None "
+        "logits targets logit_lengths target_lengths * blank=0 topology='rnnt' bounds=None banded=False "
         "fastemit_lambda=0.0 grad_loss=None out=None"
     ),
     "joint_transducer_loss": (

@@ -164,6 +164,22 @@ def test_trained_like_lattices(topology, sharpness):
         compare.assert_same(ours, other, slack=slack_of(problem, 2.0**-24))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, BFLOAT16], ids=name_of)
+def test_no_entry_is_below_the_least(dtype):
+    """Seen in the bias, which the gradient of a row reaches as it is: entries that would be below 2**-100 are 0."""
+    least = 2.0**-100
+    row = np.append(0, np.log(least) + np.arange(-8, 14, 0.5))
+    given = np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype), np.zeros((len(row), 1), dtype), row.astype(dtype)
+    integers = np.zeros((1, 0), int), np.array([1]), np.array([0])
+    grad_loss = np.array([-1e-3], np.float64 if dtype == np.float64 else np.float32)
+    _, truth = joint_oracle.joint_loss_and_grad(*given, *integers, grad_loss=grad_loss, dtype=np.longdouble)
+    magnitude = np.abs(truth[3])
+    assert ((magnitude > least * 1e-3) & (magnitude < least)).any()  # there is something to flush
+    _, grads = lattice.joint_transducer_loss_and_grad(*given, *integers, grad_loss=grad_loss)
+    assert not ((grads.bias != 0) & (np.abs(grads.bias.astype(np.float64)) < least)).any()
+    assert grads.bias[magnitude > 1.01 * least].all()
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_huge_weights(topology):
     problem = joint_problem(16, topology=topology)

@@ -20,6 +20,7 @@ PAIRS = [
     ("NeMo", "before", "after", "warprnnt_numba"),
     ("k2 and fast_rnnt", "before", "after", "fast_rnnt"),
     ("k2 and fast_rnnt", "before, pruned", "after, pruned", "fast_rnnt"),
+    ("k2 and fast_rnnt", "before, the whole recipe", "after, the whole recipe", "fast_rnnt"),
     ("Others", "before, packed", "after, packed", "optimized_transducer"),
 ]
 REPORTED = {"NeMo": 1.01}
@@ -54,8 +55,9 @@ def test_every_block_is_python_and_has_its_other_half():
     for name, block in code.items():
         compile(block, str(name), "exec")
     assert {(section, name) for section, *both, _ in PAIRS for name in both} <= set(code)
-    assert set(migrating_blocks.AFTER) == {(section, after) for section, _, after, _ in PAIRS}
-    assert len(code) == 2 + len({pair[:2] for pair in PAIRS}) + len(PAIRS) + 1  # batch, function; NeMo's joint
+    assert {*migrating_blocks.AFTER, migrating_blocks.RECIPE} == {(section, after) for section, _, after, _ in PAIRS}
+    others = 2 + len(migrating_blocks.SHARED) + 1  # batch, function; a pruned recipe's; NeMo's joint
+    assert len(code) == others + len({pair[:2] for pair in PAIRS}) + len(PAIRS)
 
 
 def test_what_is_to_be_copied_is_under_50_lines_and_has_the_names_of_torchaudio():

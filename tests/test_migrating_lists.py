@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import lattice
+from tests import migrating_blocks
 from tests.problems import logits_problem
 
 torch = pytest.importorskip("torch")
@@ -215,6 +216,24 @@ def test_losses_of_k2_with_a_joint_that_adds(given):
         simple,
     )
     near(smoothed, simple)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+@pytest.mark.parametrize("topology", ["rnnt", "monotonic"])
+def test_the_band_is_the_ranges_of_k2(topology, rows, monkeypatch):
+    """Numbers of no lattice, whose largest sums fall and leap from frame to frame."""
+    fast_rnnt = pytest.importorskip("fast_rnnt")
+    pruned_bounds = migrating_blocks.batch(monkeypatch)["pruned_bounds"]
+    torch.manual_seed(1)
+    frames, labels = torch.tensor([9, 8, 5, 7]), torch.tensor([6, 3, 4, 1])
+    boundary = torch.stack([0 * labels, 0 * labels, labels, frames], 1)
+    by_label, by_blank = torch.rand(4, 6, 10 if topology == "rnnt" else 9), torch.rand(4, 7, 9)
+    by_blank[0, 4:] += 5  # here the band would begin above position 0
+    ranges = fast_rnnt.get_rnnt_prune_ranges(by_label, by_blank, boundary, rows)
+    label = torch.nn.functional.pad(by_label[..., :9], (0, 0, 0, 1)).transpose(1, 2)
+    first, last = pruned_bounds(by_blank.transpose(1, 2), label, frames, labels, rows, topology)
+    assert torch.equal(first, ranges[..., 0]) and torch.equal(last, ranges[..., -1])
+    assert len(first.unique()) > 2 or rows == 5
 
 
 def test_one_symbol_a_frame_of_optimized_transducer_ends_on_a_blank(given):

@@ -154,13 +154,13 @@ def test_options_of_the_joint(topology, dtype):
 def test_certified_is_dense(topology):
     """Sharp lattices, of which not all cells are computed; in vocabularies, within bounds, or neither."""
     options = {"batch": 4, "vocab": 20, "width": 16, "sharpness": 8.0, "topology": topology}
-    lengths = [30, 24, 30, 9], [8, 5, 3, 0]
+    lengths = [40, 24, 30, 9], [8, 5, 3, 0]
     for kind, bounded, blank in ((None, False, 0), ("lengths", True, 7)):
         problem = joint_problem(6, lengths=lengths, vocabulary=kind, bounded=bounded, blank=blank, **options)
         told = compare_with_dense(problem)
         check_report(told, problem)
-        assert bounded or (told.certified[:3] < told.cells[:3]).all()
-        assert bounded or told.skipped_posterior.any()
+        assert bounded or told.certified[0] < told.cells[0]
+        assert told.skipped_posterior.any()
     extra = {"grad_loss": np.array([1, -2, 0.5, 3], np.float32), "fastemit_lambda": 0.3}
     check_joint(problem, posterior_floor=2.0**-24, **extra)
 

@@ -43,7 +43,8 @@ def test_alignments_within_bounds_and_vocabularies(topology):
 
 @of_variants
 def test_of_equal_alignments_the_one_with_the_blank_at_the_end(topology):
-    problem = logits_problem(5, lengths=([5], [3]), vocab=4, topology=topology, dtype=np.float64)
+    # One label alone is as likely as a blank, so that sums in any order are equal.
+    problem = logits_problem(5, lengths=([5], [3]), vocab=2, topology=topology, dtype=np.float64)
     problem.logits[...] = 0
     found, _ = check_best(problem)
     if topology.delay_penalty == 0:
@@ -72,6 +73,16 @@ def test_the_loss_along_an_alignment(topology, loss):
         check_path(path_problem(6, blank=3, **options), **loss)
         problem = path_problem(7, frames=12, labels=6, vocabulary="lengths", sharpness=4.0, blank=-1, **options)
         check_path(problem, grad_loss=upstream.astype(dtype), **loss)
+
+
+@pytest.mark.parametrize("loss", LOSSES[:1] + LOSSES[3:4], ids=str)
+def test_what_a_blank_leaves_may_be_nobodys(loss):
+    """Where no label has a probability a blank is no surer, so its row has a loss, and a gradient."""
+    topology = lattice.Topology("monotonic", hat=True)
+    problem = path_problem(15, batch=2, lengths=([4, 3], [0, 0]), topology=topology, dtype=np.float64)
+    problem.bias[1:] = -np.inf
+    found, grads = check_path(problem, **loss)
+    assert (found > 0).all() and np.isfinite(found).all() and grads.bias[0] and not grads.bias[1:].any()
 
 
 @of_variants

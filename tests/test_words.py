@@ -72,7 +72,7 @@ def modules(*places):
 
 
 def test_behind_the_doors_a_blank_or_label_says_what_it_is():
-    """`Posteriors` alone may have them: there they cannot be anything else."""
+    """`ArcPosteriors` alone may have them: there they cannot be anything else."""
     found = [
         (path.name, line)
         for path in modules(*NAMED)
@@ -80,7 +80,7 @@ def test_behind_the_doors_a_blank_or_label_says_what_it_is():
         if name in BARE
     ]
     text = (ROOT / "lattice" / "kernels" / "state.py").read_text().splitlines()
-    begin = next(i for i, line in enumerate(text, 1) if line.startswith("class Posteriors"))
+    begin = next(i for i, line in enumerate(text, 1) if line.startswith("class ArcPosteriors"))
     assert [(name, line - begin < 8) for name, line in found] == [("state.py", True)] * 2
 
 

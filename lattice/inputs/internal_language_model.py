@@ -27,7 +27,7 @@ def read_internal_language_model(
     targets, target_lengths = arrays.to_host(targets=targets, target_lengths=target_lengths)
     # What `read_joint` would say of an encoder that nobody has given.
     check_dtypes(predictor, None, weight, bias, "predictor")
-    (B, _, H), V = predictor.shape, len(weight)
+    B, _, H = predictor.shape
     if weight.shape[1] != H:
         raise ValueError(f"weight {weight.shape} and predictor {predictor.shape} disagree about H, their last axis")
     with device.active():

@@ -57,14 +57,56 @@ def read_bounds(bounds, count: int, T: int, owner: str):
 
     T is the longest example's length. What lies beyond any lattice is cut off; where last < first a frame has no cell.
     """
-    if bounds is None:
-        return None
+    return None if bounds is None else _cut_off(*_read_pair(bounds, count, T, owner))
+
+
+def read_band(bounds, frame_lengths: np.ndarray, rows: int, owner: str):
+    """The bounds of banded logits.
+
+    Parameters
+    ----------
+    bounds : pair of (count, T or more) int32 or int64 arrays
+    frame_lengths : (count,) int64
+    rows : int
+        R, the rows of logits that a frame has. A frame of an example may have that many label positions.
+    owner : str
+        Where `count` comes from.
+
+    Returns
+    -------
+    bounds : pair of (count, T) int32 arrays
+        As from `read_bounds`, T being the longest example's length.
+    origin : (count, T) int64
+        The label position of row 0 of each frame: the first bound as it was given.
+    """
+    count, T = len(frame_lengths), int(frame_lengths.max(initial=0))
+    first, last = (x[:, :T].astype(np.int64) for x in _read_pair(bounds, count, T, owner))
+    real = np.arange(T) < frame_lengths[:, None]  # (count, T)
+    # A difference of two int64 may pass 2**63, but not 2**64.
+    more = last.view(np.uint64) - first.view(np.uint64)
+    refuse(
+        real & (last >= first) & (more >= rows),
+        lambda at: (
+            f"bounds[1]{index(at)} is {last[at]}, expected at most {int(first[at]) + rows - 1}: a frame of banded "
+            f"logits has {rows} rows, here from label position {first[at]} on"
+        ),
+    )
+    return _cut_off(first, last), first
+
+
+def _read_pair(bounds, count: int, T: int, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """First and last label position of each frame as they were given."""
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise TypeError(f"bounds is {type(bounds).__name__}, expected a pair (first, last)")
     first, last = (read_integers(x, f"bounds[{i}]", (count, None), f"(B, T) for {owner}") for i, x in enumerate(bounds))
     for i, array in enumerate((first, last)):
         if array.shape[1] < T:
             raise ValueError(f"bounds[{i}] has shape {array.shape}, expected at least {T} frames, the longest example")
+    return first, last
+
+
+def _cut_off(first, last):
+    """Label positions as int32, without what lies beyond any lattice."""
     # int64 values may lie near 2**63. To label positions 0 to U, -1 and the largest int32 compare as those did.
     most = np.iinfo(np.int32).max
     return np.clip(first, -1, most).astype(np.int32), np.clip(last, -1, most).astype(np.int32)

@@ -13,11 +13,12 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import behind_label
+from .arcs import behind_label, ending
 from .block import block_sum
 from .cells import CLOSED, exp
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
+from .pairs import pair_visits
 from .state import CellState, is_computed, scores_at
 from .sums import bracketing_sums
 from .sweeps import forward, to_visits
@@ -92,10 +93,16 @@ def lowered(log_floor, gap, tolerance):
 
 
 @register_jitable
-def too_wide(probing, lower, gap, tolerance):
+def too_wide(lower, gap, tolerance):
     """Is the bracket wider than a certificate may be? Sums that are large are not known to the last digits."""
     # A gap of NaN is not too wide. Either both sums are -inf, or they are NaN, and then every cell joins anyway.
-    return not probing and gap > max(tolerance, abs(lower) * ROUNDING)
+    return gap > max(tolerance, abs(lower) * ROUNDING)
+
+
+@register_jitable
+def probed_lower(upper, labels, by_label):
+    """What log_z is at least while nothing is computed. `by_label`, arcs of blanks alone are the whole of U = 0."""
+    return upper if by_label and labels == 0 else CLOSED
 
 
 @register_jitable
@@ -107,7 +114,7 @@ def gives_up(probing, last, exact, cells):
 
 @cpu_sweep
 def select_cpu(
-    begin, end, starts, labels, first, offset, monotonic, by_label, blank_score, label_score, maximum, rest, alpha,
+    begin, end, starts, labels, first, offset, moves, by_label, blank_score, label_score, maximum, rest, alpha,
     brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
@@ -118,21 +125,23 @@ def select_cpu(
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
-        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
-        upper = forward(a, b, U, first, offset, monotonic, True, True, state, alpha)
-        # From here to the end, alpha holds alpha + beta, or what of it leaves by label arcs.
-        to_visits(a, b, U, first, offset, monotonic, True, by_label, state, alpha)
+        upper = forward(a, b, U, first, offset, moves, True, True, state, alpha)
+        lower = probed_lower(upper, U, by_label)
+        if not probing:
+            lower = forward(a, b, U, first, offset, moves, False, False, state, alpha)
+        # From here to the end, alpha holds visits, or what alignments pass by label arcs.
+        to_visits(a, b, U, first, offset, moves, True, by_label, state, alpha)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
         # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
         while True:
             threshold = threshold_of(probing, lower, upper, log_floor[n])
             found = count_joining(low, high, 1, rest, alpha, threshold)
-            if found or attempts == TIGHTENINGS or not too_wide(probing, lower, gap, tolerance):
+            if found or probing or attempts == TIGHTENINGS or not too_wide(lower, gap, tolerance):
                 break
             log_floor[n] = lowered(log_floor[n], gap, tolerance)
             attempts += 1
-        if found == 0 and not too_wide(probing, lower, gap, tolerance):
+        if found == 0 and not too_wide(lower, gap, tolerance):
             skipped[n] = left_out(low, high, 1, rest, alpha, lower)
             # A gap below 0 is rounding. NaN is an example without an alignment, or one of NaN, computed in whole.
             certificate[n] = gap if gap > 0 else 0.0
@@ -147,20 +156,21 @@ def select_cpu(
 
 @cuda_kernel
 def select_cuda(
-    starts, offset, rest, alpha, beta, summed, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
-    tolerance,
+    starts, labels, offset, rest, alpha, beta, by_label, lowers, uppers, certificate, log_floor, exact, skipped,
+    probing, last, tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
     partial = cuda.shared.array(WARP, np.float64)
     n, me, stride = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     low, high = offset[starts[n]], offset[starts[n + 1]]
-    lower, upper = CLOSED if probing else lowers[n], uppers[n]
+    lower, upper = lowers[n], uppers[n]
+    if probing:
+        lower = probed_lower(upper, labels[n], by_label)
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
     if settled >= 0:
         return
-    if not summed:
-        for c in range(low + me, high, stride):
-            alpha[c] += beta[c]
+    for c in range(low + me, high, stride):
+        alpha[c] += beta[c]
     gap, attempts = upper - lower, 0
     while True:
         threshold = threshold_of(probing, lower, upper, floor)
@@ -170,7 +180,7 @@ def select_cuda(
             break
         floor = lowered(floor, gap, tolerance)
         attempts += 1
-    if found == 0 and not too_wide(probing, lower, gap, tolerance):
+    if found == 0 and not too_wide(lower, gap, tolerance):
         left = block_sum(left_out(low + me, high, stride, rest, alpha, lower), partial)
         if me == 0:
             certificate[n], skipped[n] = gap if gap > 0 else 0.0, left
@@ -186,7 +196,7 @@ def select_cuda(
 
 @cuda_kernel
 def label_visits_cuda(
-    starts, labels, example, first, offset, monotonic, blank_score, label_score, maximum, rest, alpha, beta
+    starts, labels, example, first, offset, monotonic, paired, blank_score, label_score, maximum, rest, alpha, beta
 ):  # fmt: skip
     f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
@@ -195,17 +205,21 @@ def label_visits_cuda(
     for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
         u = first[f] + c - offset[f]
         # Only beta of other cells is read, and nobody writes it.
-        score = scores_at(c, True, state)[1]
-        alpha[c] += score + behind_label(f, starts[n + 1], u, labels[n], first, offset, monotonic, beta)
+        step = scores_at(c, True, state)[1] + behind_label(
+            f, starts[n + 1], u, labels[n], first, offset, monotonic, beta
+        )
+        if paired:
+            step += ending(c, offset[f + 1], True, state)
+        alpha[c] += step
 
 
-def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False):
+def select(frames, moves, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False):
     """Bracket log_z of every example that has no certificate yet, and mark the cells that the example still needs.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
-    monotonic : bool
+    moves : Moves
     state : CellState
         As `emit` fills it where a cell is computed and `bound` where it is not. The cells found here become wanted.
     alpha, beta : (cells,) float64
@@ -223,13 +237,17 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
     """
     decisions = probing, last, tolerance
     if on_host(state.rest):
-        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, by_label, *state, alpha
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, by_label, *state, alpha
         sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
     # Launches follow one another on the stream, and nothing waits.
-    bracketing_sums(frames, monotonic, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
+    bracketing_sums(frames, moves, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
     if by_label:
-        lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, monotonic
+        lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, *moves
         by_warp(label_visits_cuda, len(frames.example), *lattices, *state, alpha, beta)
-    arguments = frames.starts, frames.offset, state.rest, alpha, beta, by_label, *brackets, *decisions
+        # Until all frames are done, beta is read by other cells.
+        beta.fill(0)
+    elif moves.paired:
+        pair_visits(frames, state, alpha, beta, bounds=True, largest=False)
+    arguments = frames.starts, frames.labels, frames.offset, state.rest, alpha, beta, by_label, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

@@ -16,7 +16,7 @@ from numba.extending import register_jitable
 from . import launch as policy
 from .cells import CLOSED, log_add, lowest_of, posterior
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
-from .state import Posteriors
+from .state import ArcPosteriors
 
 
 @register_jitable
@@ -234,7 +234,7 @@ def ctc_sums(starts, offset, targets, widest, blank_score, label_score, alpha, l
 
 def ctc_forward_backward(
     starts, example, offset, targets, distinct, following, widest, blank_score, label_score, alpha, log_z, beta=None
-) -> Posteriors:  # fmt: skip
+) -> ArcPosteriors:  # fmt: skip
     """Sum over all alignments of every example, and turn scores into posteriors.
 
     Parameters
@@ -254,7 +254,7 @@ def ctc_forward_backward(
 
     Returns
     -------
-    posteriors : Posteriors
+    posteriors : ArcPosteriors
         The probabilities that an alignment spends a frame in the blank (frames,), and in each label (sum of T_b *
         U_b,). Equal labels are summed at the first of them. All 0 where no alignment exists.
     """
@@ -263,11 +263,11 @@ def ctc_forward_backward(
         # Width 0: all frames of alpha are kept. The CPU holds two frames of beta by itself.
         arguments = (starts, offset, targets, *repeats, *scores, 0, alpha, log_z, True, lowest)
         sweep(ctc_sums_cpu, len(log_z), *arguments, work=_work(*scores), pieces=8)
-        return Posteriors(*scores)
+        return ArcPosteriors(*scores)
     threads = whole_warps(2 * widest + 1, policy.LATTICE_THREADS)
     launch(ctc_sums_cuda, (len(log_z), 2), threads, starts, offset, targets, *scores, 0, alpha, beta, log_z)
     by_warp(ctc_posteriors_cuda, len(example), example, offset, *repeats, *scores, alpha, beta, log_z, lowest)
-    return Posteriors(*scores)
+    return ArcPosteriors(*scores)
 
 
 def _work(blank_score, label_score) -> int:

@@ -9,10 +9,10 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED
+from .cells import CLOSED, NEGLIGIBLE
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .rows import gather
-from .state import BOUND, Posteriors, Visited, is_computed, is_wanted
+from .state import BOUND, ArcPosteriors, Visited, is_computed, is_wanted
 
 
 @register_jitable
@@ -178,7 +178,7 @@ def list_cells(frames, rest, cells, first_cell, counts=None, *, wanted):
 
 
 def compact(
-    frames, log_z, floor, posteriors: Posteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
+    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
 ):
     """Move the occupied cells to the front, in order.
 
@@ -188,8 +188,9 @@ def compact(
     log_z : (examples,) float64
         Examples without an alignment are left out.
     floor : float
-        Cells with a smaller posterior are skipped; 0 keeps every cell that was computed.
-    posteriors : Posteriors
+        Cells with a smaller posterior are skipped, and cells with one below `NEGLIGIBLE` anyway: their rows of the
+        gradient are 0.
+    posteriors : ArcPosteriors
     maximum, rest : (cells,) float32 or float64
         As in `CellState`. What is returned lies in their memory and in the memory of the posteriors.
     cells, first_cell, counts
@@ -204,6 +205,7 @@ def compact(
     visited : Visited
         Its `first_cell` is on the host. On a GPU this waits for the device, once.
     """
+    floor = max(floor, NEGLIGIBLE)
     arguments = (frames.starts, frames.offset, log_z, floor, *posteriors, rest, skipped)
     if on_host(cells):
         sweep(leave_out_cpu, len(skipped), *arguments, work=len(rest))

@@ -11,11 +11,11 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED
+from .cells import CLOSED, NEGLIGIBLE
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .occupied import list_cells
 from .rows import gather
-from .state import BOUND, WANTED, Posteriors, Visited, is_computed
+from .state import BOUND, WANTED, ArcPosteriors, Visited, is_computed
 
 
 @register_jitable
@@ -69,7 +69,7 @@ def pack_cpu(cells, first, second):
 
 
 def compact_hat(
-    frames, log_z, floor, posteriors: Posteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
+    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
 ) -> tuple[Visited, Visited]:
     """`occupied.compact` for HAT: the cells that are visited by their rows, and behind them those by their blanks.
 
@@ -83,6 +83,7 @@ def compact_hat(
     rows, blanks : Visited
         In the memory of the arguments. Of `blanks`, maximum and rest mean nothing. On a GPU this waits twice.
     """
+    floor = max(floor, NEGLIGIBLE)
     arguments = (frames.starts, frames.offset, log_z, floor, *posteriors, maximum, rest, skipped)
     if on_host(cells):
         sweep(leave_rows_cpu, len(skipped), *arguments, work=len(rest))

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED, exp, flush, store, typed
+from .cells import CLOSED, NEGLIGIBLE, exp, flush, store, typed
 from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .normaliser import maximum_of, normaliser, sum_of
@@ -67,10 +67,10 @@ def path_row(source, bias, target, own, blank_id, hat, factor, smoothing, focal,
         loss, scale, slope, inverse, uniform, taken = weigh(*numbers)
     scale, slope, uniform = weight * scale, weight * slope, weight * uniform
     for v in range(target.shape[0]):
-        target[v] = path_entry(scratch[v], scale, slope, inverse, uniform, tiny)
-    target[own] = flush(-weight * taken, tiny)
+        target[v] = path_entry(scratch[v], scale, slope, inverse, uniform)
+    target[own] = flush(-weight * taken, typed(NEGLIGIBLE, weight))
     if hat:
-        target[blank_id] = flush(weight * at_blank, tiny)
+        target[blank_id] = flush(weight * at_blank, typed(NEGLIGIBLE, weight))
     return factor * loss
 
 
@@ -144,11 +144,11 @@ def path_row_by_warp(
     scale, slope, uniform = weight * scale, weight * slope, weight * uniform
     for v in range(lane, V, WARP):
         e = math.exp(entry(source[r], bias, biased, v) - highest)
-        x = path_entry(e, scale, slope, inverse, uniform, tiny)
+        x = path_entry(e, scale, slope, inverse, uniform)
         if hat and v == blank_id:
-            x = flush(weight * at_blank, tiny)
+            x = flush(weight * at_blank, typed(NEGLIGIBLE, weight))
         elif v == own:
-            x = flush(-weight * taken, tiny)
+            x = flush(-weight * taken, typed(NEGLIGIBLE, weight))
         store(target, r, v, x)
 
 
@@ -177,8 +177,8 @@ def path_rows(
     Parameters
     ----------
     source, target : (n, V) float32 or float64, on a GPU `target` bfloat16 too
-        Logits, a row for each cell, and where the gradients go, which may be the same array. No entry of the gradient
-        is subnormal.
+        Logits, a row for each cell, and where the gradients go, which may be the same array. Entries of the gradient
+        below 2**-100 become 0.
     bias : (V,) or (0,)
         Added to the logits as they are read.
     label_id, owner : (n,) int32

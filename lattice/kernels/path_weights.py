@@ -9,7 +9,7 @@ import math
 
 from numba.extending import register_jitable
 
-from .cells import CLOSED, flush, typed
+from .cells import CLOSED, NEGLIGIBLE, flush, typed
 from .hat import sigmoids, two_way
 
 
@@ -91,7 +91,7 @@ def weigh_hat(takes_blank, blank_logit, own, e, rest, others, count, smoothing, 
 
 
 @register_jitable
-def path_entry(e, scale, slope, inverse, uniform, tiny):
+def path_entry(e, scale, slope, inverse, uniform):
     """The gradient at an id v other than the arc's, from its e: F p[v] + G p[v] - F q[v] of docs/math.md."""
     # In this order: e is a term of the rest, so e * inverse is at most 2, where inverse * slope might overflow.
-    return flush(e * scale + (e * inverse) * slope - uniform, tiny)
+    return flush(e * scale + (e * inverse) * slope - uniform, typed(NEGLIGIBLE, e))

@@ -17,7 +17,7 @@ from .cells import CLOSED, LN2_HIGH, LN2_LOW, factored, power_of_two
 
 EMPTY = -(2.0**600)
 """The power of 0."""
-_FARTHEST = 2.0**500
+FARTHEST = 2.0**500
 """Scores further from 0 than this are read as infinite."""
 _ROOT2 = 1.4142135623730951
 
@@ -26,7 +26,7 @@ _ROOT2 = 1.4142135623730951
 def split(score):
     """exp(score) as a scaled number, its value as `factored` gives it; a score of NaN or +inf has the value NaN."""
     value, power = factored(score)
-    near = abs(score) <= _FARTHEST
+    near = abs(score) <= FARTHEST
     # One choice after the other, and no branch, so that a loop over scores vectorises. NaN and inf less themselves are
     # NaN.
     other = 0.0 if score < 0.0 else score - score

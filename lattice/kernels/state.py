@@ -59,7 +59,7 @@ class CellState(NamedTuple):
         return CellState(*(array[cells] for array in self))
 
 
-class Posteriors(NamedTuple):
+class ArcPosteriors(NamedTuple):
     """Probabilities that an alignment uses the arcs of each cell, (cells,) each, in the memory of the arcs' scores."""
 
     blank: np.ndarray

@@ -11,7 +11,8 @@ from ..kernels.forward_backward import forward_backward, forward_sums
 from ..kernels.gradient import gradient
 from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
-from ..kernels.state import CellState, Visited
+from ..kernels.padded import lay_out
+from ..kernels.state import ArcPosteriors, CellState, Visited
 from .certificate import BoundedGroups, Cost, certify, dense
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
@@ -95,7 +96,15 @@ def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
     _fill(tiler, group, lattice, bounded)
     # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
     own_log_z = log_z[group.begin : group.end]  # (examples,) a view
-    forward_sums(group.device_frames, tiler.problem.targets.monotonic, *lattice.state.scores, lattice.alpha, own_log_z)
+    forward_sums(group.device_frames, tiler.problem.targets.moves, *lattice.state.scores, lattice.alpha, own_log_z)
+
+
+def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> tuple[Lattice, ArcPosteriors, Cost]:
+    """Fill in `log_z` as `forward` does, and the posteriors of the arcs of all cells, in the place of their scores."""
+    lattice = _take_lattice(tiler, group)
+    cost = _fill(tiler, group, lattice, bounded)
+    moves, sums = tiler.problem.targets.moves, (lattice.alpha, log_z[group.begin : group.end], lattice.beta)
+    return lattice, forward_backward(group.device_frames, moves, *lattice.state.scores, *sums), cost
 
 
 def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:
@@ -104,12 +113,9 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
     `bounded` is that of the pass, or that of an earlier pass over the same plan, whose decisions are then taken. What
     is returned lies in the workspace, and is good for as long as the group is worked on.
     """
-    lattice, log_z = _take_lattice(tiler, group), log_z[group.begin : group.end]
-    cost = _fill(tiler, group, lattice, bounded)
-    frames, monotonic, floor = group.device_frames, tiler.problem.targets.monotonic, tiler.problem.posterior_floor
+    lattice, posteriors, cost = _sum(tiler, group, log_z, bounded)
+    frames, floor, log_z = group.device_frames, tiler.problem.posterior_floor, log_z[group.begin : group.end]
     state, beta, count = lattice.state, lattice.beta, group.frames.cells
-    # The posteriors take the place of the scores.
-    posteriors = forward_backward(frames, monotonic, *state.scores, lattice.alpha, log_z, beta)
     # Alpha and beta have been read. `compact` lists cells in the memory of alpha, and moves arrays through beta's.
     spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
     numbers = posteriors, state.maximum, state.rest
@@ -117,6 +123,29 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
     if tiler.topology.hat:
         return Forward(*compact_hat(frames, log_z, floor, *numbers, *places), cost)
     return Forward(compact(frames, log_z, floor, *numbers, *places), None, cost)
+
+
+def arc_posteriors(tiler: Tiler, log_z):
+    """Posteriors of blank and label arcs, two outputs (N, T, U+1), by a forward pass over all groups.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    log_z : (N,) float64
+        Filled in the order of work.
+    """
+    problem, dtype, device = tiler.problem, tiler.work.dtype, tiler.device
+    shape = *problem.predictor.shape[:1], problem.encoder.shape[1], problem.predictor.shape[1]
+    found, bounded = (device.empty(shape, dtype), device.empty(shape, dtype)), BoundedGroups()
+    for target in found:
+        # Padding, and cells that no group visits.
+        target.fill(0)
+    for index in range(len(tiler.work.plan.groups)):
+        with tiler.group(index) as group:
+            posteriors, no_scale = _sum(tiler, group, log_z, bounded)[1], tiler.space.take(0, dtype)
+            # Of cells that were left out both posteriors are 0, or with HAT the label's.
+            lay_out(group.device_frames, group.device_examples, tiler.none, *posteriors, no_scale, *found)
+    return found
 
 
 class Held(NamedTuple):

@@ -26,9 +26,11 @@ from tests import (
     test_path_inputs,
     test_path_loss,
     test_path_loss_laws,
+    test_posteriors,
     test_risk,
     test_risk_inputs,
     test_risk_pipeline,
+    test_scores,
     test_sizes,
     test_transducer,
 )
@@ -58,6 +60,8 @@ MODULES = (
     test_risk,
     test_risk_inputs,
     test_risk_pipeline,
+    test_posteriors,
+    test_scores,
 )
 HOST_ONLY = {
     "test_read_only_arrays_are_not_overwritten",
@@ -66,6 +70,7 @@ HOST_ONLY = {
     "test_outputs_over_a_part_of_the_logits_are_refused",
     "test_hypotheses_of_one_utterance_share_its_encoder_row_without_copies",
     "test_in_tiles_of_any_size_below_the_limit",
+    "test_measured_memory_stays_below_the_limit",
 }
 """Tests of what holds on the host. They are of read-only NumPy memory, whose copy on the device may be written to; of
 dtypes that CuPy does not have; of arrays that share memory, which their copies do not; and of how much of NumPy's

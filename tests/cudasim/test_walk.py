@@ -55,6 +55,23 @@ def test_from_logits(there, dtype, topology):
     assert_alike([there.transducer_loss(*problem.args, **problem.options)], host[:1], dtype)
 
 
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), BFLOAT16], ids=name_of)
+def test_banded(there, dtype, topology):
+    problem = logits_problem(1, bounded=True, dtype=dtype, topology=topology, **SMALL)
+    arguments = problem.band(problem.logits, spare=1), *problem.args[1:]
+    options = problem.options | {"banded": True}
+    host = lattice.transducer_loss_and_grad(*arguments, **options)
+    assert host[1].any() and np.isfinite(host[0]).all()
+    assert_alike(there.transducer_loss_and_grad(*arguments, **options), host, dtype)
+    in_place = arguments[0].copy()
+    assert_alike(there.transducer_loss_and_grad(in_place, *arguments[1:], **options, out=in_place), host, dtype)
+    frames, score = there.transducer_alignment(*arguments, **options)
+    host_frames, host_score = lattice.transducer_alignment(*arguments, **options)
+    np.testing.assert_array_equal(frames, host_frames)
+    compare.assert_same(score, host_score, what="score")
+
+
 def test_packed_bounded_and_in_place(there):
     problem = logits_problem(1, bounded=True, **SMALL)
     packed = problem.pack(problem.logits)

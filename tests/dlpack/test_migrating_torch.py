@@ -2,12 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import lattice  # noqa: E402
-from tests import migrating_blocks  # noqa: E402
+from tests import migrating_blocks, oracle  # noqa: E402
 from tests.compare import assert_close  # noqa: E402
 
 NAMES = ("encoder", "predictor", "weight", "bias")
@@ -46,6 +47,49 @@ def test_a_block_computes_what_it_says(block, names):
     assert_close(loss, true_loss, naive_loss, what="loss")
     for what, *three in zip(NAMES, gradients, true_gradients, naive_gradients, strict=True):
         assert_close(*three, slack=2.0**-24 * true_loss.size, what=what)
+
+
+def recipe_by_the_oracle(names, ranges, am_scale):
+    """Loss of the page's pruned recipe over dense arrays in float64, and the gradients of its leaves."""
+    am, lm = names["simple_am"](names["encoder"]), names["simple_lm"](names["predictor"])
+    unigram = lm.softmax(-1).mean((0, 1)).log()
+    parts = [am[:, :, None] + lm[:, None], lm[:, None], am[:, :, None] + unigram]
+    scales = 1 - 0.25 - am_scale, 0.25, am_scale
+    mixed = sum(scale * part.log_softmax(-1) for scale, part in zip(scales, parts, strict=True))
+    logits = names["output"](torch.tanh(names["encoder"][:, :, None] + names["predictor"][:, None]))
+    integers = [names[name].numpy() for name in ("targets", "logit_lengths", "target_lengths")]
+    total, seeds = 0.0, [torch.zeros_like(mixed), torch.zeros_like(logits)]
+    bounds = [ranges[..., i].numpy() for i in (0, -1)]
+    loss, grad = oracle.batch_loss_and_grad(logits.detach().numpy(), *integers, bounds=bounds)
+    total, seeds[1] = total + loss.sum(), torch.from_numpy(grad)
+    for b, (targets, T, U) in enumerate(zip(*integers, strict=True)):
+        scores = mixed[b, :T, : U + 1].detach().numpy()
+        labels = np.full((T, U + 1), -np.inf)
+        labels[:, :U] = scores[:, np.arange(U), targets[:U]]
+        loss, by_blank, by_label = oracle.arc_posteriors(scores[..., 0], labels, "rnnt")
+        total += 0.5 * loss
+        seeds[0][b, :T, : U + 1, 0] -= 0.5 * torch.from_numpy(by_blank)
+        for u in range(U):
+            seeds[0][b, :T, u, int(targets[u])] -= 0.5 * torch.from_numpy(by_label[:, u])
+    return total, torch.autograd.grad([mixed, logits], migrating_blocks.leaves(names), seeds)
+
+
+@pytest.mark.parametrize("am_scale", [0.0, 0.1])
+def test_a_pruned_recipe(wide, am_scale):
+    """In float64, so that the comparison is of formulas alone."""
+    code = migrating_blocks.blocks()[migrating_blocks.RECIPE]
+    wide["targets"] = torch.where(torch.arange(5) < wide["target_lengths"][:, None], wide["targets"], -1)
+    loss, gradients = migrating_blocks.results(code.replace("am_scale=0.0", f"am_scale={am_scale}"), wide)
+    ranges = wide["positions"]
+    assert ranges.shape == (2, 20, 3) and (ranges[:, 0, 0] == 0).all()
+    climbs = ranges[:, 1:, 0] - ranges[:, :-1, 0]
+    assert (climbs >= 0).all() and (climbs <= 2).all()
+    assert ranges[[0, 1], [19, 15], 2].tolist() == wide["target_lengths"].tolist()
+    wide["targets"] = wide["targets"].clamp(min=1)
+    true_loss, true_gradients = recipe_by_the_oracle(wide, ranges, am_scale)
+    np.testing.assert_allclose(loss.sum(), true_loss, rtol=1e-12)
+    for what, ours, true in zip(NAMES, gradients, true_gradients, strict=True):
+        np.testing.assert_allclose(ours, true.numpy(), rtol=1e-9, atol=1e-11, err_msg=what)
 
 
 @pytest.mark.parametrize("sigmoid", [False, True], ids=["relu", "sigmoid"])

@@ -25,8 +25,12 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("nu
 
 FLOAT64_KERNELS = {
     "sums_cuda",
+    "sums_paired_cuda",
     "bests_cuda",
+    "bests_paired_cuda",
     "posteriors_cuda",
+    "posteriors_paired_cuda",
+    "pair_visits_cuda",
     "select_cuda",
     "label_visits_cuda",
     "leave_out_cuda",
@@ -42,6 +46,7 @@ FLOAT64_KERNELS = {
     "expected_risk_cuda",
     "factors_cuda",
     "extend_cuda",
+    "extend_paired_cuda",
     "trace_cuda",
     "sum_rows_cuda",
 }
@@ -55,7 +60,13 @@ NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80
 """With more, fewer than three blocks of 256 threads find room on a multiprocessor."""
-LARGER = {"to_frames_identity_cuda": 96, "sums_cuda": 128, "bests_cuda": 112}
+LARGER = {
+    "to_frames_identity_cuda": 96,
+    "sums_cuda": 128,
+    "sums_paired_cuda": 128,
+    "bests_cuda": 112,
+    "bests_paired_cuda": 112,
+}
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
 way as four. The others are bound by their chain of steps and have few blocks. Of 128 registers, a block of 512 threads
 finds room once."""
