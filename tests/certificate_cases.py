@@ -56,7 +56,7 @@ def wide_cases() -> list[Case]:
     return found
 
 
-def _layer(rng, stored, size=9, width=37, parts=None):
+def fraction_layer(rng, stored, size=9, width=37, parts=None):
     """Fractions whose products come out the same in any order; those of float64 fill lower halves too."""
     parts = parts or (2**20 if stored == F8 else 8)
     return (rng.integers(-parts // 2, parts // 2 + 1, (size, width)) / parts).astype(stored)
@@ -66,10 +66,10 @@ def _bounds(dtype, stored):
     rng = np.random.default_rng(7)
     # A lane has more than four entries of the wider rows: its loop over them is unrolled.
     for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 120)):
-        weight = _layer(rng, stored if stored != F2 else F4, width=width)
+        weight = fraction_layer(rng, stored if stored != F2 else F4, width=width)
         # tanh of these, and of their sums, is -1, 0 or 1.
         scale, parts = (640, 8) if activation == "tanh" else (1, None)
-        encoder, predictor = (_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (6, 5))
+        encoder, predictor = (fraction_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (6, 5))
         encoder[3, 5], encoder[4, 0] = np.nan, np.inf
         encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
         # No multiple of the rows that a block takes.
@@ -87,7 +87,7 @@ def _bounds(dtype, stored):
 def _measures(dtype, stored):
     rng = np.random.default_rng(8)
     for size, width in ((9, 37), (119, 120)):
-        weight = _layer(rng, stored if stored != F2 else F4, size, width)
+        weight = fraction_layer(rng, stored if stored != F2 else F4, size, width)
         with_nan = weight.copy()
         with_nan[4, 4] = np.nan
         for layer in (weight, with_nan):
@@ -186,12 +186,14 @@ def narrowed_once(frames, blank, label, rest, computed):
     narrow(frames, RNNT, CellState(blank, label, rest, rest), *scratch, computed, last=False)
 
 
-def unknown(exact, bounds):
-    """The state of cells of which nothing but bounds is known."""
+def unknown(exact, bounds, by_label=False):
+    """The state of cells of which nothing but bounds is known; `by_label`, and the exact score of their blanks."""
     state = CellState(*(like(exact, exact.shape[1], exact.dtype) for _ in range(4)))
     state.blank_score.fill(-np.inf)
     state.label_score.fill(-np.inf)
     state.maximum[:] = bounds[0]
+    if by_label:
+        state.blank_score[:] = exact[0]
     state.rest[:] = bounds[1] + BOUND
     # A cell that has to be computed whatever it is worth.
     state.rest[2:3] = WANTED
@@ -230,10 +232,10 @@ def narrowed(frames, moves, exact, bounds, last=None, rounds=30):
     return (*marked, fetched(computed), *state)
 
 
-def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE):
+def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE, by_label=False):
     """Some rounds: what is marked each time, the brackets, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
-    state = unknown(exact, bounds)
+    state = unknown(exact, bounds, by_label)
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
     cells, first_cell = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
@@ -243,7 +245,8 @@ def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=
     marked = []
     for number in range(rounds):
         probing, settle = number == 0, last and number == 1
-        select(frames, moves, state, alpha, beta, brackets, probing=probing, last=settle, tolerance=tolerance)
+        decisions = {"probing": probing, "last": settle, "tolerance": tolerance, "by_label": by_label}
+        select(frames, moves, state, alpha, beta, brackets, **decisions)
         found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
         compute(state, exact, marked[-1])

@@ -36,7 +36,9 @@ def _best(dtype, sizes=(1, 2, 70, 150)):
             for k in (1, 4):
                 outputs = np.zeros((11, k + 1), dtype), np.zeros((11, k), np.int32)
                 arguments = (logits, bias, row, owner, blank, *outputs)
-                yield Case(f"best-{size}-bias{bias.shape[1]}-{k}", dtype, best_only, arguments, {})
+                for hat in (False, True):
+                    name = f"best-{'hat-' * hat}{size}-bias{bias.shape[1]}-{k}"
+                    yield Case(name, dtype, best_only, arguments, {"hat": True} if hat else {})
 
 
 def _best_of_few(dtype):
@@ -56,9 +58,9 @@ def _best_of_few(dtype):
     return Case("best-of-few-40", dtype, best_only, arguments, {})
 
 
-def best_only(logits, bias, *rest):
+def best_only(logits, bias, *rest, **options):
     """`best` on logits of its own: where there is a bias the CPU adds it to them."""
-    best(logits.copy(), bias, *rest)
+    best(logits.copy(), bias, *rest, **options)
 
 
 def _moved_rows():

@@ -114,15 +114,20 @@ def _rows(dtype, stored, sizes=(1, 2, 70, 150)):
         for bias in (np.zeros(0, dtype), np.full(size, 0.25, dtype)):
             for smoothing, focal in ((0.0, 0.0), (0.2, 0.0), (0.0, 2.0), (0.2, 0.5)):
                 known = (bias, label, emits, owner, 0, 1.5, smoothing, focal, upstream, np.zeros(14, dtype))
-                name = f"path-rows-{size}-bias{len(bias)}-{smoothing}-{focal}"
-                yield Case(name, stored, path_rows, (logits, np.full(logits.shape, 7, stored), *known), {})
+                name, target = f"{size}-bias{len(bias)}-{smoothing}-{focal}", np.full(logits.shape, 7, stored)
+                yield Case(f"path-rows-{name}", stored, path_rows, (logits, target, *known), {})
+                labels = np.where(label == 0, size - 1, label).astype(np.int32)  # none is the blank
+                takes = emits & (labels > 0).view(np.uint8)
+                of_hat = (bias, labels, takes, *known[3:])
+                yield Case(f"path-rows-hat-{name}", stored, path_rows, (logits, target, *of_hat), {"hat": True})
                 if stored == dtype:
-                    yield Case(f"{name}-in-place", stored, in_place, (logits, *known), {})
+                    yield Case(f"path-rows-{name}-in-place", stored, in_place, (logits, *known), {})
+                    yield Case(f"path-rows-hat-{name}-in-place", stored, in_place, (logits, *of_hat), {"hat": True})
 
 
-def in_place(logits, *known):
+def in_place(logits, *known, **options):
     """The gradient over the logits."""
-    path_rows(logits, logits, *known)
+    path_rows(logits, logits, *known, **options)
 
 
 def _sums(dtype):

@@ -10,6 +10,7 @@ from tests import compare, decode_problems
 from tests.decode_problems import decode_problem, every_sequence, exact_score
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, name_of
 
+HAT = lattice.Topology(hat=True), lattice.Topology("monotonic", hat=True)
 ALL = 4096
 """A beam from which nothing is dropped here."""
 
@@ -40,7 +41,9 @@ def assert_exact(problem, b, found):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 @pytest.mark.parametrize("allowed", [None, "all", "some"])
-@pytest.mark.parametrize("topology, most", [("rnnt", 1), ("rnnt", 2), ("monotonic", 0)])
+@pytest.mark.parametrize(
+    "topology, most", [("rnnt", 1), ("rnnt", 2), ("monotonic", 0), (HAT[0], 2), (HAT[1], 0)], ids=name_of
+)
 def test_a_beam_that_drops_nothing_is_exact(topology, most, allowed, dtype):
     """All label sequences are found, each with the sum over its alignments, best first."""
     frames = 2 if most == 2 else 3
@@ -66,7 +69,7 @@ def test_a_beam_that_drops_nothing_is_exact(topology, most, allowed, dtype):
 
 @pytest.mark.parametrize("beam", [1, 2, 3, 7])
 @pytest.mark.parametrize("allowed", [None, "some"])
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", [*TOPOLOGIES, *HAT], ids=name_of)
 def test_a_beam_that_drops_some_drops_the_worst(topology, allowed, beam):
     """The same hypotheses and scores as the search over dictionaries."""
     for seed in range(4):

@@ -35,6 +35,18 @@ def test_the_device_finds_what_the_host_finds(door, topology, allowed, dtype, bo
     assert labels.shape[-1] > 1
 
 
+@pytest.mark.parametrize("allowed", [None, "some"])
+@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("door", DOORS)
+def test_a_blank_with_a_head_of_its_own(door, name, allowed, both):
+    hat = lattice.Topology(name, hat=True)
+    for dtype in (np.float64, np.float16):
+        problem = decode_problem(47, topology=hat, allowed=allowed, dtype=dtype, blank=1, blank_lead=-2.0, **SMALL)
+        labels, _, score = both(door, problem)
+        plain = getattr(lattice, door)(*problem.args, **problem.options | {"topology": name}, **DOORS[door])
+        assert labels.shape[-1] > 1 and (score != plain[2]).any()
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_without_bias_and_with_float32_beside_half(door, both):
     both(door, decode_problem(41, use_bias=False, activation="relu", allowed="all", **SMALL), integers=False)
