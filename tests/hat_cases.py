@@ -150,8 +150,8 @@ def _selections(dtype):
 
 def _compactions(dtype):
     rng = np.random.default_rng(53)
-    for (topology, moves), bounded in itertools.product(MOVES.items(), (False, True)):
-        frames = frames_for(moves, bounded)
+    for topology, bounded in itertools.product(MOVES, (False, True)):
+        frames = frames_for(MOVES[topology], bounded)
         blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
         # Labels that are hardly ever taken, in cells whose blanks are taken or not, computed or not.
         label[rng.random(frames.cells) < 0.5] -= 8
@@ -159,7 +159,7 @@ def _compactions(dtype):
         rest[1] = np.nan
         for floor in (0.0, 1e-2, 0.2):
             name = f"compact-hat-{topology}{'-bounded' * bounded}-{floor}"
-            yield Case(name, dtype, compacted, (frames, moves, blank, label, rest, floor), {})
+            yield Case(name, dtype, compacted, (frames, MOVES[topology], blank, label, rest, floor), {})
     # More cells than the one block that looks at them has threads, and an example without an alignment.
     frames = frames_for(RNNT, False, (np.array([40, 3]), np.array([40, 2])))
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))

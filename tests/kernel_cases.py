@@ -66,8 +66,8 @@ def every_case() -> list[Case]:
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
         *factor_cases.every_case(),
-        *hat_cases.every_case(),
         *least_cases.every_case(),
+        *hat_cases.every_case(),
         *mixed_cases.every_case(),
         *padded_cases.every_case(),
         *path_cases.every_case(),
@@ -95,8 +95,8 @@ def wide_cases() -> list[Case]:
     # More frames than the one block that adds up has threads.
     found.append(_list("list-frames-ever-more", F4, (np.array([1100, 2]), np.array([1, 0])), ever_more=True))
     others = (
-        *(certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases),
-        *(mixed_cases, padded_cases, path_cases, sampler_cases),
+        *(certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, mixed_cases),
+        *(padded_cases, path_cases, sampler_cases),
     )
     return [*found, *(case for module in others for case in module.wide_cases())]
 

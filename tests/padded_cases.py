@@ -5,7 +5,7 @@ import numpy as np
 
 from lattice.kernels.padded import lay_out, read_scores
 from lattice.kernels.rows import NO_IDS
-from tests.kernel_compare import Case, frames_for
+from tests.kernel_compare import MOVES, RNNT, Case, frames_for
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -29,8 +29,12 @@ def wide_cases() -> list[Case]:
 def _lattices(wide):
     """Name -> frames: of both topologies, of frames without cells, and of an example of one cell."""
     if wide:
-        return {name: frames_for(False, False, lengths) for name, lengths in wide.items()}
-    return {f"{m}-{b}": frames_for(m, b) for m, b in ((False, False), (True, False), (False, True))}
+        return {name: frames_for(RNNT, False, lengths) for name, lengths in wide.items()}
+    return {
+        "False-False": frames_for(RNNT, False),
+        "True-False": frames_for(MOVES["monotonic"], False),
+        "False-True": frames_for(RNNT, True),
+    }
 
 
 def _read(dtype, stored, wide=None):
