@@ -24,6 +24,7 @@ from . import (
     table,
     tf32,
     three_stage,
+    topologies,
 )
 from . import all as everything
 from .gpu import command as gpu
@@ -39,10 +40,11 @@ def main() -> None:
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
-    command = commands.add_parser("joint_stages", help=joint_stages.__doc__.splitlines()[0])
-    command.add_argument("--shape", choices=joint.SHAPES, default="default")
-    command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
-    command.set_defaults(run=joint_stages.main)
+    for name, module in (("joint_stages", joint_stages), ("topologies", topologies)):
+        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command.add_argument("--shape", choices=joint.SHAPES, default="default")
+        command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
+        command.set_defaults(run=module.main)
     for name in ("joint", "logits"):
         commands.choices[name].add_argument("--only", metavar="NAME", help="`lattice`, or one peer")
     for name, module in (("samplers", samplers), ("decode", decode), ("three_stage", three_stage)):

@@ -43,12 +43,14 @@ def near_uniform(B: int, T: int, U: int, V: int, H: int, seed: int = 0, lengths:
 
 
 def trained_like(
-    B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0, lengths: Lengths | None = None
-) -> Joint:
+    B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0, lengths: Lengths | None = None,
+    hat: bool = False,
+) -> Joint:  # fmt: skip
     """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
 
     The first hidden value is tanh of how many due labels cell (t, u) still lacks; it moves the blank down and all
-    labels up. The others carry the identity of the next label, which picks one of the labels.
+    labels up. The others carry the identity of the next label, which picks one of the labels. With `hat` the blank's
+    logit stands for itself. It then moves by as much as the blank and the labels part elsewhere.
     """
     rng = np.random.default_rng(seed)
     problem = untrained(B, T, U, V, H, seed, lengths)
@@ -65,6 +67,8 @@ def trained_like(
     weight[:, 0] = 4 * sharpness
     weight[0, 0] = -4 * sharpness
     problem.bias[0] = 12
+    if hat:
+        weight[0, 0], problem.bias[0] = -8 * sharpness, 0
     return problem
 
 

@@ -3,6 +3,7 @@
 from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_frames
 from .ctc import ctc_alignment, ctc_loss, ctc_loss_and_grad
 from .decode import beam_decode, greedy_decode
+from .internal_language_model import internal_language_model_loss_and_grad
 from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
 from .path import joint_path_loss_and_grad, joint_transducer_alignment, transducer_alignment
 from .posteriors import Posteriors, joint_transducer_posteriors, transducer_posteriors
@@ -26,6 +27,7 @@ __all__ = [
     "frames_to_ids",
     "greedy_decode",
     "ids_to_frames",
+    "internal_language_model_loss_and_grad",
     "joint_path_loss_and_grad",
     "joint_transducer_alignment",
     "joint_transducer_loss",

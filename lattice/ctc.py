@@ -75,8 +75,8 @@ def ctc_loss_and_grad(
     loss : (B,)
         In nats, as in `ctc_loss`. It is not multiplied by `grad_loss`.
     grad_logits : like logits
-        0 on padding and in examples without an alignment, NaN in all frames of an example whose loss is NaN. float32
-        and float64 gradients hold no subnormal numbers. `out` itself if that is given.
+        0 on padding and in examples without an alignment, NaN in all frames of an example whose loss is NaN. Entries
+        below 2**-100 are 0, so with a `grad_loss` of 1e-33 all are. `out` itself if that is given.
 
     Raises
     ------

@@ -59,8 +59,9 @@ def joint_transducer_loss(
         Cells with a smaller posterior are skipped in the backward pass. Cells that are proven to be below it before
         their logits are computed are skipped in the forward pass as well. This moves the loss by at most 1e-6 nats. In
         float64 it moves the loss by at most 1e-12 nats, or by rounding where that is more. The l1 error of the logits'
-        gradient is about twice the posterior that is skipped (`docs/certified.md`), which `joint_transducer_report`
-        tells. 0 visits every cell; the default is 2**-24.
+        gradient is about twice the posterior that is skipped, three times with HAT (`docs/certified.md`).
+        `joint_transducer_report` tells that posterior. 0 computes every cell, and skips only those with a posterior
+        below 2**-100. The default is 2**-24.
     precision : {"default", "tf32x3"}
         How a GPU multiplies float32 matrices. By default as CuPy is set, in float32 or in TF32. With "tf32x3" operands
         are split into two halves each, and three products in TF32 stand for one. They take less time. Their error
@@ -148,7 +149,8 @@ def joint_transducer_loss_and_grad(
         In nats, as in `joint_transducer_loss`. It is not multiplied by `grad_loss`.
     gradients : JointGradients
         Sums are accumulated in float32 (float64 for float64) and rounded once. 0 on padding and in examples without an
-        alignment.
+        alignment. Entries of the logits' gradient, which they are sums of, are 0 below 2**-100. So all gradients are 0
+        with a `grad_loss` of 1e-33.
 
     Raises
     ------

@@ -253,15 +253,7 @@ def joint_path_loss_and_grad(
     grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, device)  # (B,)
     with device.active():
         log_z = device.empty(len(work.order), np.float64)  # (B,)
-        gradients = pullback.run(work, paths.along(log_z, grad_loss, **options))
-        (found,) = arrays.to_host(log_z=log_z)
-        if not np.isfinite(found).all():
-            # A row knows nothing of the others of its example, so their gradients are already written. In a second pass
-            # all rows of an example without probability count 0 times, and those of an example with NaN become NaN.
-            factor = np.where(np.isfinite(found), 1, np.where(np.isnan(found), np.nan, 0)).astype(work.dtype)  # (B,)
-            del gradients  # their memory is free for the second pass
-            grad_loss = grad_loss * device.upload(None, factor)[0]
-            gradients = pullback.run(work, paths.along(log_z, grad_loss, **options))
+        gradients = pullback.run_finite(work, log_z, grad_loss, lambda own: paths.along(log_z, own, **options))
         # What the penalty gives an alignment is the same for every network, and has no gradient.
         penalty = problem.targets.topology.delay_penalty
         owed = penalty * (0.5 * (T - 1)[:, None] - on_path).sum(axis=1, where=on_path >= 0)

@@ -54,7 +54,7 @@ def transducer_posteriors(
     posteriors : Posteriors
         `loss` as `transducer_loss` gives it. `blank` and `label` are (B, T, U+1) with the axes of the logits, float64
         for float64 logits, else float32. For packed logits T is the largest T_b, and U is the size of `targets`. They
-        are 0 on padding and in examples without an alignment, NaN where the loss is NaN, and hold no subnormal numbers.
+        are 0 on padding and in examples without an alignment, NaN where the loss is NaN. Entries below 2**-100 are 0.
 
     Raises
     ------
@@ -102,8 +102,8 @@ def joint_transducer_posteriors(
     posteriors : Posteriors
         `loss` as `joint_transducer_loss` gives it. `blank` and `label` are (B, T, U+1) with the axes of encoder and
         predictor, (N, T, U+1) with `encoder_index`, float64 for float64 inputs, else float32. They are 0 on padding, in
-        cells that are skipped and in examples without an alignment, NaN where the loss is NaN, and hold no subnormal
-        numbers.
+        cells that are skipped and in examples without an alignment, and NaN where the loss is NaN. Entries below
+        2**-100 are 0.
 
     Raises
     ------
@@ -143,5 +143,5 @@ def joint_transducer_posteriors(
     with problem.device.active():
         log_z = problem.device.empty(len(work.order), np.float64)  # (N,) in the order of work
         found = full_sum.arc_posteriors(Tiler(work), log_z)  # two of (N, T, U+1)
-        loss = per_target(work, -log_z, encoder)
+        loss = per_target(work, log_z, encoder, negated=True)
         return Posteriors(loss, *(arrays.give_back(array, encoder) for array in found))

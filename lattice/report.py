@@ -26,7 +26,8 @@ class LatticeReport(NamedTuple):
         Cells whose logits the forward pass computes, because they could not be shown to be negligible. All cells in a
         dense lattice.
     occupied : int64
-        Cells whose posterior reaches `posterior_floor`. The backward pass computes their logits once more.
+        Cells whose posterior reaches `posterior_floor`, and 2**-100. The backward pass computes their logits once more.
+        With HAT these are the cells whose label posterior does. Of other cells it computes the blank's logit at most.
     rounds : int64
         How often cells were added to the computed ones, the probe included. 0 with `posterior_floor=0`, and in a group
         whose cells were all computed without a look, because bounds left no cell out in a group before it.
@@ -34,7 +35,8 @@ class LatticeReport(NamedTuple):
         The loss is at most this many nats above the loss over all cells, rounding apart. 0 in a dense lattice.
     skipped_posterior : float64
         Upper bound on the posterior of all cells that are not visited, summed over cells. It allows for alignments that
-        leave the computed cells and pass through any of the cells that are not visited.
+        leave the computed cells and pass through any of the cells that are not visited. With HAT a row that is left out
+        counts by its label posterior, and a blank's logit by what its gradient is at most.
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.
     """

@@ -32,7 +32,7 @@ def minimum_bayes_risk(scores: A, risks: Array, lengths: Array, *, scale: float 
         In the unit of `risks`. It is inf where all scores of a list are -inf, and NaN where a score is NaN or +inf.
     grad_scores : (B, N), as `risk`
         `scale * p * (risks - risk)`, which sums to 0 over a list. 0 for scores of -inf, beyond the list, and where the
-        risk is inf. NaN throughout a list whose risk is NaN. Holds no subnormal numbers.
+        risk is inf. NaN throughout a list whose risk is NaN. Entries below 2**-100 are 0.
 
     Raises
     ------

@@ -38,7 +38,7 @@ def scores_loss_and_grad(
         NaN or +inf. It is not multiplied by `grad_loss`.
     grad_blank, grad_label : (B, T, U+1), as the scores
         Minus the posterior of each arc, times `grad_loss`. 0 on padding and in examples without an alignment, NaN where
-        the loss is NaN. float32 and float64 gradients hold no subnormal numbers.
+        the loss is NaN. Entries below 2**-100 are 0.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from .joint import joint_transducer_loss_and_grad
 from .kernels.activations import ACTIVATIONS
 from .path import joint_path_loss_and_grad
 from .risk import minimum_bayes_risk
+from .scores import scores_loss_and_grad
 from .transducer import transducer_loss_and_grad
 
 
@@ -47,6 +48,8 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
     for dtype in kinds:
         logits = put(np.zeros((1, 1, 2, 2), dtype))
         transducer_loss_and_grad(logits, targets, one, one, out=logits)
+        # Posteriors of arcs take no kernel that this call does not.
+        scores_loss_and_grad(logits[..., 0], logits[..., 1], one, one)
         ctc_loss_and_grad(logits[0], targets, one, one, out=logits[0])
         rows, weight, bias = (put(np.zeros(shape, dtype)) for shape in ((1, 2, 1), (2, 1), 2))
         vocabulary = np.arange(2, dtype=np.int32)[None]  # (1, 2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.problems import GARBAGE_IDS, TOPOLOGIES, random_frames, random_lengths, random_targets
+from tests.problems import GARBAGE_IDS, TOPOLOGIES, consumes, random_frames, random_lengths, random_targets
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def random_alignments(
     """
     rng = np.random.default_rng(seed)
     if lengths is None:
-        lengths = random_lengths(
-            rng, batch, frames, min(labels, frames) if topology == "monotonic" else labels, topology
-        )
+        lengths = random_lengths(rng, batch, frames, min(labels, frames) if consumes(topology) else labels, topology)
     lengths, target_lengths = (np.asarray(n) for n in lengths)
     targets = random_targets(rng, target_lengths, max(target_lengths) + slack, vocab, blank)
     emitted = np.resize(GARBAGE_IDS[::-1], targets.shape)

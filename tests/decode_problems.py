@@ -62,6 +62,16 @@ class DecodeProblem:
     max_labels_per_frame: int = 10
 
     @property
+    def is_monotonic(self):
+        """Whether a label consumes its frame. A frame of the other topologies ends with a blank."""
+        return oracle.rules_of(self.topology).name == "monotonic"
+
+    @property
+    def most(self):
+        """Labels in a frame at most."""
+        return self.max_labels_per_frame if oracle.rules_of(self.topology).name == "rnnt" else 1
+
+    @property
     def args(self):
         return self.encoder, self.lengths, self.predictor, self.weight, self.bias
 
@@ -93,7 +103,8 @@ class DecodeProblem:
     def scores(self, b, t, prefix, dtype=np.float64):
         """(log-probability of the blank, [(log-probability, id) of the labels, best first]) of a cell."""
         ids, blank = self.ids(b)
-        found = dict(zip(ids, oracle.log_softmax(self.logits(b, t, prefix, dtype)), strict=True))
+        row = oracle.log_distribution(self.logits(b, t, prefix, dtype), ids.index(blank), self.topology)
+        found = dict(zip(ids, row, strict=True))
         return found.pop(blank), sorted(
             ((score, v) for v, score in found.items()), key=lambda pair: (-pair[0], pair[1])
         )
@@ -159,11 +170,11 @@ def greedy(problem, b, dtype=np.float64):
         best, label = others[0] if others else (-np.inf, -1)
         blank = problem.blank % len(problem.weight)
         emits = best > blank_score or (best == blank_score and label < blank)
-        emits = emits and (problem.topology == "monotonic" or count < problem.max_labels_per_frame)
+        emits = emits and count < problem.most
         score += best if emits else blank_score
         if emits:
             labels.append(label)
-        count = count + 1 if emits and problem.topology == "rnnt" else 0
+        count = count + 1 if emits and not problem.is_monotonic else 0
         t += 0 if count else 1
     return labels, score
 
@@ -180,14 +191,14 @@ def beam_search(problem, b, beam):
     live = {(): 0.0}
     for t in range(problem.lengths[b]):
         reached, level = {}, live
-        for _ in range(1 if problem.topology == "monotonic" else problem.max_labels_per_frame + 1):
+        for _ in range(1 if problem.is_monotonic else problem.most + 1):
             longer = {}
             for prefix, score in level.items():
                 blank_score, others = problem.scores(b, t, prefix)
                 add(reached, prefix, score + blank_score)
                 for label_score, label in others[:beam]:
                     longer[(*prefix, label)] = score + label_score
-            if problem.topology == "monotonic":
+            if problem.is_monotonic:
                 for prefix, score in longer.items():
                     add(reached, prefix, score)
             else:
@@ -202,11 +213,13 @@ def exact_score(problem, b, labels, dtype=np.float64):
     ids, blank = problem.ids(b)
     T, at = problem.lengths[b], {v: i for i, v in enumerate(ids)}
     cells = [[problem.logits(b, t, labels[:u], dtype) for u in range(len(labels) + 1)] for t in range(T)]
-    _, blank_score, label_score = oracle.arc_scores(np.array(cells), [at[v] for v in labels], blank=at[blank])
+    topology = oracle.rules_of(problem.topology)._replace(delay_penalty=0.0)
+    targets = [at[v] for v in labels]
+    _, blank_score, label_score = oracle.arc_scores(np.array(cells), targets, blank=at[blank], topology=topology)
     total = dtype(-np.inf)
-    for arcs in oracle.alignments(T, len(labels), problem.topology):
+    for arcs in oracle.alignments(T, len(labels), topology):
         emitted = np.bincount([t for t, _, is_label in arcs if is_label], minlength=1)
-        if problem.topology == "monotonic" or emitted.max() <= problem.max_labels_per_frame:
+        if emitted.max() <= problem.most:
             total = np.logaddexp(
                 total, sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)
             )
@@ -216,6 +229,6 @@ def exact_score(problem, b, labels, dtype=np.float64):
 def every_sequence(problem, b):
     """All label sequences that an example can have."""
     ids, blank = problem.ids(b)
-    most = problem.lengths[b] * (1 if problem.topology == "monotonic" else problem.max_labels_per_frame)
+    most = problem.lengths[b] * problem.most
     labels = [v for v in ids if v != blank]
     return [list(sequence) for length in range(most + 1) for sequence in product(labels, repeat=length)]

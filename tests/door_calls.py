@@ -57,8 +57,11 @@ def _logits(there, dtype, topology):
     for grad_loss in _upstream(2):
         yield partial(there.transducer_loss_and_grad, *problem.args, **problem.options, grad_loss=grad_loss)
     yield partial(there.transducer_loss_and_grad, bounded.pack(bounded.logits), *bounded.args[1:], **bounded.options)
-    for door in (there.transducer_loss, there.transducer_alignment):
+    for door in (there.transducer_loss, there.transducer_alignment, there.transducer_posteriors):
         yield partial(door, *problem.args, **problem.options)
+    scores, options = problem.logits[..., 0], {"topology": topology}
+    for grad_loss in _upstream(2):
+        yield partial(there.scores_loss_and_grad, scores, -scores, *problem.args[2:], **options, grad_loss=grad_loss)
 
 
 def _joint(there, dtype, weight_dtype, topology):
@@ -68,6 +71,7 @@ def _joint(there, dtype, weight_dtype, topology):
         problem = joint_problem(2, **kind)
         arguments = problem.args, problem.options
         yield partial(_call, there.joint_transducer_loss_and_grad, *arguments, **floor)
+        yield partial(_call, there.joint_transducer_posteriors, *arguments, **floor)
         yield partial(_call, there.joint_transducer_alignment, *arguments)
         yield partial(_call, there.joint_transducer_alignment, *arguments, memory_limit=_least(there, *arguments))
         if "hypotheses" not in kind:

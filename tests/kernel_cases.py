@@ -26,7 +26,9 @@ from tests import (
     ctc_cases,
     decode_cases,
     factor_cases,
+    least_cases,
     mixed_cases,
+    padded_cases,
     path_cases,
     risk_cases,
     sampler_cases,
@@ -62,7 +64,9 @@ def every_case() -> list[Case]:
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
         *factor_cases.every_case(),
+        *least_cases.every_case(),
         *mixed_cases.every_case(),
+        *padded_cases.every_case(),
         *path_cases.every_case(),
         *risk_cases.every_case(),
         *sampler_cases.every_case(),
@@ -87,7 +91,10 @@ def wide_cases() -> list[Case]:
         found.append(_no_alignment(dtype))
     # More frames than the one block that adds up has threads.
     found.append(_list("list-frames-ever-more", F4, (np.array([1100, 2]), np.array([1, 0])), ever_more=True))
-    others = certificate_cases, ctc_cases, decode_cases, factor_cases, mixed_cases, path_cases, sampler_cases
+    others = (
+        *(certificate_cases, ctc_cases, decode_cases, factor_cases, mixed_cases),
+        *(padded_cases, path_cases, sampler_cases),
+    )
     return [*found, *(case for module in others for case in module.wide_cases())]
 
 

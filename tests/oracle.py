@@ -3,13 +3,30 @@
 The module enumerates all alignments. It has the naive recursion with the gradient of the logits, finite differences and
 closed forms (the joint network is in `tests/joint_oracle.py`). It imports neither `lattice` nor `samplers`. Every
 function that computes takes a `dtype` in which *everything* is computed. float64 (or wider) gives the truth, the dtype
-under test gives the error that a naive implementation makes in it.
+under test gives the error that a naive implementation makes in it. A `topology` is a name, or any object with the
+fields of `Rules`.
 """
 
 from itertools import combinations, combinations_with_replacement
-from math import comb, log
+from math import comb, expm1, log
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Rules(NamedTuple):
+    """What a topology says of arcs and of their scores."""
+
+    name: str
+    hat: bool = False
+    delay_penalty: float = 0.0
+
+
+def rules_of(topology):
+    """The rules of a name, or of an object with these fields."""
+    if isinstance(topology, str):
+        return Rules(topology)
+    return Rules(topology.name, topology.hat, topology.delay_penalty)
 
 
 def truth_and_naive(function, dtype, *args, **options):
@@ -21,18 +38,22 @@ def truth_and_naive(function, dtype, *args, **options):
 
 def alignments(frames, labels, topology):
     """Every alignment, each as the arcs ``(t, u, is_label)`` that it takes out of the cells that it visits."""
-    choose = {"rnnt": combinations_with_replacement, "monotonic": combinations}[topology]
+    choices = {"rnnt": combinations_with_replacement, "monotonic": combinations, "constrained": combinations}
+    choose = choices[rules_of(topology).name]
     for emitted in choose(range(frames), labels):
         yield arcs_along(emitted, frames, topology)
 
 
 def arcs_along(emitted, frames, topology):
-    """The arcs ``(t, u, is_label)`` of the alignment that emits each label in this frame."""
-    arcs = []
+    """The arcs ``(t, u, is_label)`` of the alignment that emits each label in this frame.
+
+    All frames end with a blank, but for those of "monotonic" with a label.
+    """
+    name, arcs = rules_of(topology).name, []
     for t in range(frames):
         here = [u for u, frame in enumerate(emitted) if frame == t]
         arcs += [(t, u, True) for u in here]
-        if topology == "rnnt" or not here:
+        if name != "monotonic" or not here:
             arcs.append((t, sum(frame <= t for frame in emitted), False))
     return arcs
 
@@ -55,14 +76,37 @@ def log_softmax(logits):
         return shifted - np.where(np.isneginf(log_norm), 0, log_norm)
 
 
-def arc_scores(logits, targets, *, blank=0, bounds=None):
-    """Log-probabilities of the arcs of one example.
+def log_sigmoid(x):
+    with np.errstate(invalid="ignore"):
+        return -np.logaddexp(0, -x)
+
+
+def log_distribution(logits, blank, topology):
+    """Logarithm of what rows of logits ``(..., V)`` make of their ids.
+
+    The softmax of all, or with `hat` the sigmoid of the blank's logit, and what it leaves times the softmax of the
+    others. A row that holds NaN or +inf is NaN.
+    """
+    if not rules_of(topology).hat:
+        return log_softmax(logits)
+    others = logits.copy()
+    others[..., blank] = -np.inf
+    found = log_sigmoid(-logits[..., blank])[..., None] + log_softmax(others)
+    found[..., blank] = log_sigmoid(logits[..., blank])
+    found[(np.isnan(logits) | np.isposinf(logits)).any(axis=-1)] = np.nan
+    return found
+
+
+def arc_scores(logits, targets, *, blank=0, topology="rnnt", bounds=None):
+    """Scores of the arcs of one example: log-probabilities, and what a delay penalty adds to labels.
 
     Parameters
     ----------
     logits : (T, U+1, V) array
+        Of the frames of the example, and no padding: a delay penalty counts from the middle of the array.
     targets : (U,) array of int
     blank : int
+    topology : str or object with the fields of `Rules`
     bounds : pair of (T,) arrays, optional
 
     Returns
@@ -70,18 +114,21 @@ def arc_scores(logits, targets, *, blank=0, bounds=None):
     log_probs (T, U+1, V), blank_score (T, U+1), label_score (T, U+1); the last column of label_score is -inf
     """
     frames, width, _ = logits.shape
-    log_probs = log_softmax(logits)
+    log_probs = log_distribution(logits, blank, topology)
+    early = (frames - 1) / 2 - np.arange(frames)
+    reward = (rules_of(topology).delay_penalty * early).astype(logits.dtype)
     exists = cell_exists(frames, width - 1, bounds)
     blank_score = np.where(exists, log_probs[:, :, blank], -np.inf).astype(logits.dtype)
     label_score = np.full_like(blank_score, -np.inf)
     for u, label in enumerate(targets):
-        label_score[:, u] = np.where(exists[:, u], log_probs[:, u, label], -np.inf)
+        label_score[:, u] = np.where(exists[:, u], log_probs[:, u, label] + reward, -np.inf)
     return log_probs, blank_score, label_score
 
 
 def loss_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=None, dtype=np.float64):
     """Loss of one example: minus the logarithm of the summed probabilities of all its alignments."""
-    _, blank_score, label_score = arc_scores(np.asarray(logits).astype(dtype), targets, blank=blank, bounds=bounds)
+    logits = np.asarray(logits).astype(dtype)
+    _, blank_score, label_score = arc_scores(logits, targets, blank=blank, topology=topology, bounds=bounds)
     log_z = dtype(-np.inf)
     for arcs in alignments(logits.shape[0], len(targets), topology):
         scores = [label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs]
@@ -104,13 +151,19 @@ def scores_by_enumeration(blank_score, label_score, topology):
 def arc_posteriors(blank_score, label_score, topology):
     """Forward and backward over the arcs of one example.
 
+    With "constrained" a label and the blank behind it are one step. That blank's probability is `gamma_blank`'s too.
+
     Returns
     -------
     loss : scalar, inf where no alignment exists
     gamma_blank, gamma_label : (T, U+1) arrays, the probability that an alignment uses the arc
     """
     frames, width = blank_score.shape
-    step = 0 if topology == "rnnt" else 1  # frames a label arc consumes
+    name = rules_of(topology).name
+    step = 0 if name == "rnnt" else 1  # frames a label arc consumes
+    if name == "constrained":
+        label_score = label_score.copy()
+        label_score[:, :-1] += blank_score[:, 1:]
     alpha = np.full((frames + 1, width + 1), -np.inf, blank_score.dtype)
     beta = np.full_like(alpha, -np.inf)
     alpha[0, 0] = 0
@@ -129,6 +182,8 @@ def arc_posteriors(blank_score, label_score, topology):
     before = alpha[:frames, :width] - log_z
     gamma_blank = np.exp(before + blank_score + beta[1:, :width])
     gamma_label = np.exp(before + label_score + beta[step : step + frames, 1:])
+    if name == "constrained":
+        gamma_blank[:, 1:] += gamma_label[:, :-1]
     return -log_z, gamma_blank, gamma_label
 
 
@@ -137,13 +192,20 @@ def loss_and_grad(
 ):
     """Loss of one example and its gradient with respect to the logits ``(T, U+1, V)``."""
     logits = np.asarray(logits).astype(dtype)
-    log_probs, blank_score, label_score = arc_scores(logits, targets, blank=blank, bounds=bounds)
+    log_probs, blank_score, label_score = arc_scores(logits, targets, blank=blank, topology=topology, bounds=bounds)
     loss, gamma_blank, gamma_label = arc_posteriors(blank_score, label_score, topology)
     if np.isposinf(loss):
         return loss, np.zeros_like(logits)
     gamma_label = gamma_label * dtype(1 + fastemit_lambda)
-    grad = (gamma_blank + gamma_label)[:, :, None] * np.exp(log_probs)
-    grad[:, :, blank] -= gamma_blank
+    if rules_of(topology).hat:
+        others = logits.copy()
+        others[:, :, blank] = -np.inf
+        grad = gamma_label[:, :, None] * np.exp(log_softmax(others))
+        is_blank, is_label = np.exp(log_sigmoid(logits[:, :, blank])), np.exp(log_sigmoid(-logits[:, :, blank]))
+        grad[:, :, blank] = gamma_label * is_blank - gamma_blank * is_label
+    else:
+        grad = (gamma_blank + gamma_label)[:, :, None] * np.exp(log_probs)
+        grad[:, :, blank] -= gamma_blank
     for u, label in enumerate(targets):
         grad[:, u, label] -= gamma_label[:, u]
     return loss, grad * dtype(grad_loss)
@@ -196,8 +258,25 @@ def finite_differences(function, array, step=1e-5):
     return grad
 
 
+def log_q_binomial(n, k, exponent):
+    """Logarithm of the q-binomial of n over k at q = exp(-exponent); of the binomial where that is 0.
+
+    It is the sum over k of 0, 1, .., n - k, repeats allowed, of q to the power of their sum.
+    """
+    if not exponent:
+        return log(comb(n, k))
+    return sum(log(expm1(-exponent * (n - k + i)) / expm1(-exponent * i)) for i in range(1, k + 1))
+
+
 def uniform_loss(frames, labels, vocab, topology):
-    """The loss where all logits are equal: the number of alignments, each with the same probability."""
-    if topology == "rnnt":
-        return (frames + labels) * log(vocab) - log(comb(frames + labels - 1, labels))
-    return frames * log(vocab) - log(comb(frames, labels))
+    """The loss where all logits are equal: alignments are counted, each weighted by what its delay costs."""
+    name, hat, penalty = rules_of(topology)
+    blanks = frames - (labels if name == "monotonic" else 0)
+    loss = (blanks + labels) * log(2 if hat else vocab)
+    if hat and labels:
+        loss += labels * log(vocab - 1)
+    loss -= penalty * labels * (frames - 1) / 2
+    if name == "rnnt":
+        return loss - log_q_binomial(frames + labels - 1, labels, penalty)
+    # Frames that increase are those that never decrease, and 0, 1, 2, .. on top.
+    return loss + penalty * labels * (labels - 1) / 2 - log_q_binomial(frames, labels, penalty)

@@ -14,7 +14,7 @@ def best_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=Non
     The frames are None where no alignment has a finite score.
     """
     _, blank_score, label_score = oracle.arc_scores(
-        np.asarray(logits).astype(dtype), targets, blank=blank, bounds=bounds
+        np.asarray(logits).astype(dtype), targets, blank=blank, topology=topology, bounds=bounds
     )
     best = dtype(-np.inf), [], None
     for arcs in oracle.alignments(len(logits), len(targets), topology):
@@ -27,7 +27,7 @@ def best_by_enumeration(logits, targets, *, blank=0, topology="rnnt", bounds=Non
 
 
 def score_of(arcs, blank_score, label_score):
-    """Log-probability of an alignment, added up arc by arc."""
+    """Score of an alignment, added up arc by arc."""
     return sum(
         (label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs), blank_score.dtype.type(0)
     )
@@ -36,7 +36,11 @@ def score_of(arcs, blank_score, label_score):
 def best_by_recursion(blank_score, label_score, topology):
     """Score and label frames of one example, in float64: for lattices too large to enumerate."""
     frames, width = blank_score.shape
-    step = 0 if topology == "rnnt" else 1
+    name = oracle.rules_of(topology).name
+    step = 0 if name == "rnnt" else 1
+    if name == "constrained":  # a label and the blank behind it are one step
+        label_score = label_score.copy()
+        label_score[:, :-1] += blank_score[:, 1:]
     blank_score, label_score = blank_score.tolist(), label_score.tolist()
     best = [[-np.inf] * width for _ in range(frames + 1)]
     by_label = np.zeros((frames + 1, width), bool)
@@ -61,19 +65,22 @@ def best_by_recursion(blank_score, label_score, topology):
     return best[frames][width - 1], found[::-1]
 
 
-def row_loss_and_grad(row, own, *, label_smoothing=0.0, focal=0.0):
+def row_loss_and_grad(row, own, *, blank=0, topology="rnnt", label_smoothing=0.0, focal=0.0):
     """Loss of one row of logits along the arc of id `own`, and its gradient.
 
-    The loss is a product of two factors of the softmax.
+    The loss is a product of two factors of the row's distribution.
     """
     dtype, others = row.dtype.type, np.arange(len(row)) != own
-    log_probs = oracle.log_softmax(row)
+    hat = oracle.rules_of(topology).hat
+    log_probs = oracle.log_distribution(row, blank, topology)
     probs = np.exp(log_probs)
     wanted = np.zeros_like(row)
     if len(row) > 1:
         wanted[others] = dtype(label_smoothing) / dtype(len(row) - 1)
     wanted[own] = 1 - wanted[others].sum()
     cross_entropy = -(wanted[wanted > 0] * log_probs[wanted > 0]).sum()
+    if hat:
+        return _factorised(row, own, blank, probs, wanted, cross_entropy, focal)
     if not focal or np.isposinf(cross_entropy):
         return cross_entropy, probs - wanted
     wrong = probs[others].sum()
@@ -83,6 +90,26 @@ def row_loss_and_grad(row, own, *, label_smoothing=0.0, focal=0.0):
         grad_factor = np.where(others, slope * probs[own] * probs, -slope * probs[own] * wrong)
     grad_factor[np.isnan(grad_factor) & (wrong == 0)] = 0
     return factor * cross_entropy, factor * (probs - wanted) + grad_factor * cross_entropy
+
+
+def _factorised(row, own, blank, probs, wanted, cross_entropy, focal):
+    """`row_loss_and_grad` of a blank's sigmoid and a softmax of the others, by the derivative in log probs."""
+    dtype, labels = row.dtype.type, np.arange(len(row)) != blank
+    is_blank, is_label = np.exp(oracle.log_sigmoid(row[blank])), np.exp(oracle.log_sigmoid(-row[blank]))
+    # Without a label of any probability the others' sum would be 0.
+    wrong = is_label if own == blank else probs[np.arange(len(row)) != own].sum()
+    factor, by_log_probs = dtype(1), -wanted
+    if focal and not np.isposinf(cross_entropy):
+        factor = wrong ** dtype(focal)
+        by_log_probs = factor * by_log_probs
+        if wrong:
+            by_log_probs[own] -= cross_entropy * dtype(focal) * wrong ** dtype(focal - 1) * probs[own]
+    of_labels = by_log_probs[labels].sum()
+    softmax = row.copy()
+    softmax[blank] = -np.inf
+    grad = by_log_probs - of_labels * np.exp(oracle.log_softmax(softmax))
+    grad[blank] = by_log_probs[blank] * is_label - of_labels * is_blank
+    return factor * cross_entropy, grad
 
 
 def path_loss_and_grad(
@@ -103,14 +130,19 @@ def path_loss_and_grad(
     An infinite loss has no gradient, and where the loss is NaN so are all rows that the alignment visits.
     """
     logits = np.asarray(logits).astype(dtype)
+    blank %= logits.shape[-1]
     loss, grad = dtype(0), np.zeros_like(logits)
     arcs = oracle.arcs_along(list(frames), len(logits), topology)
     for t, u, is_label in arcs:
         own, factor = (targets[u], dtype(1 + label_scale)) if is_label else (blank, dtype(1))
         with np.errstate(invalid="ignore"):
-            row_loss, row_grad = row_loss_and_grad(logits[t, u], own, label_smoothing=label_smoothing, focal=focal)
+            row_loss, row_grad = row_loss_and_grad(
+                logits[t, u], own, blank=blank, topology=topology, label_smoothing=label_smoothing, focal=focal
+            )
         loss += factor * row_loss
         grad[t, u] = factor * row_grad * dtype(grad_loss)
+        if is_label:
+            loss -= dtype(oracle.rules_of(topology).delay_penalty) * dtype((len(logits) - 1) / 2 - t)
     if not np.isfinite(loss):
         for t, u, _ in arcs:
             grad[t, u] = 0 if np.isposinf(loss) else np.nan

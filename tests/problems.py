@@ -9,14 +9,26 @@ import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
+from lattice import Topology
+from tests.oracle import rules_of
+
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
 TOPOLOGIES = ["rnnt", "monotonic"]
+VARIANTS = [
+    Topology(name, hat=hat, delay_penalty=penalty)
+    for name in ("rnnt", "monotonic", "constrained")
+    for hat in (False, True)
+    for penalty in (0.0, 0.3, -0.2)
+]
+"""Wherever a problem takes a topology it takes one of these, too."""
 GARBAGE_IDS = [10**6, -7]  # no vocabulary here has these
 
 
 def name_of(value):
-    """Test ids for dtypes; everything else is named as pytest would."""
+    """Test ids for dtypes and topologies; everything else is named as pytest would."""
+    if isinstance(value, Topology):
+        return value.name + "-hat" * value.hat + f"{value.delay_penalty:+g}" * (value.delay_penalty != 0)
     return value.name if isinstance(value, np.dtype) else None
 
 
@@ -29,7 +41,7 @@ class LogitsProblem:
     logit_lengths: np.ndarray  # (B,)
     target_lengths: np.ndarray  # (B,)
     blank: int = 0
-    topology: str = "rnnt"
+    topology: str | Topology = "rnnt"
     bounds: tuple | None = None
 
     @property
@@ -90,7 +102,7 @@ class JointProblem:
     target_lengths: np.ndarray  # (N,)
     blank: int = 0
     activation: str = "tanh"
-    topology: str = "rnnt"
+    topology: str | Topology = "rnnt"
     vocabulary: np.ndarray | None = None
     vocabulary_lengths: np.ndarray | None = None
     bounds: tuple | None = None
@@ -107,6 +119,11 @@ class JointProblem:
         return {name: getattr(self, name) for name in names.split()}
 
 
+def consumes(topology):
+    """Whether a frame has one label at most."""
+    return rules_of(topology).name != "rnnt"
+
+
 def random_lengths(rng, batch, frames, labels, topology):
     """Lengths within the two limits: the first example reaches both, the last of three or more has U=0."""
     logit_lengths = rng.integers(1, frames + 1, batch)
@@ -115,7 +132,7 @@ def random_lengths(rng, batch, frames, labels, topology):
     target_lengths[0] = labels
     if batch > 2:
         target_lengths[-1] = 0
-    if topology == "monotonic":
+    if consumes(topology):
         target_lengths = np.minimum(target_lengths, logit_lengths)
     return logit_lengths, target_lengths
 
@@ -131,14 +148,14 @@ def random_targets(rng, target_lengths, width, vocab, blank):
 
 def random_frames(rng, frames, labels, topology):
     """The frame of each label of one random alignment."""
-    return np.sort(rng.choice(frames, labels, replace=topology == "rnnt"))
+    return np.sort(rng.choice(frames, labels, replace=not consumes(topology)))
 
 
 def band(emitted, frames, left, right, topology):
     """Bounds of one example, `left` cells below and `right` above its alignment; may reach beyond ``[0, U]``."""
     t = np.arange(frames)[:, None]
     first = (emitted[None] < t).sum(axis=1)
-    last = first if topology == "monotonic" else (emitted[None] <= t).sum(axis=1)
+    last = first if rules_of(topology).name == "monotonic" else (emitted[None] <= t).sum(axis=1)
     return first - left, last + right
 
 
@@ -177,7 +194,7 @@ def logits_problem(
     random lengths.
     """
     rng = np.random.default_rng(seed)
-    if topology == "monotonic":
+    if consumes(topology):
         labels = min(labels, frames)
     if lengths is None:
         lengths = random_lengths(rng, batch, frames, labels, topology)
@@ -256,7 +273,7 @@ def joint_problem(
     number N of targets that share the `batch` encoder rows in mixed order; the last encoder row then stays unused.
     """
     rng = np.random.default_rng(seed)
-    if topology == "monotonic":
+    if consumes(topology):
         labels = min(labels, frames)
     rows = np.arange(batch) if hypotheses is None else rng.integers(0, max(batch - 1, 1), hypotheses)
     if lengths is None:

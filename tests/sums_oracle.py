@@ -6,8 +6,11 @@ HELD = -11_300
 """Logarithm of probabilities that longdouble holds with all its digits."""
 
 
-def alpha_of(frames, monotonic, blank, label):
-    """log alpha, and log_z, by sums of probabilities."""
+def alpha_of(frames, monotonic, blank, label, paired=False):
+    """log alpha, and log_z, by sums of probabilities.
+
+    A label arc that is `paired` takes in the blank of the cell behind it.
+    """
     blank, label = (np.exp(part.astype(np.longdouble)) for part in (blank, label))
     place = {}
     for f in range(len(frames.example)):
@@ -21,8 +24,8 @@ def alpha_of(frames, monotonic, blank, label):
         if stay is not None:
             alpha[c] += alpha[stay] * blank[stay]
         # Out of the last frame leads a blank arc, or with "monotonic" either.
-        if step is not None and (f < T or monotonic):
-            alpha[c] += alpha[step] * label[step]
+        if step is not None and (f < T or monotonic) and not (paired and stay is None):
+            alpha[c] += alpha[step] * label[step] * (blank[stay] if paired else 1)
     with np.errstate(divide="ignore"):
         found = np.log(alpha)
     return found[:-1], found[-1]

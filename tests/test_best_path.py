@@ -53,7 +53,8 @@ def check(problem, **extra):
             if emitted is None:
                 return best, None, best
             arcs = oracle.arcs_along(frames[n, : len(targets)].tolist(), len(logits), topology)
-            return best, emitted, path_oracle.score_of(arcs, *oracle.arc_scores(logits, targets, **options)[1:])
+            scores = oracle.arc_scores(logits, targets, topology=topology, **options)[1:]
+            return best, emitted, path_oracle.score_of(arcs, *scores)
 
         scores, emitted, worth = zip(*of_each(problem, of_example, dtype))
         return np.array(scores), emitted, np.array(worth)

@@ -40,6 +40,28 @@ def test_exp_at_the_edges(dtype):
     assert np.isnan(y[4:]).all()
 
 
+@numba.njit
+def products_of(e, scale, smallest, y):
+    for i in range(e.shape[0]):
+        y[i] = cells.flushed_product(e[i], scale[i], smallest[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_near_the_least_entry(dtype):
+    """Quotients that are rounded down would let products pass that are just below 2**-100."""
+    least, eps = dtype(cells.NEGLIGIBLE), np.finfo(dtype).eps
+    scale = np.random.default_rng(0).uniform(2.0**-40, 1, 10_000).astype(dtype) * np.array([1, -1], dtype).repeat(5_000)
+    smallest = least / np.abs(scale)
+    for steps in range(-2, 3):
+        y = np.empty_like(scale)
+        products_of(smallest * (1 + steps * eps).astype(dtype), scale, smallest, y)
+        assert not ((y != 0) & (np.abs(y) < least)).any()
+        assert y.all() if steps > 0 else not y.any()
+    y = np.empty(3, dtype)
+    products_of(np.array([np.nan, 1, 0], dtype), np.array([1, np.nan, -1], dtype), np.array([1, np.nan, 1], dtype), y)
+    assert np.isnan(y[:2]).all() and y[2] == 0 and np.signbit(y[2])
+
+
 @pytest.mark.parametrize(
     "a, b", [(-3.0, -4.0), (-1e4, -1e4 - 39.9), (-7.0, -60.0), (0.0, 0.0), (-math.inf, -2.0), (-2.0, -math.inf)]
 )

@@ -11,7 +11,7 @@ from benchmarks import house_map
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lattice", "samplers")
-DOORS = {"transducer", "joint", "path", "alignments", "ctc", "risk", "decode", "report", "warm"}
+DOORS = {"transducer", "joint", "path", "alignments", "ctc", "risk", "decode", "report", "posteriors", "scores", "warm"}
 FLOORS = (
     {"kernels"},
     {"device", "layout"},
@@ -27,6 +27,7 @@ DOOR_TO_DOOR = {
     ("warm", "joint"): "to warm up is to call the doors",
     ("warm", "path"): "to warm up is to call the doors",
     ("warm", "risk"): "to warm up is to call the doors",
+    ("warm", "scores"): "to warm up is to call the doors",
     ("warm", "transducer"): "to warm up is to call the doors",
 }
 UPWARD = {("lattice.kernels.ptx", "lattice.device.arrays"): "a launch needs CuPy, which is imported in one place"}

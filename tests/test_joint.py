@@ -15,13 +15,17 @@ NAMES = ("encoder", "predictor", "weight", "bias")
 
 
 def slack_of(problem, posterior_floor, grad_loss=None, fastemit_lambda=0.0):
-    """What skipping may cost an entry of the results: the l1 error of the logits' gradient, carried back."""
+    """What skipping may cost an entry of the results: the l1 error of the logits' gradient, carried back.
+
+    A row's l1 is at most twice the posterior of its cell, and with a blank's sigmoid three times.
+    """
     cells = int(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
     reach = 1 + np.abs(problem.weight.astype(float)).max()
     if problem.activation != "tanh":
         reach += np.nanmax(np.abs(problem.encoder.astype(float))) + np.nanmax(np.abs(problem.predictor.astype(float)))
     upstream = 1 if grad_loss is None else max(1, np.abs(grad_loss).max())
-    return 2 * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
+    kappa = 2 + oracle.rules_of(problem.topology).hat
+    return kappa * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
 
 
 def gradient_scale(problem, loss, grad_loss=None):
@@ -158,6 +162,22 @@ def test_trained_like_lattices(topology, sharpness):
     skipped = check(problem, posterior_floor=2.0**-24)
     for ours, other in zip([skipped[0], *skipped[1]], [dense[0], *dense[1]], strict=True):
         compare.assert_same(ours, other, slack=slack_of(problem, 2.0**-24))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, BFLOAT16], ids=name_of)
+def test_no_entry_is_below_the_least(dtype):
+    """Seen in the bias, which the gradient of a row reaches as it is: entries that would be below 2**-100 are 0."""
+    least = 2.0**-100
+    row = np.append(0, np.log(least) + np.arange(-8, 14, 0.5))
+    given = np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype), np.zeros((len(row), 1), dtype), row.astype(dtype)
+    integers = np.zeros((1, 0), int), np.array([1]), np.array([0])
+    grad_loss = np.array([-1e-3], np.float64 if dtype == np.float64 else np.float32)
+    _, truth = joint_oracle.joint_loss_and_grad(*given, *integers, grad_loss=grad_loss, dtype=np.longdouble)
+    magnitude = np.abs(truth[3])
+    assert ((magnitude > least * 1e-3) & (magnitude < least)).any()  # there is something to flush
+    _, grads = lattice.joint_transducer_loss_and_grad(*given, *integers, grad_loss=grad_loss)
+    assert not ((grads.bias != 0) & (np.abs(grads.bias.astype(np.float64)) < least)).any()
+    assert grads.bias[magnitude > 1.01 * least].all()
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tests import joint_oracle, oracle, problems
+from tests.problems import TOPOLOGIES, VARIANTS, consumes, name_of
 
-TOPOLOGIES = problems.TOPOLOGIES
+NAMES = ["rnnt", "monotonic", "constrained"]
 
 
 def shapes(topology, limit=4):
-    return [(t, u) for t in range(1, limit + 1) for u in range(limit + 1) if topology == "rnnt" or u <= t]
+    return [(t, u) for t in range(1, limit + 1) for u in range(limit + 1) if u <= t or not consumes(topology)]
 
 
 def one_example(seed, frames, labels, *, vocab=5, bounded=False, topology="rnnt"):
@@ -20,7 +21,7 @@ def one_example(seed, frames, labels, *, vocab=5, bounded=False, topology="rnnt"
     return problem.logits[0], problem.targets[0], oracle.row_of(problem.bounds, 0)
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", NAMES)
 def test_alignments_are_counted_and_connected(topology):
     for frames, labels in shapes(topology):
         found = list(oracle.alignments(frames, labels, topology))
@@ -33,18 +34,28 @@ def test_alignments_are_counted_and_connected(topology):
                 t, u = t + (topology == "monotonic" or not is_label), u + is_label
             assert (t, u) == (frames, labels)
             assert topology == "monotonic" or not arcs[-1][2]
+            if topology == "constrained":
+                assert all(not behind[2] for (_, _, is_label), behind in zip(arcs, arcs[1:]) if is_label)
 
 
-def test_monotonic_with_too_few_frames_has_no_alignment():
-    assert list(oracle.alignments(2, 3, "monotonic")) == []
+@pytest.mark.parametrize("topology", [topology for topology in VARIANTS if consumes(topology)], ids=name_of)
+def test_too_few_frames_have_no_alignment(topology):
+    assert list(oracle.alignments(2, 3, topology)) == []
     logits = np.zeros((2, 4, 5))
-    loss, grad = oracle.loss_and_grad(logits, [1, 2, 3], topology="monotonic")
-    assert loss == np.inf == oracle.loss_by_enumeration(logits, [1, 2, 3], topology="monotonic")
+    loss, grad = oracle.loss_and_grad(logits, [1, 2, 3], topology=topology)
+    assert loss == np.inf == oracle.loss_by_enumeration(logits, [1, 2, 3], topology=topology)
     assert not grad.any()
 
 
+def test_constrained_alignments_are_those_of_rnnt_with_a_label_a_frame():
+    every = [tuple(arcs) for arcs in oracle.alignments(4, 3, "rnnt")]
+    few = [arcs for arcs in every if all(sum(t == frame for t, _, label in arcs if label) < 2 for frame in range(4))]
+    assert few == [tuple(arcs) for arcs in oracle.alignments(4, 3, "constrained")]
+    assert 1 < len(few) < len(every)
+
+
 @pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", VARIANTS, ids=name_of)
 def test_recursion_is_enumeration(topology, bounded):
     for seed, (frames, labels) in enumerate(shapes(topology)):
         logits, targets, bounds = one_example(seed, frames, labels, bounded=bounded, topology=topology)
@@ -54,7 +65,7 @@ def test_recursion_is_enumeration(topology, bounded):
         np.testing.assert_allclose(loss, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", NAMES)
 def test_bounds_filter_the_alignments(topology):
     """With equal logits the loss counts the alignments that stay inside."""
     vocab, frames, labels = 5, 4, 3
@@ -75,18 +86,20 @@ def test_bounds_filter_the_alignments(topology):
         np.testing.assert_allclose(loss, expected, rtol=1e-13)
         outside = ~oracle.cell_exists(frames, labels, (first, last))
         assert not grad[outside].any()
-    assert 10 < closed < 90
+    assert 10 < closed < 95
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", VARIANTS, ids=name_of)
 @pytest.mark.parametrize(("frames", "labels", "vocab"), [(1, 0, 2), (1, 1, 3), (7, 5, 4), (5, 5, 3), (60, 25, 3)])
 def test_recursion_is_the_closed_form(topology, frames, labels, vocab):
-    loss, _ = oracle.loss_and_grad(np.full((frames, labels + 1, vocab), 3.0), [1] * labels, topology=topology)
+    logits = np.full((frames, labels + 1, vocab), 3.0)
+    logits[..., 0] -= 3 * topology.hat  # where a blank and a label are as likely
+    loss, _ = oracle.loss_and_grad(logits, [1] * labels, topology=topology)
     np.testing.assert_allclose(loss, oracle.uniform_loss(frames, labels, vocab, topology), rtol=1e-12)
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", VARIANTS, ids=name_of)
 @pytest.mark.parametrize(("frames", "labels"), [(1, 0), (1, 1), (3, 2), (4, 4), (5, 3)])
 def test_gradient_is_finite_differences(topology, frames, labels, bounded):
     logits, targets, bounds = one_example(7, frames, labels, bounded=bounded, topology=topology)
@@ -100,16 +113,16 @@ def test_gradient_is_finite_differences(topology, frames, labels, bounded):
         np.testing.assert_allclose(grad, expected, atol=1e-8)
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("topology", VARIANTS, ids=name_of)
 def test_fastemit_gradient_is_finite_differences(topology):
     """FastEmit's gradient is that of loss + lambda * the labels' cross-entropy, weighted with posteriors held fixed."""
     logits, targets, _ = one_example(3, 4, 3, topology=topology)
-    _, blank_score, label_score = oracle.arc_scores(logits, targets)
+    _, blank_score, label_score = oracle.arc_scores(logits, targets, topology=topology)
     _, _, gamma_label = oracle.arc_posteriors(blank_score, label_score, topology)
 
     def surrogate(x):
         loss, _ = oracle.loss_and_grad(x, targets, topology=topology)
-        return loss - 0.3 * np.sum(gamma_label[:, :-1] * oracle.arc_scores(x, targets)[2][:, :-1])
+        return loss - 0.3 * np.sum(gamma_label[:, :-1] * oracle.arc_scores(x, targets, topology=topology)[2][:, :-1])
 
     loss, grad = oracle.loss_and_grad(logits, targets, topology=topology, fastemit_lambda=0.3)
     assert loss == oracle.loss_and_grad(logits, targets, topology=topology)[0]
@@ -118,17 +131,19 @@ def test_fastemit_gradient_is_finite_differences(topology):
 
 @pytest.mark.parametrize("bounded", [False, True])
 def test_posteriors_crossing_a_cut_sum_to_one(bounded):
-    for topology in TOPOLOGIES:
+    for topology in VARIANTS:
         logits, targets, bounds = one_example(5, 6, 4, bounded=bounded, topology=topology)
-        _, blank_score, label_score = oracle.arc_scores(logits, targets, bounds=bounds)
+        _, blank_score, label_score = oracle.arc_scores(logits, targets, topology=topology, bounds=bounds)
         _, gamma_blank, gamma_label = oracle.arc_posteriors(blank_score, label_score, topology)
         both = gamma_blank + gamma_label
-        if topology == "monotonic":  # each arc crosses one frame
+        if topology.name == "monotonic":  # each arc crosses one frame
             crossing = both.sum(axis=1)
         else:  # each arc crosses one anti-diagonal
             flipped = both[:, ::-1]
             crossing = np.array([flipped.trace(offset) for offset in range(-5, 5)])
+            np.testing.assert_allclose(gamma_blank.sum(axis=1), 1, rtol=1e-12)  # which a frame ends with
         np.testing.assert_allclose(crossing, 1, rtol=1e-12)
+        np.testing.assert_allclose(gamma_label.sum(axis=0), [1] * 4 + [0], rtol=1e-12)
 
 
 def test_rows_of_minus_infinity_are_closed_and_other_rows_sum_to_zero():
@@ -167,6 +182,7 @@ JOINT_CASES = [
     {"vocabulary": "lengths", "bounded": True},
     {"vocabulary": "endings", "hypotheses": 5, "topology": "monotonic"},
     {"sharpness": 4.0, "vocabulary": "full"},
+    {"vocabulary": "lengths", "blank": 2, "topology": oracle.Rules("constrained", True, 0.3)},
 ]
 
 

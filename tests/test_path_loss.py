@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lattice
+from lattice import Topology
 from tests import compare, oracle, path_oracle
 from tests.path_problems import path_problem, path_problems
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, name_of
@@ -130,6 +131,9 @@ def test_the_gradient_is_that_of_the_loss(topology, loss):
         np.testing.assert_allclose(grad, np.where(np.isnan(problem.args[position]), 0, expected), atol=1e-7)
 
 
+HAT = Topology("monotonic", hat=True)
+
+
 def one_row(row, dtype, *, is_label=False, **loss):
     """The loss of one given row of logits, and the gradient of its bias; blank 0, label 1."""
     encoder, frames = np.zeros((1, 1, 1), dtype), np.zeros((1, 1), int)
@@ -175,25 +179,70 @@ def test_rows_with_minus_infinity_and_poison(dtype, loss):
         assert np.isnan(value) and np.isnan(grad).all()
 
 
+@pytest.mark.parametrize("loss", [*LOSSES, {"label_smoothing": 0.1, "focal": 0.5}], ids=str)
+@pytest.mark.parametrize("gap", [9, 18, 30, 80, 100, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_two_heads_that_are_certain_to_rounding(dtype, gap, loss):
+    """1 - p of a label is what the blank has and what the other labels have, each formed by itself."""
+    for row in ([gap, 0, 0.5, 1, -3], [gap, gap, 0, 1], [-gap, gap, 0, -gap], [-gap, gap, gap, 3], [0, gap, -gap]):
+        for is_label in (False, True):
+            value, grad = one_row(row, dtype, is_label=is_label, topology=HAT, **loss)
+            assert value >= 0 and np.isfinite(value) and np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_two_heads_with_minus_infinity_and_poison(dtype, loss):
+    inf = np.inf
+    smooths = "label_smoothing" in loss
+    for row, is_label, expected in (
+        ([-inf, 1, 2], False, inf),
+        ([-inf, 1, 2], True, inf if smooths else None),
+        ([0.5, -inf, 1], True, inf),
+        ([0.5, -inf, 1], False, inf if smooths else None),
+        ([0.5, -inf, -inf], False, inf if smooths else None),  # the blank needs no label
+        ([0.5, -inf, -inf], True, inf),
+        ([-inf] * 3, False, inf),
+        ([0.5], False, None),
+    ):
+        value, grad = one_row(row, dtype, is_label=is_label, topology=HAT, **loss)
+        assert value == expected if expected is not None else np.isfinite(value)
+        assert np.isfinite(value) or not grad.any()
+    for row in ([np.nan, 1, 2], [1, np.nan, -inf], [1, inf, 0], [inf, 0, -inf], [-inf, -inf, np.nan], [1, -inf, inf]):
+        for is_label in (False, True):
+            value, grad = one_row(row, dtype, is_label=is_label, topology=HAT, **loss)
+            assert np.isnan(value) and np.isnan(grad).all()
+
+
+@pytest.mark.parametrize("topology", ["monotonic", HAT], ids=name_of)
 @pytest.mark.parametrize("certain", [False, True])
 @pytest.mark.parametrize("loss", [{}, {"focal": 2.0}, {"focal": 0.5}], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, BFLOAT16], ids=name_of)
-def test_no_subnormals_in_the_gradient(dtype, loss, certain):
+def test_no_entry_is_below_the_least(dtype, loss, certain, topology):
     """Seen in the bias, which a row's gradient reaches as it is.
 
     In a certain row the arc's own entry is as small as the others.
     """
     wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
-    tiny = float(np.finfo(wide).tiny)
+    least = 2.0**-100
     row = np.array(
-        [0] * (1 if certain else 3) + [np.log(tiny) + gap for gap in np.arange(-1, 2 if certain else 14, 0.5)]
+        [0] * (1 if certain else 3) + [np.log(least) + gap for gap in np.arange(-1, 2 if certain else 14, 0.5)]
     )
     given = np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype), np.zeros((len(row), 1), dtype), row.astype(dtype)
     integers = np.zeros((1, 0), int), np.zeros((1, 0), int), np.array([1]), np.array([0])
-    options = {**loss, "grad_loss": np.array([-1e-3], wide)}
+    if topology is HAT:
+        # The row of a label, whose softmax leaves a blank out that is never taken.
+        row = np.append(-np.inf, row)
+        given = (
+            np.zeros((1, 1, 1), dtype),
+            np.zeros((1, 2, 1), dtype),
+            np.zeros((len(row), 1), dtype),
+            row.astype(dtype),
+        )
+        integers = np.ones((1, 1), int), np.zeros((1, 1), int), np.array([1]), np.array([1])
+    options = {**loss, "grad_loss": np.array([-1e-3], wide), "topology": topology}
     _, truth = path_oracle.joint_path_loss_and_grad(*given, *integers, **options, dtype=np.longdouble)
     magnitude = np.abs(truth[3])
-    assert (certain and loss) or ((magnitude > tiny * 1e-3) & (magnitude < tiny)).any()  # there is something to flush
+    assert (certain and loss) or ((magnitude > least * 1e-3) & (magnitude < least)).any()  # there is something to flush
     _, grads = lattice.joint_path_loss_and_grad(*given, *integers, **options)
-    magnitude = np.abs(grads.bias.astype(np.float64))
-    assert not ((magnitude > 0) & (magnitude < tiny)).any()
+    assert not ((grads.bias != 0) & (np.abs(grads.bias.astype(np.float64)) < least)).any()

@@ -41,5 +41,10 @@ def takes_what_the_others_give() -> Real:
         encoder, predictor, weight, None, targets, frames, labels, bounds=bounds, vocabulary=drawn.ids
     )
     assert_type(near, Real)
+    found = lattice.joint_transducer_posteriors(encoder, predictor, weight, None, targets, frames, labels)
+    assert_type(found, lattice.Posteriors[Real])
+    assert_type(found.label, Real)
+    _, grad_blank, _ = lattice.scores_loss_and_grad(found.blank, found.label, frames, labels)
+    assert_type(grad_blank, Real)
     assert_type(gradients.encoder, Real)
     return near

@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import record
 
-PROBLEMS = 500
+PROBLEMS = 530
 PACKAGES = ("numpy", "numba", "scipy", "ml_dtypes")
 BLAS_THREADS = 1
 

@@ -53,8 +53,19 @@ SHARES = {
     "warm_up": 2,
 }
 """Door -> how many of 500 problems are calls of it."""
-TURNS = [name for _, name in sorted(((i + 0.5) / share, name) for name, share in SHARES.items() for i in range(share))]
-"""The doors of problems 0, 1, ...: each door's problems lie evenly among the others."""
+LATER = {"transducer_posteriors": 10, "joint_transducer_posteriors": 10, "scores_loss_and_grad": 10}
+"""Doors that came after the first record. Their problems stand behind the 500 of that, which are drawn as they were."""
+
+
+def in_turn(shares: dict[str, int]) -> list[str]:
+    """The doors of some problems: each door's lie evenly among the others."""
+    return [
+        name for _, name in sorted(((i + 0.5) / share, name) for name, share in shares.items() for i in range(share))
+    ]
+
+
+TURNS = in_turn(SHARES) + in_turn(LATER)
+"""The doors of problems 0, 1, ..."""
 
 
 class Case(NamedTuple):
@@ -119,7 +130,8 @@ def closed(rng, given: dict) -> dict:
 def with_upstream(rng, given: dict) -> dict:
     if chance(rng, 0.4):
         return given | {"grad_loss": None}
-    grad_loss = rng.standard_normal(len(given["targets"])).astype(pick(rng, (np.float32, np.float64)))
+    count = len(given["targets" if "targets" in given else "target_lengths"])
+    grad_loss = rng.standard_normal(count).astype(pick(rng, (np.float32, np.float64)))
     if chance(rng, 0.3):
         grad_loss[0] = 0
     return given | {"grad_loss": grad_loss}
@@ -298,12 +310,31 @@ def frames_case(rng, name: str) -> dict:
     return given
 
 
+def scores_case(rng, name: str) -> dict:
+    options = {"spread": pick(rng, (0.1, 1.5, 100.0)), **lattice_sizes(rng)}
+    problem = logits_problem(**options)
+    return with_upstream(
+        rng,
+        {
+            "blank_scores": pick(rng, (1, -1)) * problem.logits[..., 0],
+            "label_scores": problem.logits[..., 1],
+            "frame_lengths": problem.logit_lengths,
+            "target_lengths": problem.target_lengths,
+            "topology": problem.topology,
+            "bounds": problem.bounds,
+        },
+    )
+
+
 def warm_case(rng, name: str) -> dict:
     return {"dtypes": pick(rng, (("float32",), (np.float64, "float16"))), "device": "cpu"}
 
 
 MAKERS = {
-    **dict.fromkeys(("transducer_loss", "transducer_loss_and_grad", "transducer_alignment"), logits_case),
+    **dict.fromkeys(
+        ("transducer_loss", "transducer_loss_and_grad", "transducer_alignment", "transducer_posteriors"), logits_case
+    ),
+    "scores_loss_and_grad": scores_case,
     **dict.fromkeys(
         (
             "joint_transducer_loss",
@@ -311,6 +342,7 @@ MAKERS = {
             "joint_transducer_loss_vjp",
             "joint_transducer_report",
             "joint_transducer_alignment",
+            "joint_transducer_posteriors",
         ),
         joint_case,
     ),

@@ -39,6 +39,9 @@ def calls(sizes: tuple[int, ...] = SIZES) -> dict:
             logits, targets, T, U, out=logits.copy()
         ),
         "transducer_alignment": lambda: lattice.transducer_alignment(logits, targets, T, U),
+        "transducer_posteriors": lambda: lattice.transducer_posteriors(logits, targets, T, U),
+        "scores_loss_and_grad": lambda: lattice.scores_loss_and_grad(logits[..., 0], logits[..., 1], T, U),
+        "joint_transducer_posteriors": lambda: lattice.joint_transducer_posteriors(*joint, memory_limit=1 << 20),
         "joint_transducer_loss": lambda: lattice.joint_transducer_loss(*joint),
         "joint_transducer_loss_and_grad": lambda: lattice.joint_transducer_loss_and_grad(*joint, memory_limit=1 << 20),
         "joint_transducer_loss_and_grad, dense": lambda: lattice.joint_transducer_loss_and_grad(

@@ -262,8 +262,25 @@ def warm_case(rng, name):
     return {"dtypes": (pick(rng, ("float32", np.float64)),), "device": "cpu"}
 
 
+def scores_case(rng, name):
+    problem = logits_problem(**lattice_sizes(rng))
+    entries = problem.logits[..., 0], problem.logits[..., 1]
+    lengths = {"frame_lengths": problem.logit_lengths, "target_lengths": problem.target_lengths}
+    return {
+        "blank_scores": pick(rng, (1, -1)) * entries[0],
+        "label_scores": 10 * entries[1],
+        **lengths,
+        "topology": problem.topology,
+        "bounds": problem.bounds,
+        "grad_loss": upstream(rng, len(problem.targets), np.float32),
+    }
+
+
 MAKERS = {
-    **dict.fromkeys(("transducer_loss", "transducer_loss_and_grad", "transducer_alignment"), logits_case),
+    **dict.fromkeys(
+        ("transducer_loss", "transducer_loss_and_grad", "transducer_alignment", "transducer_posteriors"), logits_case
+    ),
+    "scores_loss_and_grad": scores_case,
     **dict.fromkeys(
         (
             "joint_transducer_loss",
@@ -271,6 +288,7 @@ MAKERS = {
             "joint_transducer_loss_vjp",
             "joint_transducer_report",
             "joint_transducer_alignment",
+            "joint_transducer_posteriors",
         ),
         joint_case,
     ),

@@ -28,7 +28,7 @@ def real_of(given: dict, name: str):
 
 def layouts_of(case: Case, given: dict):
     """(shape, dtype) of each result, None where it depends on values."""
-    first = "logits" if "logits" in given else "encoder" if "encoder" in given else "scores"
+    first = next((name for name in ("logits", "encoder", "blank_scores") if name in given), "scores")
     like = real_of(given, first) if first in given else None
     lengths = next((given[name] for name in ("target_lengths", "lengths") if name in given), None)
     if like is None or not isinstance(lengths, np.ndarray):
@@ -43,6 +43,12 @@ def layouts_of(case: Case, given: dict):
         return [loss, *(real_of(given, part) for part in ("encoder", "predictor", "weight", "bias"))]
     if name.endswith("alignment") and isinstance(given["targets"], np.ndarray):
         return [(given["targets"].shape, np.dtype(np.int32)), loss]
+    if name == "scores_loss_and_grad":
+        return [loss, like, like]
+    if name == "joint_transducer_posteriors" and isinstance(given["predictor"], np.ndarray):
+        return [loss, *[((*batch_shape, like[0][1], given["predictor"].shape[1]), kind)] * 2]
+    if name == "transducer_posteriors" and len(like[0]) == 4:
+        return [loss, *[(like[0][:3], kind)] * 2]
     if name == "minimum_bayes_risk":
         return [loss, (like[0], kind)]
     return [((like[0][0], like[0][2]), kind)] if name == "ctc_posterior" else None
@@ -71,7 +77,13 @@ def of_wrong_layout(case: Case, given: dict, result) -> list[str]:
 def of_wrong_value(case: Case, kind: int, result) -> list[str]:
     wrong = []
     arrays = [x for x in flat(result) if isinstance(x, np.ndarray) and x.dtype.kind in "fV"]
-    if "loss" in case.name and arrays and isinstance(result, (np.ndarray, tuple)):
+    # Given scores may be of any sign.
+    if (
+        "loss" in case.name
+        and case.name != "scores_loss_and_grad"
+        and arrays
+        and isinstance(result, (np.ndarray, tuple))
+    ):
         wrong += [f"loss is {x}" for x in np.ravel(arrays[0]) if x < -ROUNDING]
     if kind != VALUES:
         wrong += ["NaN in a result" for x in arrays if np.isnan(x.astype(np.float64)).any()]

@@ -1,6 +1,6 @@
 """The pictures of the tutorials, drawn from what the blocks of their pages come to.
 
-Run: python -m docs.tutorials.pictures [lattice memory training half_precision]
+Run: python -m docs.tutorials.pictures [lattice emission memory training half_precision]
 Needs: pip install -e ".[examples,bf16]"
 """
 
@@ -71,6 +71,39 @@ def draw_posterior(axes: Axes, names: dict, logits: np.ndarray):
         axes.annotate(letter, (frame, u + 0.5), ha="center", va="center", color=ORANGE, fontsize=9, bbox=circle)
     axes.set_yticks(range(rows))
     axes.set_ylabel("labels written, u")
+    return image
+
+
+def draw_emission() -> None:
+    names = run("lattice.md").names
+    panels = {"Untrained": names["untrained"], "Trained": names["trained"]}
+    figure, axes = plt.subplots(2, 1, figsize=(8.5, 6.2), sharex=True, sharey=True, layout="constrained")
+    for one, (title, logits) in zip(axes, panels.items()):
+        image = draw_frames_of_labels(one, names, logits)
+        one.set_title(title, loc="left")
+    axes[1].set_xlabel("frame t")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", frameon=False, ncols=2)
+    bar = figure.colorbar(image, ax=axes, pad=0.09)
+    bar.set_label("probability that the letter is emitted in the frame")
+    save(figure, "emission")
+
+
+def draw_frames_of_labels(axes: Axes, names: dict, logits: np.ndarray):
+    """A row for each letter: where it may be emitted, its expected frame, and how probable its best frame is."""
+    T, U, due = names["T"], names["U"], names["due"]
+    label = names["posteriors"](logits)[1][:, :U]
+    expected, confidence = names["emission"](logits)
+    image = axes.imshow(label.T, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest")
+    rows = np.arange(U)
+    axes.vlines(due, rows - 0.45, rows + 0.45, color=GREY, lw=1.5, ls=":", label="frame at which the letter is heard")
+    axes.plot(expected, rows, "D", color=ORANGE, ms=6, label="expected frame")
+    for u, share in enumerate(confidence):
+        axes.annotate(
+            f"{share:.0%}", (T - 0.5, u), (6, 0), textcoords="offset points", va="center", annotation_clip=False
+        )
+    axes.annotate("best frame", (1, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", ha="center")
+    axes.set_yticks(rows, labels=names["word"])
+    axes.tick_params(axis="y", length=0)
     return image
 
 
@@ -164,6 +197,7 @@ def bare(axes: Axes) -> None:
 
 PICTURES = {
     "lattice": draw_lattice,
+    "emission": draw_emission,
     "memory": draw_memory,
     "training": draw_training,
     "half_precision": draw_half_precision,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice import transducer_alignment, transducer_loss_and_grad
+from lattice import joint_transducer_alignment, joint_transducer_posteriors
 
 from .network import Arrays, forward
 from .strings import BLANK, DigitStrings
@@ -33,10 +33,6 @@ def lattice_picture_arrays(
 ) -> LatticePicture:
     """Posteriors and best path of one lattice, in float64.
 
-    The gradient of a logit is the posterior of its cell times the softmax, less the probability of the arc with its id.
-    No arc has the spare id that is added here, so its gradient is the posterior times its softmax, which is 1/2. All
-    alignments have T + U arcs, and the spare id takes half the probability of each: their shares stay as they are.
-
     Parameters
     ----------
     encoder : (T, H)
@@ -51,10 +47,13 @@ def lattice_picture_arrays(
     -------
     LatticePicture
     """
-    logits = np.tanh(encoder[:, None] + predictor).astype(np.float64) @ weight.T + bias  # (T, U+1, V)
-    spare = np.logaddexp.reduce(logits, axis=-1, keepdims=True)  # as probable as all other ids together
-    batch = np.concatenate((logits, spare), axis=-1)[None]  # (1, T, U+1, V+1)
-    lengths = targets[None], np.array([len(encoder)]), np.array([len(targets)])
-    (label_frames,), _ = transducer_alignment(batch, *lengths, blank=blank)
-    _, (grad,) = transducer_loss_and_grad(batch, *lengths, blank=blank, out=batch)
-    return LatticePicture(2 * grad[:, :, -1], label_frames)
+    rows = encoder[None], predictor[None], weight, bias
+    given = (
+        *(array.astype(np.float64) for array in rows),
+        targets[None],
+        np.array([len(encoder)]),
+        np.array([len(targets)]),
+    )
+    (label_frames,), _ = joint_transducer_alignment(*given, blank=blank)
+    _, (of_blank,), (of_label,) = joint_transducer_posteriors(*given, blank=blank, posterior_floor=0)
+    return LatticePicture(of_blank + of_label, label_frames)

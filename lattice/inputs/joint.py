@@ -143,18 +143,18 @@ def read_joint(
     )
 
 
-def check_dtypes(encoder, predictor, weight, bias) -> None:
+def check_dtypes(encoder, predictor, weight, bias, name: str = "encoder") -> None:
     """One real dtype throughout, or half-precision encoder and predictor with float32 weight and bias.
 
-    None stands for an argument that is not given.
+    None stands for an argument that is not given. `name` is what an error text calls `encoder`.
     """
-    for name, array, like_name, like in (
-        ("predictor", predictor, "encoder", encoder),
+    for other, array, like_name, like in (
+        ("predictor", predictor, name, encoder),
         ("bias", bias, "weight", weight),
     ):
         if array is not None and array.dtype != like.dtype:
-            raise TypeError(f"{name} is {array.dtype} and {like_name} is {like.dtype}, expected one dtype")
+            raise TypeError(f"{other} is {array.dtype} and {like_name} is {like.dtype}, expected one dtype")
     mixed = encoder.dtype.itemsize == 2 and weight.dtype == np.float32
     if weight.dtype != encoder.dtype and not mixed:
         expected = "expected one dtype, or float32 weight and bias with half-precision encoder and predictor"
-        raise TypeError(f"weight is {weight.dtype} and encoder is {encoder.dtype}: {expected}")
+        raise TypeError(f"weight is {weight.dtype} and {name} is {encoder.dtype}: {expected}")

@@ -15,6 +15,12 @@ from .on_gpu import architecture, multiply_and_flush, round_to_bfloat16
 
 CLOSED = -math.inf
 """Score of an arc that does not exist."""
+NEGLIGIBLE = 2.0**-100
+"""Gradient entries of a smaller magnitude are 0, in every dtype.
+
+Subnormal numbers slow matrix products down, on some machines a hundredfold. A product of entries makes them even where
+no entry is subnormal. This leaves 26 binary places to the factors that a float32 gradient meets.
+"""
 
 _F4 = np.float32
 # ln 2 in two parts (Cody and Waite). The high part has so few digits that its product with an exponent is exact.
@@ -23,6 +29,8 @@ LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 # Added to a small number, it leaves the nearest integer in the low bits of the mantissa, negative ones included.
 _SHIFT_F4, _SHIFT_F8 = _F4(1.5 * 2**23), 1.5 * 2**52
 _LOG2E = 1.4426950408889634
+# Between NEGLIGIBLE and the smallest normal number.
+_DOWN_F4, _UP_F4 = np.finfo(_F4).tiny / _F4(NEGLIGIBLE), _F4(NEGLIGIBLE) / np.finfo(_F4).tiny
 
 
 def typed(value, like):
@@ -227,26 +235,27 @@ def tiny_of(scores) -> float:
 
 @register_jitable
 def flush(x, tiny):
-    """x, or 0 where |x| is below the smallest normal number: subnormals slow every matrix product that follows."""
+    """x, or 0 where |x| is below `tiny`, which is `NEGLIGIBLE` in the dtype of x."""
     return typed(0, x) if abs(x) < tiny else x
 
 
 @register_jitable
 def flushed_product(e, scale, smallest):
-    """e * scale for e >= 0, and 0 where that would be subnormal; `smallest` is tiny / |scale|."""
-    # Asked before the product, because a subnormal number is slow to make.
-    return (typed(0, e) if e < smallest else e) * scale
+    """e * scale for e >= 0, and 0 where that is below `NEGLIGIBLE`; `smallest` is NEGLIGIBLE / |scale|."""
+    # Asked before the product, because a subnormal number is slow to make. Not `<`: the quotient may be rounded down.
+    return (typed(0, e) if e <= smallest else e) * scale
 
 
 def product_on_gpu(e, scale, smallest):
-    """`flushed_product` by the instructions of a GPU, for which float32 products without subnormals are one."""
+    """`flushed_product` by the instructions of a GPU, which has one for float32 products without subnormals."""
     return flushed_product(e, scale, smallest)
 
 
 @overload(product_on_gpu)
 def _product_on_gpu_overload(e, scale, smallest):
     if e == types.float32:
-        return lambda e, scale, smallest: multiply_and_flush(e, scale)
+        # What is below the smallest normal number here is below NEGLIGIBLE once it is multiplied back.
+        return lambda e, scale, smallest: multiply_and_flush(e, scale * _DOWN_F4) * _UP_F4
     return lambda e, scale, smallest: flushed_product(e, scale, smallest)
 
 

@@ -92,10 +92,16 @@ def lowered(log_floor, gap, tolerance):
 
 
 @register_jitable
-def too_wide(probing, lower, gap, tolerance):
+def too_wide(lower, gap, tolerance):
     """Is the bracket wider than a certificate may be? Sums that are large are not known to the last digits."""
     # A gap of NaN is not too wide. Either both sums are -inf, or they are NaN, and then every cell joins anyway.
-    return not probing and gap > max(tolerance, abs(lower) * ROUNDING)
+    return gap > max(tolerance, abs(lower) * ROUNDING)
+
+
+@register_jitable
+def probed_lower(upper, labels, by_label):
+    """What log_z is at least while nothing is computed. `by_label`, arcs of blanks alone are the whole of U = 0."""
+    return upper if by_label and labels == 0 else CLOSED
 
 
 @register_jitable
@@ -118,8 +124,10 @@ def select_cpu(
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
-        lower = CLOSED if probing else forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
         upper = forward(a, b, U, first, offset, monotonic, True, True, state, alpha)
+        lower = probed_lower(upper, U, by_label)
+        if not probing:
+            lower = forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
         # From here to the end, alpha holds alpha + beta, or what of it leaves by label arcs.
         to_visits(a, b, U, first, offset, monotonic, True, by_label, state, alpha)
         lowers[n], uppers[n] = lower, upper
@@ -128,11 +136,11 @@ def select_cpu(
         while True:
             threshold = threshold_of(probing, lower, upper, log_floor[n])
             found = count_joining(low, high, 1, rest, alpha, threshold)
-            if found or attempts == TIGHTENINGS or not too_wide(probing, lower, gap, tolerance):
+            if found or probing or attempts == TIGHTENINGS or not too_wide(lower, gap, tolerance):
                 break
             log_floor[n] = lowered(log_floor[n], gap, tolerance)
             attempts += 1
-        if found == 0 and not too_wide(probing, lower, gap, tolerance):
+        if found == 0 and not too_wide(lower, gap, tolerance):
             skipped[n] = left_out(low, high, 1, rest, alpha, lower)
             # A gap below 0 is rounding. NaN is an example without an alignment, or one of NaN, computed in whole.
             certificate[n] = gap if gap > 0 else 0.0
@@ -147,18 +155,21 @@ def select_cpu(
 
 @cuda_kernel
 def select_cuda(
-    starts, offset, rest, alpha, beta, summed, lowers, uppers, certificate, log_floor, exact, skipped, probing, last,
-    tolerance,
+    starts, labels, offset, rest, alpha, beta, by_label, lowers, uppers, certificate, log_floor, exact, skipped,
+    probing, last, tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
     partial = cuda.shared.array(WARP, np.float64)
     n, me, stride = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     low, high = offset[starts[n]], offset[starts[n + 1]]
-    lower, upper = CLOSED if probing else lowers[n], uppers[n]
+    lower, upper = lowers[n], uppers[n]
+    if probing:
+        lower = probed_lower(upper, labels[n], by_label)
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
     if settled >= 0:
         return
-    if not summed:
+    # Else `label_visits_cuda` has.
+    if not by_label:
         for c in range(low + me, high, stride):
             alpha[c] += beta[c]
     gap, attempts = upper - lower, 0
@@ -170,7 +181,7 @@ def select_cuda(
             break
         floor = lowered(floor, gap, tolerance)
         attempts += 1
-    if found == 0 and not too_wide(probing, lower, gap, tolerance):
+    if found == 0 and not too_wide(lower, gap, tolerance):
         left = block_sum(left_out(low + me, high, stride, rest, alpha, lower), partial)
         if me == 0:
             certificate[n], skipped[n] = gap if gap > 0 else 0.0, left
@@ -231,5 +242,5 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
     if by_label:
         lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, monotonic
         by_warp(label_visits_cuda, len(frames.example), *lattices, *state, alpha, beta)
-    arguments = frames.starts, frames.offset, state.rest, alpha, beta, by_label, *brackets, *decisions
+    arguments = frames.starts, frames.labels, frames.offset, state.rest, alpha, beta, by_label, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

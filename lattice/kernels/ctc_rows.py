@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import CLOSED, exp, score, store, typed
+from .cells import CLOSED, NEGLIGIBLE, exp, score, store, typed
 from .gradient import arc_entry, beside, gradient_row, spread_row
 from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
@@ -184,7 +184,7 @@ def ctc_gradient(
     start, no_bias, row, example, offset, blank_id, maximum, rest
         As in `ctc_emit`.
     source, target : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
-        Logits, and where the gradients go, which may be the same array. Entries that would be subnormal become 0.
+        Logits, and where the gradients go, which may be the same array. Entries below 2**-100 become 0.
     distinct : (B, U) int32
         The label at its first position and -1 at all others.
     blank_posterior, label_posterior : (frames,), (sum of T_b * U_b,)
@@ -192,7 +192,7 @@ def ctc_gradient(
     grad_loss : (B,)
         Upstream gradients, in the dtype of `rest`.
     """
-    tiny = np.finfo(rest.dtype.type).tiny
+    tiny = rest.dtype.type(NEGLIGIBLE)
     posteriors, normalisers = (blank_posterior, label_posterior), (maximum, rest)
     ids = (distinct, blank_id)
     arguments = (start, source, target, no_bias, row, example, offset, *ids, *posteriors, *normalisers, grad_loss, tiny)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import CLOSED, exp, flush, flushed_product, product_on_gpu, put, typed
+from .cells import CLOSED, NEGLIGIBLE, exp, flush, flushed_product, product_on_gpu, put, typed
 from .hat import blank_entry
 from .lanes import (
     entry,
@@ -67,7 +67,7 @@ def gradient_row(
 ):
     """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
 
-    Entries that would be subnormal are dropped before they are made. All three rows are (V,). `scratch` is apart from
+    Entries below `tiny` are dropped before they are made. All three rows are (V,). `scratch` is apart from
     the other two, so the loops vectorise; behind a row that is not all 0 it holds exp(logit - maximum).
     """
     weight, blank_logit = softmax_weight(hat, blank_weight, label_weight), source[blank_id]
@@ -280,8 +280,8 @@ def gradient(
     Parameters
     ----------
     source, target : (rows, V) float32 or float64, on a GPU float16 and bfloat16 too
-        Logits, and where the gradients go, which may be the same array. Entries that would be subnormal become 0. Where
-        `anew`, a GPU writes over the two arcs' logits.
+        Logits, and where the gradients go, which may be the same array. Entries below 2**-100 become 0. Where `anew`, a
+        GPU writes over the two arcs' logits.
     row : (n,) int64
         The row of each cell, in both; no row stands twice.
     bias : (V,) or (0,)
@@ -305,7 +305,7 @@ def gradient(
     """
     real = rest.dtype.type
     # Typed: a Python float would turn the arithmetic of a float32 kernel into float64.
-    label_factor, tiny = real(1 + fastemit_lambda), np.finfo(real).tiny
+    label_factor, tiny = real(1 + fastemit_lambda), real(NEGLIGIBLE)
     cells = (label_id, owner, blank_id, blank_posterior, label_posterior, maximum, rest)
     rows, factors = (source, target, row, bias), (anew, label_factor, grad_loss, tiny)
     if on_host(source):

@@ -37,10 +37,16 @@ def hat_scores(blank_logit, label_logit, maximum, rest):
 
 
 @register_jitable
-def blank_entry(blank_logit, blank_weight, label_weight, tiny):
-    """The gradient at the blank: label_weight * sigmoid(b) - blank_weight * sigmoid(-b)."""
+def sigmoids(blank_logit):
+    """(sigmoid(b), sigmoid(-b)); NaN for NaN."""
     e = math.exp(-abs(blank_logit))
     share = typed(1, e) / (typed(1, e) + e)
     above = blank_logit > 0
-    taken, left = share if above else e * share, e * share if above else share
+    return share if above else e * share, e * share if above else share
+
+
+@register_jitable
+def blank_entry(blank_logit, blank_weight, label_weight, tiny):
+    """The gradient at the blank: label_weight * sigmoid(b) - blank_weight * sigmoid(-b)."""
+    taken, left = sigmoids(blank_logit)
     return flush(label_weight * taken - blank_weight * left, tiny)

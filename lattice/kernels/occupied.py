@@ -1,6 +1,7 @@
 """Which cells a pass visits, listed in order: cells to be computed, or cells whose posterior reaches the floor.
 
 A cell that the backward pass skips would have added at most twice its posterior, in l1, to the gradient of the logits.
+For HAT, occupied_hat.py lists more.
 """
 
 import numpy as np
@@ -8,7 +9,7 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED
+from .cells import CLOSED, NEGLIGIBLE
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .rows import gather
 from .state import BOUND, ArcPosteriors, Visited, is_computed, is_wanted
@@ -187,7 +188,8 @@ def compact(
     log_z : (examples,) float64
         Examples without an alignment are left out.
     floor : float
-        Cells with a smaller posterior are skipped; 0 keeps every cell that was computed.
+        Cells with a smaller posterior are skipped, and cells with one below `NEGLIGIBLE` anyway: their rows of the
+        gradient are 0.
     posteriors : ArcPosteriors
     maximum, rest : (cells,) float32 or float64
         As in `CellState`. What is returned lies in their memory and in the memory of the posteriors.
@@ -203,6 +205,7 @@ def compact(
     visited : Visited
         Its `first_cell` is on the host. On a GPU this waits for the device, once.
     """
+    floor = max(floor, NEGLIGIBLE)
     arguments = (frames.starts, frames.offset, log_z, floor, *posteriors, rest, skipped)
     if on_host(cells):
         sweep(leave_out_cpu, len(skipped), *arguments, work=len(rest))

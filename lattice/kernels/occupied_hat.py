@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .block import block_sum
-from .cells import CLOSED
+from .cells import CLOSED, NEGLIGIBLE
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .occupied import list_cells
 from .rows import gather
@@ -83,6 +83,7 @@ def compact_hat(
     rows, blanks : Visited
         In the memory of the arguments. Of `blanks`, maximum and rest mean nothing. On a GPU this waits twice.
     """
+    floor = max(floor, NEGLIGIBLE)
     arguments = (frames.starts, frames.offset, log_z, floor, *posteriors, maximum, rest, skipped)
     if on_host(cells):
         sweep(leave_rows_cpu, len(skipped), *arguments, work=len(rest))

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import flush, typed, widen
+from .cells import NEGLIGIBLE, flush, typed, widen
 from .launch import WARP, by_thread, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .locate import frame_of
 from .scaled import FARTHEST
@@ -138,13 +138,13 @@ def lay_out(frames, examples, cells, blank_posterior, label_posterior, scale, bl
         The cells whose posteriors are given, ascending; none if these are all cells.
     blank_posterior, label_posterior : (n,) float32 or float64
     scale : (B,) or (0,), as the posteriors
-        A factor of any sign for each place, or none for 1. Products that would be subnormal become 0.
+        A factor of any sign for each place, or none for 1. Products below `NEGLIGIBLE` become 0.
     blank_target, label_target : (B, T, U+1), as the posteriors
         No label arc leaves the last position, so there `label_target` stays as it is.
     """
     _, depth, width = blank_target.shape
     lattices = cells, frames.starts, frames.labels, frames.example, frames.first, frames.offset, examples, depth
-    numbers = scale, np.finfo(blank_target.dtype).tiny, blank_posterior, label_posterior
+    numbers = scale, blank_target.dtype.type(NEGLIGIBLE), blank_posterior, label_posterior
     padded = blank_target.reshape(-1, width), label_target.reshape(-1, width)  # (B * depth, U+1) each, views
     count = len(blank_posterior)
     if on_host(blank_target):

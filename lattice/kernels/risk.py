@@ -12,7 +12,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .best import before
-from .cells import CLOSED, flush, posterior, widen
+from .cells import CLOSED, NEGLIGIBLE, flush, posterior, widen
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 
 
@@ -116,11 +116,11 @@ def expected_risk(scores, risks, lengths, scale, risk, grad):
     risk : (B,) float32 or float64
         Filled here; inf where all scores are -inf.
     grad : (B, N), as `risk`
-        Filled here: 0 beyond a list. Entries below the smallest normal number become 0.
+        Filled here: 0 beyond a list. Entries below 2**-100 become 0.
     """
-    # Probabilities are float64 in here, whatever the gradient's dtype: `lowest` is of float64, `tiny` of the gradient.
-    lowest, tiny = math.log(float(np.finfo(np.float64).tiny)), float(np.finfo(grad.dtype).tiny)
-    arguments = (scores, risks, lengths, scale, lowest, tiny, risk, grad)
+    # Probabilities are float64 in here, whatever the gradient's dtype.
+    lowest = math.log(float(np.finfo(np.float64).tiny))
+    arguments = (scores, risks, lengths, scale, lowest, NEGLIGIBLE, risk, grad)
     if on_host(scores):
         sweep(expected_risk_cpu, len(lengths), *arguments, work=16 * scores.size)
     else:

@@ -12,7 +12,7 @@ from ..kernels.gradient import gradient
 from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
 from ..kernels.padded import lay_out
-from ..kernels.state import CellState, Visited
+from ..kernels.state import ArcPosteriors, CellState, Visited
 from .certificate import BoundedGroups, Cost, certify, dense
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
@@ -99,18 +99,23 @@ def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
     forward_sums(group.device_frames, tiler.problem.targets.monotonic, *lattice.state.scores, lattice.alpha, own_log_z)
 
 
+def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> tuple[Lattice, ArcPosteriors, Cost]:
+    """Fill in `log_z` as `forward` does, and the posteriors of the arcs of all cells, in the place of their scores."""
+    lattice = _take_lattice(tiler, group)
+    cost = _fill(tiler, group, lattice, bounded)
+    monotonic, sums = tiler.problem.targets.monotonic, (lattice.alpha, log_z[group.begin : group.end], lattice.beta)
+    return lattice, forward_backward(group.device_frames, monotonic, *lattice.state.scores, *sums), cost
+
+
 def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:
     """Fill in `log_z` (N,) float64 of a group's examples, in the order of work, and find their occupied cells.
 
     `bounded` is that of the pass, or that of an earlier pass over the same plan, whose decisions are then taken. What
     is returned lies in the workspace, and is good for as long as the group is worked on.
     """
-    lattice, log_z = _take_lattice(tiler, group), log_z[group.begin : group.end]
-    cost = _fill(tiler, group, lattice, bounded)
-    frames, monotonic, floor = group.device_frames, tiler.problem.targets.monotonic, tiler.problem.posterior_floor
+    lattice, posteriors, cost = _sum(tiler, group, log_z, bounded)
+    frames, floor, log_z = group.device_frames, tiler.problem.posterior_floor, log_z[group.begin : group.end]
     state, beta, count = lattice.state, lattice.beta, group.frames.cells
-    # The posteriors take the place of the scores.
-    posteriors = forward_backward(frames, monotonic, *state.scores, lattice.alpha, log_z, beta)
     # Alpha and beta have been read. `compact` lists cells in the memory of alpha, and moves arrays through beta's.
     spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
     numbers = posteriors, state.maximum, state.rest
@@ -137,10 +142,9 @@ def arc_posteriors(tiler: Tiler, log_z):
         target.fill(0)
     for index in range(len(tiler.work.plan.groups)):
         with tiler.group(index) as group:
-            visited = forward(tiler, group, log_z, bounded).visited
-            posteriors = visited.cells, visited.blank_posterior, visited.label_posterior
-            no_scale = tiler.space.take(0, dtype)
-            lay_out(group.device_frames, group.device_examples, *posteriors, no_scale, *found)
+            posteriors, no_scale = _sum(tiler, group, log_z, bounded)[1], tiler.space.take(0, dtype)
+            # Of cells that were left out both posteriors are 0, or with HAT the label's.
+            lay_out(group.device_frames, group.device_examples, tiler.none, *posteriors, no_scale, *found)
     return found
 
 

@@ -10,6 +10,7 @@ from ..kernels.best_path import best_path, extend, move_bytes, path_memory
 from ..kernels.marking import open_all
 from ..kernels.narrow import narrow
 from ..kernels.path_rows import path_rows, sum_rows
+from ..kernels.rows import cast
 from ..kernels.state import CellState
 from ..layout import WorkspaceTooSmall
 from .certificate import bound_group, marked_rounds
@@ -22,18 +23,22 @@ ROUNDS = 6
 """Rounds of the search after which the cells that an example still lacks are computed without more proofs."""
 
 
-def plan_along(problem: JointProblem) -> Work:
-    """Share out the workspace for a problem whose bounds leave each example only the cells of one path."""
+def plan_along(problem: JointProblem, *, labels_alone: bool = False) -> Work:
+    """Share out the workspace for a problem whose lattices have only the cells of one path each, for `along`."""
     real = computing_dtype(problem.weight.dtype).itemsize  # bytes of a number
 
     def lattice_bytes(cells, order):
-        # Of a cell: its number, whether the path leaves it by its label, and its loss.
-        return cells * (8 + 1 + real) + 3 * ALIGNMENT, 0
+        # Of a cell: its number, whether the path leaves it by its label, and its loss. Once: a bias.
+        bias = len(problem.weight) * real + ALIGNMENT
+        return cells * (8 + 1 + real) + 3 * ALIGNMENT, labels_alone * bias
 
     return plan_work(problem, lattice_bytes, gradients=True, limit=problem.memory_limit)
 
 
-def along(log_z, grad_loss, *, label_smoothing: float, label_scale: float, focal: float) -> Callable:
+def along(
+    log_z, grad_loss, *, label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0,
+    labels_alone: bool = False,
+) -> Callable:  # fmt: skip
     """What `Pullback.run` is to do with each group: find the loss of each path, and its gradients.
 
     A path has nothing to sum over, so there is no forward pass. Losses come with the gradient rows.
@@ -45,6 +50,8 @@ def along(log_z, grad_loss, *, label_smoothing: float, label_scale: float, focal
     grad_loss : (N,)
     label_smoothing, label_scale, focal : float
         As in `joint_path_loss_and_grad`.
+    labels_alone : bool
+        Only cells that the path leaves by a label have a row, and the blank is no id of their softmax.
     """
 
     def of_group(tiler: Tiler, index: int, group: Group, outputs: Outputs):
@@ -56,21 +63,33 @@ def along(log_z, grad_loss, *, label_smoothing: float, label_scale: float, focal
         # After its last cell an example has emitted all of its labels.
         following[first_cell[1:] - 1] = frames.labels
         emits = (following > u).view(np.uint8)  # (cells,) whether the path leaves the cell by its label
-        # Every cell is listed. The places of first cells are needed on both sides: to cut tiles, and to sum losses.
-        cells, emits, on_device = tiler.device.upload(tiler.space, np.arange(frames.cells), emits, first_cell)
-        loss = tiler.space.take(frames.cells, tiler.work.dtype)  # (cells,) nats
+        cells = np.flatnonzero(emits) if labels_alone else np.arange(frames.cells)  # (n,) cells that are listed
+        first_cell, emits = np.searchsorted(cells, first_cell), emits[cells]
+        # The places of first cells are needed on both sides: to cut tiles, and to sum losses.
+        cells, emits, on_device = tiler.device.upload(tiler.space, cells, emits, first_cell)
+        loss = tiler.space.take(len(cells), tiler.work.dtype)  # (n,) nats
+        closed = _without_blank(tiler) if labels_alone else None  # (V,)
 
         def write_rows(rows: Rows) -> None:
             tile, layer = rows.tile, rows.layer
             arcs = tile.label_id, emits[rows.part], tile.owner, layer.blank_id
             weights = label_scale, label_smoothing, focal
-            path_rows(rows.logits, rows.target, layer.bias, *arcs, *weights, rows.upstream, loss[rows.part])
+            bias, hat = layer.bias if closed is None else closed, tiler.topology.hat
+            path_rows(rows.logits, rows.target, bias, *arcs, *weights, rows.upstream, loss[rows.part], hat=hat)
 
         gradients = backward(tiler, group, [Pass(first_cell, cells, write_rows)], grad_loss, outputs)
         sum_rows(on_device, loss, log_z[group.begin : group.end])
         return gradients
 
     return of_group
+
+
+def _without_blank(tiler: Tiler):
+    """(V,) the bias of a problem without vocabularies, with -inf for the blank: no probability, and no gradient."""
+    bias, blank_id = tiler.space.take(len(tiler.bias), tiler.bias.dtype), int(tiler.problem.targets.blank_id[0])
+    cast(tiler.bias, bias)
+    bias[blank_id : blank_id + 1].fill(-np.inf)
+    return bias
 
 
 def plan_best(problem: JointProblem) -> tuple[Work, int | None]:

@@ -17,17 +17,17 @@ from .tiler import Tiler
 
 
 class JointGradients(NamedTuple, Generic[A]):
-    """Gradients of a fused joint loss, each in its input's shape and dtype, in the kind of the encoder.
+    """Gradients of a fused joint loss, each in its input's shape and dtype, in the kind of the first argument.
 
     Attributes
     ----------
-    encoder : (B, T, H)
+    encoder : (B, T, H), or None where there is none
     predictor : (B, U+1, H)
     weight : (V, H)
     bias : (V,), or None if the bias was
     """
 
-    encoder: A
+    encoder: A | None
     predictor: A
     weight: A
     bias: A | None
@@ -107,6 +107,28 @@ class Pullback:
                     starts_here = tiler.device.upload(tiler.space, starts_here)[0]
                     share(grad_encoder, starts, group.source, starts_here, total, outputs.encoder)
         return self._give_back(outputs)
+
+    def run_finite(self, work: Work, log_z, grad_loss, along: Callable) -> JointGradients:
+        """`run`, and where a loss is not finite a second time.
+
+        Parameters
+        ----------
+        work : Work
+        log_z : (N,) float64
+        grad_loss : (N,)
+        along : callable
+            `along(grad_loss)` gives `of_group` for these upstream gradients. It fills `log_z` with minus the losses.
+            Rows of logits know nothing of the others of their example.
+        """
+        gradients = self.run(work, along(grad_loss))
+        (found,) = arrays.to_host(log_z=log_z)
+        if np.isfinite(found).all():
+            return gradients
+        # The gradients of an example are written by the time that its loss is known. In a second pass all rows of an
+        # example without probability count 0 times, and those of an example with NaN become NaN.
+        factor = np.where(np.isfinite(found), 1, np.where(np.isnan(found), np.nan, 0)).astype(work.dtype)  # (N,)
+        del gradients  # their memory is free for the second pass
+        return self.run(work, along(grad_loss * self.problem.device.upload(None, factor)[0]))
 
     def _outputs(self, tiler: Tiler) -> Outputs:
         """Where gradients go; those that are added to begin with 0."""

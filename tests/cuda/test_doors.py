@@ -25,9 +25,11 @@ from tests import (
     test_path_inputs,
     test_path_loss,
     test_path_loss_laws,
+    test_posteriors,
     test_risk,
     test_risk_inputs,
     test_risk_pipeline,
+    test_scores,
     test_sizes,
     test_transducer,
 )
@@ -56,6 +58,8 @@ MODULES = (
     test_risk,
     test_risk_inputs,
     test_risk_pipeline,
+    test_posteriors,
+    test_scores,
 )
 HOST_ONLY = {
     "test_read_only_arrays_are_not_overwritten",
@@ -63,6 +67,7 @@ HOST_ONLY = {
     "test_dtypes_of_reals",
     "test_outputs_over_a_part_of_the_logits_are_refused",
     "test_hypotheses_of_one_utterance_share_its_encoder_row_without_copies",
+    "test_measured_memory_stays_below_the_limit",
 }
 """Tests of what holds on the host. They are of read-only NumPy memory, whose copy on the device may be written to; of
 dtypes that CuPy does not have; of arrays that share memory, which their copies do not; and of how much of NumPy's
