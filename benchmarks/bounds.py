@@ -6,7 +6,7 @@ the pair only (docs/certified.md).
 
 import numpy as np
 
-from lattice import layout
+from lattice import Topology, layout
 from lattice.inputs.joint import DEFAULT_POSTERIOR_FLOOR
 from lattice.kernels.state import BOUND, CellState
 from lattice.tiles.certificate import first_brackets, rounds, tolerance_of
@@ -16,12 +16,13 @@ from . import record, shapes
 SIZES = (1, 200, 40, 1024, 128)
 SCALES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 1.0)
 LIKELIEST = (16, 64, 256)
+RNNT = Topology("rnnt").moves
 
 
 def certified(blank, label, norm, bound_norm) -> float:
     """Share of cells that are computed for scores (T, U+1) less `norm` and bounds less `bound_norm`."""
     T, rows = blank.shape
-    frames = layout.frames_of(np.arange(1), np.array([T]), np.array([rows - 1]), False, None)
+    frames = layout.frames_of(np.arange(1), np.array([T]), np.array([rows - 1]), RNNT, None)
     exact, bounds = (np.stack([blank - by, label - by]).reshape(2, -1) for by in (norm, bound_norm))
     count = frames.cells
     state = CellState(np.full(count, -np.inf), np.full(count, -np.inf), bounds[0].copy(), bounds[1] + BOUND)
@@ -29,7 +30,7 @@ def certified(blank, label, norm, bound_norm) -> float:
     brackets = first_brackets(1, DEFAULT_POSTERIOR_FLOOR)
     # The tolerance of float32, whose counts these stand for.
     tolerance = tolerance_of(np.dtype(np.float32), DEFAULT_POSTERIOR_FLOOR)
-    for listed in rounds(frames, False, state, alpha, None, cells, first_cell, None, brackets, tolerance):
+    for listed in rounds(frames, RNNT, state, alpha, None, cells, first_cell, None, brackets, tolerance):
         found = cells[: listed[-1]]
         state.blank_score[found], state.label_score[found], state.rest[found] = exact[0][found], exact[1][found], 1
     return float(brackets.exact[0] / count)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from lattice import layout
+from lattice import Topology, layout
 from lattice.inputs.joint import DEFAULT_POSTERIOR_FLOOR
 from lattice.kernels.forward_backward import forward_backward, forward_sums
 from lattice.kernels.state import BOUND, CellState
@@ -13,22 +13,24 @@ from lattice.tiles.certificate import first_brackets, rounds, tolerance_of
 from . import record
 
 F4 = np.dtype(np.float32)
+RNNT = Topology("rnnt").moves
 SHAPES = {
-    "rnnt": (500, 100, False, None),
-    "monotonic": (500, 100, True, None),
-    "rnnt, U=5": (5000, 5, False, None),
-    "rnnt, 3 cells a frame": (5000, 1000, False, 3),
+    "rnnt": (500, 100, "rnnt", None),
+    "monotonic": (500, 100, "monotonic", None),
+    "constrained": (500, 100, "constrained", None),
+    "rnnt, U=5": (5000, 5, "rnnt", None),
+    "rnnt, 3 cells a frame": (5000, 1000, "rnnt", 3),
 }
-"""T, U, monotonic or not, cells of a frame where there are bounds."""
+"""T, U, topology, cells of a frame where there are bounds."""
 CERTIFIED = (500, 100)
 LONG = (1000, 100)
 
 
-def frames_of(T: int, U: int, monotonic: bool = False, width: int | None = None) -> layout.Frames:
+def frames_of(T: int, U: int, topology: str = "rnnt", width: int | None = None) -> layout.Frames:
     """One example; with a `width`, only so many cells of a frame exist, along the diagonal."""
     first = np.arange(T)[None] * U // T - (width or 0) // 2
     bounds = None if width is None else (first, first + width - 1)
-    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), monotonic, bounds)
+    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), Topology(topology).moves, bounds)
 
 
 def a_cell(call, cells: int, counted: int) -> float:
@@ -43,17 +45,17 @@ def timed(call, *arguments) -> float:
     return time.perf_counter() - begin
 
 
-def sweeps(T, U, monotonic, width, counted) -> dict:
+def sweeps(T, U, topology, width, counted) -> dict:
     from tests.sums_oracle import flat
 
-    frames = frames_of(T, U, monotonic, width)
+    frames, moves = frames_of(T, U, topology, width), Topology(topology).moves
     scores, alpha, log_z = flat(np.random.default_rng(0), frames), np.empty(frames.cells), np.empty(1)
 
     def forward():
-        return timed(forward_sums, frames, monotonic, *scores.copy(), alpha, log_z)
+        return timed(forward_sums, frames, moves, *scores.copy(), alpha, log_z)
 
     def both():
-        return timed(forward_backward, frames, monotonic, *scores.copy(), alpha, log_z)
+        return timed(forward_backward, frames, moves, *scores.copy(), alpha, log_z)
 
     return {
         "cells": frames.cells,
@@ -74,7 +76,7 @@ def certified(counted: int) -> dict:
         alpha, cells, first_cell = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
         brackets, spent = first_brackets(1, DEFAULT_POSTERIOR_FLOOR), 0.0
         given = state, alpha, None, cells, first_cell, None, brackets, tolerance_of(F4, DEFAULT_POSTERIOR_FLOOR)
-        steps = rounds(frames, False, *given)
+        steps = rounds(frames, RNNT, *given)
         while True:
             begin = time.perf_counter()
             listed = next(steps, None)
@@ -85,8 +87,8 @@ def certified(counted: int) -> dict:
             state.blank_score[found], state.label_score[found], state.rest[found] = exact[0][found], exact[1][found], 1
         times["rounds"].append(spent)
         shares.append(float(brackets.exact[0]) / count)
-        times["forward"].append(timed(forward_sums, frames, False, *state.scores, alpha, np.empty(1)))
-        times["posteriors"].append(timed(forward_backward, frames, False, *state.scores, alpha, np.empty(1)))
+        times["forward"].append(timed(forward_sums, frames, RNNT, *state.scores, alpha, np.empty(1)))
+        times["posteriors"].append(timed(forward_backward, frames, RNNT, *state.scores, alpha, np.empty(1)))
     # The first compiles.
     return {"cells": count, "certified": shares[0]} | {
         name: float(np.median(found[1:])) / count * 1e9 for name, found in times.items()
@@ -101,7 +103,7 @@ def errors() -> dict:
     for make in (sums_oracle.flat, sums_oracle.sharp):
         scores, alpha, log_z = make(np.random.default_rng(0), frames), np.empty(frames.cells), np.empty(1)
         truth, _ = sums_oracle.alpha_of(frames, False, *scores)
-        forward_sums(frames, False, *scores, alpha, log_z)
+        forward_sums(frames, RNNT, *scores, alpha, log_z)
         held = truth > sums_oracle.HELD
         error = np.abs(alpha[held] - truth[held])
         rows[make.__name__] = {

@@ -1,5 +1,7 @@
 """The internal language model of a transducer: what its predictor and output layer know of the next label."""
 
+from typing import Any
+
 import numpy as np
 
 from .annotations import A, Activation, Array
@@ -73,4 +75,5 @@ def internal_language_model_loss_and_grad(
     with device.active():
         log_z = device.empty(len(work.order), np.float64)  # (B,)
         gradients = pullback.run_finite(work, log_z, grad_loss, lambda own: paths.along(log_z, own, labels_alone=True))
-        return per_target(work, log_z, predictor, negated=True), gradients._replace(encoder=None)
+        none: Any = None  # there is no encoder, and all other doors have its gradient
+        return per_target(work, log_z, predictor, negated=True), gradients._replace(encoder=none)

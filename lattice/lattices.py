@@ -33,7 +33,7 @@ class Lattices:
         targets, empty = problem.targets, self.device.empty
         examples = np.arange(len(problem.base))
         frames = layout.frames_of(
-            examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+            examples, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
         )
         count, example = frames.cells, frames.example
         frame_base = problem.frame_rows(example, frames.t)  # (frames,)
@@ -83,7 +83,7 @@ class Lattices:
         """Losses (B,), in the dtype that is computed in."""
         self._emit()
         alpha, log_z = self._sums()
-        forward_sums(self.frames, self.problem.targets.monotonic, *self.state.scores, alpha, log_z)
+        forward_sums(self.frames, self.problem.targets.moves, *self.state.scores, alpha, log_z)
         return -self._log_z(log_z)
 
     def forward(self):
@@ -92,8 +92,8 @@ class Lattices:
         alpha, log_z = self._sums()
         # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
-        monotonic = self.problem.targets.monotonic
-        posteriors = forward_backward(self.frames, monotonic, *self.state.scores, alpha, log_z, beta)
+        moves = self.problem.targets.moves
+        posteriors = forward_backward(self.frames, moves, *self.state.scores, alpha, log_z, beta)
         return -self._log_z(log_z), posteriors
 
     def arc_posteriors(self, shape: tuple[int, int, int]):
@@ -112,12 +112,12 @@ class Lattices:
         empty, frames, targets = self.device.empty, self.frames, self.problem.targets
         count = len(self.problem.base)
         self._emit()
-        left, moves = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
+        left, bits = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
         if count:
-            extend(frames, 0, len(frames.example), 0, count, targets.monotonic, *self.state.scores, left, moves)
-        best_path(frames, targets.monotonic, left, moves, self.examples, score, best)
+            extend(frames, 0, len(frames.example), 0, count, targets.moves, *self.state.scores, left, bits)
+        best_path(frames, targets.moves, left, bits, self.examples, score, best)
         return self._log_z(score), best
 
     def backward(self, posteriors: ArcPosteriors, target, fastemit_lambda: float, grad_loss) -> None:
@@ -167,9 +167,9 @@ def sum_scores(problem: ScoresProblem, grad_loss):
     grad_blank, grad_label : (B, T, U+1), in the dtype of the scores
     """
     device, given, count = problem.device, problem.blank_scores, len(problem.frame_lengths)
-    dtype, monotonic = computing_dtype(given.dtype), problem.topology.moves.monotonic
+    dtype, moves = computing_dtype(given.dtype), problem.topology.moves
     examples = np.arange(count)
-    frames = layout.frames_of(examples, problem.frame_lengths, problem.target_lengths, monotonic, problem.bounds)
+    frames = layout.frames_of(examples, problem.frame_lengths, problem.target_lengths, moves, problem.bounds)
     cells = frames.cells
     frames, (examples, none) = frames.on(device, None, examples, NO_IDS)
     blank_score, label_score = device.empty(cells, dtype), device.empty(cells, dtype)
@@ -177,7 +177,7 @@ def sum_scores(problem: ScoresProblem, grad_loss):
     alpha, log_z = device.empty(cells, np.float64), device.empty(count, np.float64)
     # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
     beta = device.empty(cells, np.float64) if device.on_gpu else None
-    posteriors = forward_backward(frames, monotonic, blank_score, label_score, alpha, log_z, beta)
+    posteriors = forward_backward(frames, moves, blank_score, label_score, alpha, log_z, beta)
     padded = _zeros(device, given.shape, dtype), _zeros(device, given.shape, dtype)
     # A higher score of an arc lowers the loss by the arc's posterior.
     lay_out(frames, examples, none, *posteriors, -grad_loss, *padded)

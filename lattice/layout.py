@@ -56,7 +56,7 @@ FRAME_BYTES = 112
 """What a frame or label position costs in index arrays, with the arrays that exist only while `frames_of` runs."""
 
 
-def existing_cells(example, t, T, U, monotonic, bounds):
+def existing_cells(example, t, T, U, moves, bounds):
     """First and last label position of frames that an alignment can visit, both inclusive.
 
     Parameters
@@ -65,8 +65,9 @@ def existing_cells(example, t, T, U, monotonic, bounds):
         Rows of `bounds`, and frames.
     T, U : (n,) int64
         Lengths of the frames' examples.
-    monotonic : bool
-        Every arc consumes a frame, so a cell with u > t, or with more labels left than frames, is on no alignment.
+    moves : Moves
+        Where every arc consumes a frame, a cell with u > t, or with more labels left than frames, is on no alignment.
+        Where label arcs are paired, the cell with u = t + 1 is, by the blank behind a label.
     bounds : pair of (B, T) integer arrays, or None
         The first and last label position that are allowed. What reaches beyond the lattice is cut off.
 
@@ -75,15 +76,16 @@ def existing_cells(example, t, T, U, monotonic, bounds):
     first, last : (n,) int64
         last < first where no cell exists.
     """
-    first = np.maximum(0, U - (T - t)) if monotonic else np.zeros_like(t)
-    last = np.minimum(U, t) if monotonic else U
+    first = np.maximum(0, U - (T - t)) if moves.monotonic else np.zeros_like(t)
+    # With more labels than frames there is no alignment, and so no pair.
+    last = np.minimum(U, t + (moves.paired & (U <= T))) if moves.monotonic else U
     if bounds is not None:
         first = np.maximum(first, bounds[0][example, t])
         last = np.minimum(last, bounds[1][example, t])
     return first, last
 
 
-def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Frames:
+def frames_of(examples, frame_lengths, target_lengths, moves, bounds) -> Frames:
     """Number the cells of a run of examples.
 
     Parameters
@@ -92,7 +94,7 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
         Rows of the batch, in the order of the run.
     frame_lengths, target_lengths : (N,) int64
         T_b and U_b of the whole batch.
-    monotonic, bounds
+    moves, bounds
         As in `existing_cells`.
     """
     T, U = frame_lengths[examples], target_lengths[examples]
@@ -101,7 +103,7 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
     # (frames,) each from here on. `example` is a place in the run, `examples[example]` a place in the batch.
     example = np.repeat(np.arange(len(examples), dtype=np.int32), T)
     t = np.arange(starts[-1]) - starts[example]
-    first, last = existing_cells(examples[example], t, T[example], U[example], monotonic, bounds)
+    first, last = existing_cells(examples[example], t, T[example], U[example], moves, bounds)
     offset = np.zeros(len(t) + 1, np.int64)
     # A frame without cells has last < first, by any amount.
     counts = np.maximum(0, last - first + 1)
@@ -110,17 +112,18 @@ def frames_of(examples, frame_lengths, target_lengths, monotonic, bounds) -> Fra
     return Frames(starts, U.astype(np.int32), example, first.astype(np.int32), offset, int(U.max(initial=0)))
 
 
-def count_cells(examples, frame_lengths, target_lengths, monotonic, bounds) -> np.ndarray:
+def count_cells(examples, frame_lengths, target_lengths, moves, bounds) -> np.ndarray:
     """(n,) int64: cells of each example of a run."""
     if bounds is None:
         T, U = frame_lengths[examples], target_lengths[examples]
-        # Monotonic: u and t - u run over U + 1 and T - U + 1 values, but (T, U) is the end and no cell.
-        return np.maximum(0, (U + 1) * (T - U + 1) - 1) if monotonic else (U + 1) * T
+        if not moves.monotonic:
+            return (U + 1) * T
+        # u and t - u run over U + 1 and T - U + 1 values, but (T, U) is the end and no cell. Pairs add (t, t + 1) for
+        # each t < U.
+        return np.where(U <= T, (U + 1) * (T - U + 1) - 1 + moves.paired * U, 0)
     # One after the other, so that index arrays exist for one example at a time.
     one_by_one = (examples[n : n + 1] for n in range(len(examples)))
-    return np.array(
-        [frames_of(n, frame_lengths, target_lengths, monotonic, bounds).cells for n in one_by_one], np.int64
-    )
+    return np.array([frames_of(n, frame_lengths, target_lengths, moves, bounds).cells for n in one_by_one], np.int64)
 
 
 class Plan(NamedTuple):

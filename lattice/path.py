@@ -234,7 +234,7 @@ def joint_path_loss_and_grad(
         vocabulary_lengths=vocabulary_lengths,
         memory_limit=memory_limit,
     )
-    options = {
+    options: dict[str, Any] = {
         "label_smoothing": checks.read_number(
             label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"
         ),

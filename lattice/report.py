@@ -130,6 +130,7 @@ def joint_transducer_report(
         column[work.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
         columns[name] = column
     told, labels = LatticeReport(**columns, workspace_bytes=work.plan.size), problem.targets
-    # (N,) arcs of an alignment, each of which may have a posterior that is off by the certificate.
-    arcs = labels.frame_lengths + (0 if labels.monotonic else labels.target_lengths)
+    # (N,) arcs of an alignment, each of which may have a posterior that is off by the certificate. A pair is two.
+    alone = labels.moves.monotonic and not labels.moves.paired
+    arcs = labels.frame_lengths + (0 if alone else labels.target_lengths)
     return told._replace(skipped_posterior=told.skipped_posterior + arcs * told.certificate)

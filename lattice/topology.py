@@ -2,11 +2,12 @@
 
 import operator
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from .inputs.checks import read_choice, read_number
+from .kernels.arcs import Moves
 
 TWO_ARCS = ("rnnt", "monotonic", "constrained")
 """The topologies in which a cell has one blank arc and one label arc."""
@@ -14,21 +15,6 @@ TIMED = ("tdt", "multiblank")
 """The topologies whose arcs take numbers of frames that are given."""
 MOST_PENALTY = 1e6
 """Nats a frame. Penalties up to here leave room for sums of them in float32."""
-
-
-class Moves(NamedTuple):
-    """Where arcs lead, as kernels are told. A blank arc always leads to the next frame.
-
-    Attributes
-    ----------
-    monotonic : bool
-        A label arc leads to the next frame too; else it stays on its frame.
-    paired : bool
-        A label arc ends with the blank arc of the cell (t, u + 1), whose score it takes in.
-    """
-
-    monotonic: bool
-    paired: bool
 
 
 @dataclass(frozen=True)

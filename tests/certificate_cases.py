@@ -14,7 +14,7 @@ from lattice.kernels.narrow import narrow
 from lattice.kernels.occupied import list_cells
 from lattice.kernels.state import BOUND, WANTED, CellState
 from lattice.kernels.upper_bounds import bound
-from tests.kernel_compare import UNROLLED, Case, frames_for, like
+from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -27,7 +27,7 @@ def every_case() -> list[Case]:
         found += [*_bounds(dtype, stored), *_measures(dtype, stored)]
     for dtype in (F4, F8):
         found += [*_selections(dtype), *_narrowings(dtype), _decided_by_one(dtype)]
-    return found
+    return [*found, *_paired_in_two_rounds(F4)]
 
 
 def wide_cases() -> list[Case]:
@@ -38,12 +38,12 @@ def wide_cases() -> list[Case]:
     is lowered. The certificate of the second example is below `tolerance`. There one thread takes two cells, of which
     the second is the last of all; the first is left alone, and counts. The third example has no alignment.
     """
-    found, rnnt = [], ((False, False),)
+    found, rnnt = [], TOPOLOGIES[:1]
     for dtype in (F4, F8):
         sizes = np.array([32, 14, 25]), np.array([127, 79, 127])
-        for name, frames, monotonic, exact, bounds in lattices(dtype, sizes, rnnt, (2.0,)):
+        for name, frames, moves, exact, bounds in lattices(dtype, sizes, rnnt, (2.0,)):
             bounds[0, -1] = -np.inf
-            arguments = (frames, monotonic, exact, bounds, np.log(10), True)
+            arguments = (frames, moves, exact, bounds, np.log(10), True)
             options = {"rounds": 2, "tolerance": 6e-5}
             found.append(Case(f"select-wide-128-{name}", dtype, selected, arguments, options))
         sizes = np.array([32, 9]), np.array([127, 4])
@@ -98,22 +98,29 @@ def _measures(dtype, stored):
                 yield Case(name, stored, measure, arguments, {}, unrolled=width >= UNROLLED)
 
 
+NAMES = {"rnnt": False, "monotonic": True, "constrained": "constrained"}
 LENGTHS = np.array([24, 1, 9, 6]), np.array([7, 0, 4, 3])
-TOPOLOGIES = ((False, False), (True, False), (False, True))
-"""Monotonic or not, and with bounds or without."""
+TOPOLOGIES = (
+    ("rnnt", False),
+    ("monotonic", False),
+    ("rnnt", True),
+    ("constrained", False),
+    ("constrained", True),
+)
+"""A topology, and with bounds or without."""
 
 
 def lattices(dtype, sizes=LENGTHS, topologies=TOPOLOGIES, sharpnesses=(0.3, 2.0, 6.0)):
-    """(name, frames, monotonic, exact scores (2, cells), bounds (2, cells)) of four examples, from flat to sharp."""
+    """(name, frames, moves, exact scores (2, cells), bounds (2, cells)) of four examples, from flat to sharp."""
     rng = np.random.default_rng(9)
-    for monotonic, bounded in topologies:
-        T, U = sizes
+    for topology, bounded in topologies:
+        (T, U), moves = sizes, MOVES[topology]
         bounds = None
         if bounded:
             first = np.arange(24) * U[:, None] // T[:, None] - 2
             bounds = first, first + 5
             bounds[1][3, 2] = -1  # a frame without cells: no alignment
-        frames = layout.frames_of(np.arange(len(T)), T, U, monotonic, bounds)
+        frames = layout.frames_of(np.arange(len(T)), T, U, moves, bounds)
         n = frames.example
         lengths = np.diff(frames.starts)[n]
         width = np.diff(frames.offset)
@@ -125,23 +132,39 @@ def lattices(dtype, sizes=LENGTHS, topologies=TOPOLOGIES, sharpnesses=(0.3, 2.0,
             truth = np.stack([ahead, -ahead, rng.normal(size=frames.cells) - 3])
             norm, pair = np.logaddexp.reduce(truth, axis=0), np.logaddexp(truth[0], truth[1])
             exact, bounds = ((truth[:2] - by).astype(dtype) for by in (norm, pair))
-            yield f"{monotonic}-{bounded}-{sharpness}", frames, monotonic, exact, bounds
+            yield f"{NAMES[topology]}-{bounded}-{sharpness}", frames, moves, exact, bounds
 
 
 def _selections(dtype):
-    for name, frames, monotonic, exact, bounds in lattices(dtype):
+    for name, frames, moves, exact, bounds in lattices(dtype):
         for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
-            arguments = (frames, monotonic, exact, bounds, np.log(floor), last)
+            arguments = (frames, moves, exact, bounds, np.log(floor), last)
             yield Case(f"select-{name}-{floor:.0e}-{last}", dtype, selected, arguments, {})
 
 
 def _narrowings(dtype):
-    for name, frames, monotonic, exact, bounds in lattices(dtype):
+    for name, frames, moves, exact, bounds in lattices(dtype):
         for last in (None, 1):
-            yield Case(f"narrow-{name}-{last}", dtype, narrowed, (frames, monotonic, exact, bounds), {"last": last})
+            yield Case(f"narrow-{name}-{last}", dtype, narrowed, (frames, moves, exact, bounds), {"last": last})
     without = np.array([3, 2]), np.array([0, 2])
-    for name, frames, monotonic, exact, bounds in lattices(dtype, without, TOPOLOGIES[:2], (2.0,)):
-        yield Case(f"narrow-no-label-{name}", dtype, narrowed, (frames, monotonic, exact, bounds), {})
+    for name, frames, moves, exact, bounds in lattices(dtype, without, (*TOPOLOGIES[:2], TOPOLOGIES[3]), (2.0,)):
+        yield Case(f"narrow-no-label-{name}", dtype, narrowed, (frames, moves, exact, bounds), {})
+
+
+def _paired_in_two_rounds(dtype):
+    """Frames of up to 34 cells, of which a warp takes 32 at once; one label in each of the first 33 frames.
+
+    In frame 31 a pair leads from the last lane to the cell that the first lane takes next.
+    """
+    rng, moves = np.random.default_rng(13), MOVES["constrained"]
+    frames = frames_for(moves, False, (np.array([66, 3]), np.array([33, 2])))
+    early = np.repeat(frames.t < 33, np.diff(frames.offset))
+    probability = np.stack([np.full(frames.cells, 0.05), np.where(early, 0.9, 0.001)])
+    exact = (np.log(probability) - 0.1 * rng.random((2, frames.cells))).astype(dtype)
+    arguments = frames, moves, exact, (exact + 0.05).astype(dtype)
+    name = "wide-constrained"
+    yield Case(f"select-{name}", dtype, selected, (*arguments, np.log(1e-3), False), {"rounds": 2})
+    yield Case(f"narrow-{name}", dtype, narrowed, arguments, {"rounds": 1})
 
 
 def _decided_by_one(dtype, name="narrow-one", labels=40, cell=31):
@@ -149,7 +172,7 @@ def _decided_by_one(dtype, name="narrow-one", labels=40, cell=31):
 
     A sum over the threads loses this cell if any place on its way is passed by.
     """
-    frames = frames_for(False, False, (np.array([1, 2]), np.array([labels, 1])))
+    frames = frames_for(RNNT, False, (np.array([1, 2]), np.array([labels, 1])))
     rng = np.random.default_rng(12)
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
     rest = np.ones(frames.cells, dtype)
@@ -160,7 +183,7 @@ def _decided_by_one(dtype, name="narrow-one", labels=40, cell=31):
 def narrowed_once(frames, blank, label, rest, computed):
     """One round."""
     scratch = (like(blank, count, np.float64) for count in (frames.cells, frames.cells, len(computed)))
-    narrow(frames, False, CellState(blank, label, rest, rest), *scratch, computed, last=False)
+    narrow(frames, RNNT, CellState(blank, label, rest, rest), *scratch, computed, last=False)
 
 
 def unknown(exact, bounds):
@@ -184,7 +207,7 @@ def compute(state, exact, cells):
             array[c] = value
 
 
-def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
+def narrowed(frames, moves, exact, bounds, last=None, rounds=30):
     """Rounds until nothing is marked: what is marked each time, the account, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
     state, marked = unknown(exact, bounds), []
@@ -198,7 +221,7 @@ def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
         array.fill(value)
     open_all(frames, state)
     for number in range(rounds):
-        narrow(frames, monotonic, state, alpha, beta, best, computed, last=number == last)
+        narrow(frames, moves, state, alpha, beta, best, computed, last=number == last)
         found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
         if not len(marked[-1]):
@@ -207,7 +230,7 @@ def narrowed(frames, monotonic, exact, bounds, last=None, rounds=30):
     return (*marked, fetched(computed), *state)
 
 
-def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE):
+def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE):
     """Some rounds: what is marked each time, the brackets, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
     state = unknown(exact, bounds)
@@ -220,7 +243,7 @@ def selected(frames, monotonic, exact, bounds, log_floor, last, rounds=4, tolera
     marked = []
     for number in range(rounds):
         probing, settle = number == 0, last and number == 1
-        select(frames, monotonic, state, alpha, beta, brackets, probing=probing, last=settle, tolerance=tolerance)
+        select(frames, moves, state, alpha, beta, brackets, probing=probing, last=settle, tolerance=tolerance)
         found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
         compute(state, exact, marked[-1])

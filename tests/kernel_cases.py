@@ -33,7 +33,7 @@ from tests import (
     risk_cases,
     sampler_cases,
 )
-from tests.kernel_compare import UNROLLED, Case, frames_for, in_float32, like
+from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -56,6 +56,7 @@ def every_case() -> list[Case]:
     return [
         *found,
         *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
+        _paired_in_two_rounds(),
         # A thread of few notes four or five of the examples' first cells.
         _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2)),
         *_places(),
@@ -136,54 +137,62 @@ def _scores(frames, dtype):
 
 
 def _lattices(dtype):
-    for monotonic in (False, True):
+    for topology, moves in MOVES.items():
         for bounded in (False, True):
-            frames = frames_for(monotonic, bounded)
+            frames = frames_for(moves, bounded)
             blank, label = _scores(frames, dtype)
-            name = f"{'monotonic' if monotonic else 'rnnt'}{'-bounded' if bounded else ''}"
+            name = f"{topology}{'-bounded' if bounded else ''}"
             sums = np.zeros(frames.cells), np.zeros(len(frames.labels))
-            yield Case(f"alpha-{name}", dtype, forward_sums, (frames, monotonic, blank, label, *sums), {})
+            yield Case(f"alpha-{name}", dtype, forward_sums, (frames, moves, blank, label, *sums), {})
             yield Case(
-                f"posteriors-{name}", dtype, both_sweeps, (frames, monotonic, blank, label, *sums, sums[0].copy()), {}
+                f"posteriors-{name}", dtype, both_sweeps, (frames, moves, blank, label, *sums, sums[0].copy()), {}
             )
-            yield Case(f"compact-{name}", dtype, compacted, (frames, monotonic, blank, label, FLOOR), {})
-            yield Case(f"compact-all-{name}", dtype, compacted, (frames, monotonic, blank, label, 0.0), {})
+            yield Case(f"compact-{name}", dtype, compacted, (frames, moves, blank, label, FLOOR), {})
+            yield Case(f"compact-all-{name}", dtype, compacted, (frames, moves, blank, label, 0.0), {})
 
 
 def _wide_lattices(lengths, dtype=F4):
     """More frames than a block may have threads, and more cells in a frame than a warp has lanes."""
-    frames = frames_for(False, False, lengths)
+    frames = frames_for(RNNT, False, lengths)
     blank, label = _scores(frames, dtype)
     sums = np.zeros(frames.cells), np.zeros(len(frames.labels))
     name = f"wide-{lengths[1][0]}"
     sweeps = both_sweeps if dtype == F4 else rounded
-    yield Case(f"posteriors-{name}", dtype, sweeps, (frames, False, blank, label, *sums, sums[0].copy()), {})
+    yield Case(f"posteriors-{name}", dtype, sweeps, (frames, RNNT, blank, label, *sums, sums[0].copy()), {})
     compaction = compacted if dtype == F4 else compacted_rounded
-    yield Case(f"compact-{name}", dtype, compaction, (frames, False, blank, label, FLOOR), {})
+    yield Case(f"compact-{name}", dtype, compaction, (frames, RNNT, blank, label, FLOOR), {})
+
+
+def _paired_in_two_rounds():
+    """Frames of up to 34 cells: pairs lead from the last lane of a warp to what the first one takes next."""
+    moves = MOVES["constrained"]
+    frames = frames_for(moves, False, (np.array([66, 3]), np.array([33, 2])))
+    sums = np.zeros(frames.cells), np.zeros(2), np.zeros(frames.cells)
+    return Case("posteriors-wide-constrained", F4, both_sweeps, (frames, moves, *_scores(frames, F4), *sums), {})
 
 
 def _no_alignment(dtype):
     """None in an example of which each thread of a block takes four cells."""
-    frames = frames_for(False, False, (np.array([32, 3]), np.array([127, 2])))
+    frames = frames_for(RNNT, False, (np.array([32, 3]), np.array([127, 2])))
     blank, label = _scores(frames, dtype)
     blank[32 * 128 - 1] = -np.inf
-    return Case("compact-no-alignment", dtype, compacted, (frames, False, blank, label, FLOOR), {})
+    return Case("compact-no-alignment", dtype, compacted, (frames, RNNT, blank, label, FLOOR), {})
 
 
-def both_sweeps(frames, monotonic, blank, label, alpha, log_z, beta):
+def both_sweeps(frames, moves, blank, label, alpha, log_z, beta):
     """Forward and backward; beta is the device's alone."""
     scratch = beta.copy()
-    forward_backward(frames, monotonic, blank, label, alpha, log_z, scratch)
+    forward_backward(frames, moves, blank, label, alpha, log_z, scratch)
 
 
-def rounded(frames, monotonic, *given):
+def rounded(frames, moves, *given):
     """What `both_sweeps` gives, in float32."""
     own = [part.copy() for part in given]
-    both_sweeps(frames, monotonic, *own)
+    both_sweeps(frames, moves, *own)
     return in_float32(*own)
 
 
-def compacted(frames, monotonic, blank, label, floor):
+def compacted(frames, moves, blank, label, floor):
     """The occupied cells of the lattices."""
     count, alpha, log_z, beta = (
         len(blank),
@@ -191,7 +200,7 @@ def compacted(frames, monotonic, blank, label, floor):
     )
     maximum, rest, blank, label = blank.copy(), label.copy(), blank.copy(), label.copy()
     rest.fill(1)
-    posteriors = forward_backward(frames, monotonic, blank, label, alpha, log_z, beta)
+    posteriors = forward_backward(frames, moves, blank, label, alpha, log_z, beta)
     cells, first_cell = like(blank, count, np.int64), like(blank, len(frames.labels) + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
     skipped = like(blank, len(frames.labels), np.float64)
@@ -217,7 +226,7 @@ def _lists(dtype):
 
 
 def _list(name, dtype, lengths, wanted=True, ever_more=False):
-    frames = frames_for(False, False, lengths)
+    frames = frames_for(RNNT, False, lengths)
     rest = np.resize([WANTED, BOUND, 0.0, BOUND - 2.5, 1.5, np.nan, WANTED], frames.cells).astype(dtype)
     if ever_more:
         # Warps count different numbers of cells.
@@ -280,10 +289,10 @@ def _hidden(dtype, stored, widths=(37, 120)):
     two, four = (np.array([2, 1]), np.array([5, 10])), (np.array([2, 2]), np.array([10, 15]))
     narrow = "two", "four", "later"
     for name, frames in (
-        *((f"holes{holes}", frames_for(False, True)) for holes in (False, True)),
-        ("two", frames_for(False, False, two)),
-        ("four", frames_for(False, False, four)),
-        ("later", frames_for(False, False, (np.array([3, 2, 1]), np.array([2, 3, 1])))),
+        *((f"holes{holes}", frames_for(RNNT, True)) for holes in (False, True)),
+        ("two", frames_for(RNNT, False, two)),
+        ("four", frames_for(RNNT, False, four)),
+        ("later", frames_for(RNNT, False, (np.array([3, 2, 1]), np.array([2, 3, 1])))),
     ):
         cells = np.arange(3, frames.cells - 2)
         if name == "later":
@@ -337,8 +346,12 @@ def _hidden(dtype, stored, widths=(37, 120)):
 
 def _places():
     rng = np.random.default_rng(4)
-    two = frames_for(False, False, (np.array([1, 1]), np.array([2, 1])))
-    several = {f"{m}-{b}": frames_for(m, b) for m, b in ((False, False), (True, False), (False, True))}
+    two = frames_for(RNNT, False, (np.array([1, 1]), np.array([2, 1])))
+    several = {
+        "False-False": frames_for(RNNT, False),
+        "True-False": frames_for(MOVES["monotonic"], False),
+        "False-True": frames_for(RNNT, True),
+    }
     for kind, frames in (several | {"two": two}).items():
         targets = rng.integers(1, 9, (4, 5)).astype(np.int32)
         some = np.flatnonzero(rng.random(frames.cells) < 0.5)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from lattice import layout
+from lattice import Topology, layout
 
+MOVES = {name: Topology(name).moves for name in ("rnnt", "monotonic", "constrained")}
+RNNT = MOVES["rnnt"]
 LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
 UNROLLED = 97
 """Entries of a row from which on some lane of a warp has four."""
@@ -115,14 +117,14 @@ def place(value, put):
     return put(value) if isinstance(value, np.ndarray) else value
 
 
-def frames_for(monotonic, bounded, lengths=LENGTHS):
+def frames_for(moves, bounded, lengths=LENGTHS):
     T, U = lengths
     bounds = None
     if bounded:
         first = np.maximum(0, np.arange(T.max())[None] - 2).repeat(len(T), axis=0)
         bounds = first, first + 2
         bounds[0][-1, 1], bounds[1][-1, 1] = 5, 2  # a frame without cells: no alignment
-    return layout.frames_of(np.arange(len(T)), T, U, monotonic, bounds)
+    return layout.frames_of(np.arange(len(T)), T, U, moves, bounds)
 
 
 def like(array, count, dtype):

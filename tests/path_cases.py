@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels import launch
-from lattice.kernels.best_path import best_path, extend, move_bytes
+from lattice.kernels.best_path import best_path, bit_bytes, extend
 from lattice.kernels.path_rows import path_rows, sum_rows
-from tests.kernel_compare import Case, frames_for
+from tests.kernel_compare import MOVES, Case, frames_for
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -40,12 +40,12 @@ def _scores(rng, frames, dtype):
 
 
 def _outputs(frames, count):
-    """`left`, `moves`, score and frames, as full of zeros as the host functions ask."""
-    moves = np.zeros(move_bytes(frames.cells, len(frames.example)), np.uint8)
+    """`left`, `bits`, score and frames, as full of zeros as the host functions ask."""
+    bits = np.zeros(bit_bytes(frames.cells, len(frames.example)), np.uint8)
     left = np.zeros((count, 2, 2, frames.widest + 1))
     return (
         left,
-        moves,
+        bits,
         np.arange(count)[::-1].copy(),
         np.zeros(count),
         np.full((count, frames.widest + 2), -1, np.int32),
@@ -54,9 +54,9 @@ def _outputs(frames, count):
 
 def _paths(dtype):
     rng = np.random.default_rng(40)
-    for monotonic in (False, True):
+    for topology, moves in MOVES.items():
         for bounded in (False, True):
-            frames = frames_for(monotonic, bounded)
+            frames = frames_for(moves, bounded)
             total = len(frames.example)
             scores = _scores(rng, frames, dtype)
             poisoned = tuple(score.copy() for score in scores)
@@ -65,8 +65,8 @@ def _paths(dtype):
             ties = tuple(np.zeros_like(score) for score in scores)
             for kind, given in (("", scores), ("-nan", poisoned), ("-ties", ties)):
                 for cuts in ((0, total), (0, 1, 2, 4, 5, 9, total)):
-                    name = f"path-{'monotonic' if monotonic else 'rnnt'}{'-bounded' * bounded}{kind}-{len(cuts) - 1}"
-                    yield Case(name, dtype, in_runs, (frames, monotonic, *given, *_outputs(frames, 4), cuts), {})
+                    name = f"path-{topology}{'-bounded' * bounded}{kind}-{len(cuts) - 1}"
+                    yield Case(name, dtype, in_runs, (frames, moves, *given, *_outputs(frames, 4), cuts), {})
 
 
 def _long_paths(dtype, lengths, inner=()):
@@ -75,23 +75,23 @@ def _long_paths(dtype, lengths, inner=()):
     Without `inner` the frames are wider than one warp.
     """
     rng = np.random.default_rng(41)
-    for monotonic in (False, True):
-        frames = frames_for(monotonic, False, lengths[monotonic])
+    for topology, moves in MOVES.items():
+        frames = frames_for(moves, False, lengths[moves.monotonic])
         assert np.diff(frames.offset).max() > (64 if inner else 32)
         cuts = (0, *inner, len(frames.example))
-        arguments = (frames, monotonic, *_scores(rng, frames, dtype), *_outputs(frames, len(frames.labels)), cuts)
-        yield Case(f"path-wide-{'monotonic' if monotonic else 'rnnt'}", dtype, in_runs, arguments, {})
+        arguments = (frames, moves, *_scores(rng, frames, dtype), *_outputs(frames, len(frames.labels)), cuts)
+        yield Case(f"path-wide-{topology}", dtype, in_runs, arguments, {})
 
 
-def in_runs(frames, monotonic, blank, label, left, moves, examples, score, best, cuts):
+def in_runs(frames, moves, blank, label, left, bits, examples, score, best, cuts):
     """The best path by runs of frames, whose first and last are `cuts`."""
     starts, offset = (part if isinstance(part, np.ndarray) else part.get() for part in (frames.starts, frames.offset))
     for low, high in zip(cuts[:-1], cuts[1:]):
         since = int(np.searchsorted(starts, low, side="right")) - 1
         until = int(np.searchsorted(starts, high, side="left"))
         run = slice(int(offset[low]), int(offset[high]))
-        extend(frames, low, high, since, until, monotonic, blank[run], label[run], left, moves)
-    best_path(frames, monotonic, left, moves, examples, score, best)
+        extend(frames, low, high, since, until, moves, blank[run], label[run], left, bits)
+    best_path(frames, moves, left, bits, examples, score, best)
 
 
 def _rows(dtype, stored, sizes=(1, 2, 70, 150)):

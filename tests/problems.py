@@ -14,7 +14,7 @@ from tests.oracle import rules_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
-TOPOLOGIES = ["rnnt", "monotonic"]
+TOPOLOGIES = ["rnnt", "monotonic", "constrained"]
 VARIANTS = [
     Topology(name, hat=hat, delay_penalty=penalty)
     for name in ("rnnt", "monotonic", "constrained")

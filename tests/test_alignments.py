@@ -13,7 +13,7 @@ from tests.alignment_problems import any_alignments, random_alignments
 from tests.ctc_problems import ctc_problem
 from tests.problems import TOPOLOGIES, logits_problem, random_frames
 
-EMITTED = {"rnnt": combinations_with_replacement, "monotonic": combinations}
+EMITTED = {"rnnt": combinations_with_replacement, "monotonic": combinations, "constrained": combinations}
 WIDTHS = [0, 1, 2, 9, 10**30]
 SMALL = [(t, u) for t in range(1, 6) for u in range(4)]
 
@@ -200,6 +200,6 @@ def test_shifted_frames_are_alignments(problem, shift):
         assert (moved[~problem.real] == -1).all()
         for row, (frames, _, length) in zip(moved, problem.examples, strict=True):
             row = row[: len(frames)]
-            assert (row >= 0).all() and (row < length).all() and (np.diff(row) >= (topology == "monotonic")).all()
+            assert (row >= 0).all() and (row < length).all() and (np.diff(row) >= (topology != "rnnt")).all()
             if shift == 0 and topology == problem.topology:
                 assert row.tolist() == frames

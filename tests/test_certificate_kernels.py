@@ -14,6 +14,7 @@ from lattice.kernels.rows import NO_IDS
 from lattice.kernels.state import BOUND, WANTED
 from lattice.kernels.upper_bounds import bound, rounding_of
 from tests.certificate_cases import selected
+from tests.kernel_compare import MOVES, RNNT
 from tests.problems import TOPOLOGIES
 
 COUNT = 400
@@ -132,7 +133,7 @@ def lattices(rng, topology, sharpness, others):
     """Frames and logits (3, cells) of blank, label and the rest of eight trained-like lattices."""
     T, U = rng.integers(1, 70, 8), rng.integers(0, 20, 8)
     U = np.minimum(T, U)
-    frames = layout.frames_of(np.arange(8), T, U, topology == "monotonic", None)
+    frames = layout.frames_of(np.arange(8), T, U, MOVES[topology], None)
     width = np.diff(frames.offset)
     u = np.arange(frames.cells) - np.repeat(frames.offset[:-1] - frames.first, width)
     due = np.repeat((frames.t + 1) * (frames.labels / T)[frames.example] + rng.normal(size=len(frames.t)), width)
@@ -143,11 +144,11 @@ def lattices(rng, topology, sharpness, others):
     return frames, logits
 
 
-def posteriors_of(frames, monotonic, scores):
+def posteriors_of(frames, moves, scores):
     """log_z, and the posterior of each cell."""
     blank, label = (part.astype(np.float64) for part in scores)
     log_z = np.empty(len(frames.labels))
-    forward_backward(frames, monotonic, blank, label, np.empty(frames.cells), log_z)
+    forward_backward(frames, moves, blank, label, np.empty(frames.cells), log_z)
     return log_z, blank + label
 
 
@@ -163,12 +164,12 @@ def test_brackets_hold_and_what_is_left_out_is_negligible(topology, floor):
                 frames, logits = lattices(rng, topology, sharpness, others)
                 scores = logits[:2] - np.logaddexp.reduce(logits, axis=0)
                 bounds = logits[:2] - np.logaddexp(logits[0], logits[1])
-                truth, posterior = posteriors_of(frames, topology == "monotonic", scores)
+                truth, posterior = posteriors_of(frames, MOVES[topology], scores)
                 *marked, _, _, certificate, _, exact, skipped, blank, label, _, _ = selected(
-                    frames, topology == "monotonic", scores, bounds, np.log(floor), False, rounds=9
+                    frames, MOVES[topology], scores, bounds, np.log(floor), False, rounds=9
                 )
                 assert (certificate >= 0).all()
-                lower, _ = posteriors_of(frames, topology == "monotonic", (blank, label))
+                lower, _ = posteriors_of(frames, MOVES[topology], (blank, label))
                 error, rounding = truth - lower, 1e-12 * (1 + np.abs(truth))
                 assert (error >= -rounding).all() and (error <= certificate + rounding).all()
                 assert (certificate <= 1e-6).all()
@@ -188,10 +189,10 @@ def test_of_an_example_without_an_alignment_only_what_cannot_be_bounded_is_compu
     first = np.zeros((1, 9), np.int64)
     last = np.full((1, 9), 3)
     last[0, 4] = -1
-    frames = layout.frames_of(np.arange(1), np.array([9]), np.array([3]), False, (first, last))
+    frames = layout.frames_of(np.arange(1), np.array([9]), np.array([3]), RNNT, (first, last))
     scores = np.log(np.random.default_rng(0).dirichlet(np.ones(3), frames.cells)[:, :2].T)
     *marked, _, _, certificate, _, exact, skipped, _, _, _, total = selected(
-        frames, False, scores, scores, np.log(1e-3), False
+        frames, RNNT, scores, scores, np.log(1e-3), False
     )
     assert [cells.tolist() for cells in marked] == [[2], [], [], []]
     assert certificate[0] == skipped[0] == 0 and exact[0] == 1 and (total < 0).sum() == frames.cells - 1

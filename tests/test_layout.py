@@ -10,31 +10,34 @@ from hypothesis import strategies as st
 from lattice import layout
 from lattice.kernels.locate import locate
 from lattice.kernels.rows import NO_IDS
+from tests import oracle
+from tests.kernel_compare import MOVES, RNNT
+from tests.problems import TOPOLOGIES
 
 
-def cells_one_by_one(T, U, monotonic, bounds):
+def cells_one_by_one(T, U, topology, bounds):
     """(example, t, u) of every cell, in the order in which they are numbered."""
     for n in range(len(T)):
+        on_some = {(t, u) for arcs in oracle.alignments(T[n], U[n], topology) for t, u, _ in arcs}
         for t, u in itertools.product(range(T[n]), range(U[n] + 1)):
-            reachable = not monotonic or (u <= t and U[n] - u <= T[n] - t)
-            if reachable and (bounds is None or bounds[0][n, t] <= u <= bounds[1][n, t]):
+            if (t, u) in on_some and (bounds is None or bounds[0][n, t] <= u <= bounds[1][n, t]):
                 yield n, t, u
 
 
-@pytest.mark.parametrize("monotonic", [False, True])
+@pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("bounded", [False, True])
-def test_frames_number_every_cell_once(monotonic, bounded):
-    rng = np.random.default_rng(0)
+def test_frames_number_every_cell_once(topology, bounded):
+    rng, moves = np.random.default_rng(0), MOVES[topology]
     T, U = np.array([5, 1, 3, 2]), np.array([3, 0, 4, 1])
     bounds = None
     if bounded:
         first = rng.integers(-1, 3, (4, 6)).astype(np.int32)
         bounds = first, first + rng.integers(-1, 4, (4, 6)).astype(np.int32)
     order = np.array([2, 0, 3, 1])
-    frames = layout.frames_of(order, T, U, monotonic, bounds)
+    frames = layout.frames_of(order, T, U, moves, bounds)
     in_order = None if bounds is None else tuple(bound[order] for bound in bounds)
-    expected = list(cells_one_by_one(T[order], U[order], monotonic, in_order))
-    assert frames.cells == len(expected) == layout.count_cells(order, T, U, monotonic, bounds).sum()
+    expected = list(cells_one_by_one(T[order], U[order], topology, in_order))
+    assert frames.cells == len(expected) == layout.count_cells(order, T, U, moves, bounds).sum()
 
     row, slot = np.empty(len(expected), np.int64), np.empty(len(expected), np.int64)
     label, owner = np.empty(len(expected), np.int32), np.empty(len(expected), np.int32)
@@ -52,7 +55,7 @@ def test_frames_number_every_cell_once(monotonic, bounded):
 
 
 def test_offsets_pass_2_to_the_31():
-    frames = layout.frames_of(np.arange(1), np.array([70_000]), np.array([40_000]), False, None)
+    frames = layout.frames_of(np.arange(1), np.array([70_000]), np.array([40_000]), RNNT, None)
     assert frames.cells == 70_000 * 40_001 > 2**31
 
 
@@ -97,5 +100,5 @@ def test_a_plan_fits_its_limit_or_says_what_would(cells, state, tile_bytes, bloc
 def test_a_frame_without_cells_begins_at_0():
     """Sweeps keep a row of U + 1 numbers, in which they take places from `first` on."""
     bounds = np.array([[0, 2**31 - 1, 2, 5]]), np.array([[1, 3, -1, 4]])
-    frames = layout.frames_of(np.array([0]), np.array([4]), np.array([3]), False, bounds)
+    frames = layout.frames_of(np.array([0]), np.array([4]), np.array([3]), RNNT, bounds)
     assert frames.first.tolist() == [0, 0, 0, 0] and frames.offset.tolist() == [0, 2, 2, 2, 2]

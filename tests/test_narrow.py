@@ -14,26 +14,26 @@ from tests import certificate_cases, compare, problems
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 
 
-def best_of(frames, monotonic, blank, label):
+def best_of(frames, moves, blank, label):
     """Frames and scores of the best alignments over scores."""
     N = len(frames.labels)
-    left, moves = path_memory(np.empty, N, frames.widest, frames.cells, len(frames.example))
+    left, bits = path_memory(np.empty, N, frames.widest, frames.cells, len(frames.example))
     score, best = np.empty(N), np.full((N, frames.widest), -1, np.int32)
     with np.errstate(invalid="ignore"):
-        extend(frames, 0, len(frames.example), 0, N, monotonic, blank, label, left, moves)
-        best_path(frames, monotonic, left, moves, np.arange(N), score, best)
+        extend(frames, 0, len(frames.example), 0, N, moves, blank, label, left, bits)
+        best_path(frames, moves, left, bits, np.arange(N), score, best)
     return best, score
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_is_left_out_is_on_no_best_alignment(dtype):
     shares = {}
-    for name, frames, monotonic, exact, bounds in certificate_cases.lattices(np.dtype(dtype)):
+    for name, frames, moves, exact, bounds in certificate_cases.lattices(np.dtype(dtype)):
         assert (bounds >= exact).all()
-        *marked, computed, blank, label, _, rest = certificate_cases.narrowed(frames, monotonic, exact, bounds)
+        *marked, computed, blank, label, _, rest = certificate_cases.narrowed(frames, moves, exact, bounds)
         assert not len(marked[-1]) and (computed == -1).all()
         assert len(np.unique(np.concatenate(marked))) == sum(map(len, marked)) == (rest >= 0).sum()
-        ours, truth = best_of(frames, monotonic, blank, label), best_of(frames, monotonic, *exact)
+        ours, truth = best_of(frames, moves, blank, label), best_of(frames, moves, *exact)
         np.testing.assert_array_equal(ours[0], truth[0], err_msg=name)
         np.testing.assert_array_equal(ours[1], truth[1], err_msg=name)
         shares[name] = (rest >= 0).mean()
@@ -45,8 +45,8 @@ def test_what_is_left_out_is_on_no_best_alignment(dtype):
 
 def test_beyond_a_share_of_an_example_all_its_cells_are_marked():
     shares = []
-    for _, frames, monotonic, exact, bounds in certificate_cases.lattices(np.dtype(np.float64)):
-        *_, rest = certificate_cases.narrowed(frames, monotonic, exact, bounds)
+    for _, frames, moves, exact, bounds in certificate_cases.lattices(np.dtype(np.float64)):
+        *_, rest = certificate_cases.narrowed(frames, moves, exact, bounds)
         cells = frames.offset[frames.starts]
         shares += [(rest[low:high] >= 0).mean() for low, high in zip(cells, cells[1:])]
     assert 1 in shares and min(shares) < DENSE and not any(DENSE < share < 1 for share in shares)

@@ -6,17 +6,18 @@ import pytest
 from lattice import layout
 from lattice.kernels import runs
 from lattice.kernels.forward_backward import forward_backward, forward_sums
+from tests.kernel_compare import MOVES, RNNT
 from tests.problems import TOPOLOGIES
 from tests.sums_oracle import HELD, alpha_of, flat, sharp
 
 
-def lattice(T, U, monotonic=False, bounds=None):
-    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), monotonic, bounds)
+def lattice(T, U, moves=RNNT, bounds=None):
+    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), moves, bounds)
 
 
-def forward(frames, monotonic, blank, label):
+def forward(frames, moves, blank, label):
     alpha, log_z = np.empty(frames.cells), np.empty(1)
-    forward_sums(frames, monotonic, blank, label, alpha, log_z)
+    forward_sums(frames, moves, blank, label, alpha, log_z)
     return alpha, log_z[0]
 
 
@@ -26,7 +27,7 @@ def test_alpha_of_a_long_utterance_is_rounded_once(scores):
     frames = lattice(1000, 100)
     blank, label = scores(np.random.default_rng(0), frames)
     truth, total = alpha_of(frames, False, blank, label)
-    alpha, log_z = forward(frames, False, blank, label)
+    alpha, log_z = forward(frames, RNNT, blank, label)
     held = truth > HELD
     assert held.mean() > 0.6 and alpha[~held].max(initial=HELD) <= HELD
     alpha, truth = alpha[held], truth[held]
@@ -45,14 +46,14 @@ def band(T, U, width):
 @pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("T, U", [(1, 0), (1, 1), (7, 3), (40, 17), (300, 5)])
 def test_sums_in_every_shape_of_lattice(T, U, bounded, topology):
-    rng, monotonic = np.random.default_rng(T), topology == "monotonic"
-    frames = lattice(T, U, monotonic, band(T, U, 4) if bounded else None)
+    rng, moves = np.random.default_rng(T), MOVES[topology]
+    frames = lattice(T, U, moves, band(T, U, 4) if bounded else None)
     blank, label = flat(rng, frames)
     # Closed cells at the ends of frames, and between others.
     for part in (blank, label):
         part[rng.random(frames.cells) < 0.1] = -np.inf
-    truth, total = alpha_of(frames, monotonic, blank, label)
-    alpha, log_z = forward(frames, monotonic, blank, label)
+    truth, total = alpha_of(frames, moves.monotonic, blank, label, moves.paired)
+    alpha, log_z = forward(frames, moves, blank, label)
     np.testing.assert_allclose(alpha, truth.astype(np.float64), rtol=4e-16, atol=2e-14)
     np.testing.assert_allclose(log_z, float(total), rtol=4e-16, atol=2e-14)
 
@@ -61,17 +62,17 @@ def test_closed_cells_cost_nothing_and_change_nothing(monkeypatch):
     """Closed cells round an open band give the sums of that band, bit for bit."""
     rng, wide = np.random.default_rng(1), lattice(60, 30)
     bounds = band(60, 30, 5)
-    narrow = lattice(60, 30, False, bounds)
+    narrow = lattice(60, 30, bounds=bounds)
     u = np.arange(wide.cells) % 31
     inside = (u >= np.repeat(bounds[0][0], 31)) & (u <= np.repeat(bounds[1][0], 31))
     scores = flat(rng, narrow)
     spread = np.full((2, wide.cells), -np.inf, np.float32)
     spread[:, inside] = scores
-    alpha, log_z = forward(narrow, False, *scores)
-    wide_alpha, wide_log_z = forward(wide, False, *spread)
+    alpha, log_z = forward(narrow, RNNT, *scores)
+    wide_alpha, wide_log_z = forward(wide, RNNT, *spread)
     assert np.array_equal(wide_alpha[inside], alpha) and wide_log_z == log_z
-    forward_backward(narrow, False, *scores, alpha, np.empty(1))
-    forward_backward(wide, False, *spread, wide_alpha, np.empty(1))
+    forward_backward(narrow, RNNT, *scores, alpha, np.empty(1))
+    forward_backward(wide, RNNT, *spread, wide_alpha, np.empty(1))
     assert np.array_equal(spread[:, inside], scores) and not spread[:, ~inside].any()
 
 
@@ -82,12 +83,12 @@ def test_a_frame_of_more_cells_than_are_summed_between_normalisations():
         frames = lattice(2, U)
         blank, label = np.full((2, frames.cells), score)
         truth, _ = alpha_of(frames, False, blank, label)
-        alpha, _ = forward(frames, False, blank, label)
+        alpha, _ = forward(frames, RNNT, blank, label)
         held = truth > HELD
         np.testing.assert_allclose(alpha[held], truth[held].astype(np.float64), rtol=1e-15, atol=1e-13)
         # Whether longdouble holds the sums of the last score or not.
         assert np.isfinite(alpha).all() and alpha[U] == pytest.approx(U * score, rel=1e-13)
-        posteriors = forward_backward(frames, False, blank, label, alpha, np.empty(1))
+        posteriors = forward_backward(frames, RNNT, blank, label, alpha, np.empty(1))
         assert (
             posteriors.blank[:-1].sum() == pytest.approx(1) and (posteriors.blank + posteriors.label).max() < 1 + 1e-9
         )
@@ -96,9 +97,9 @@ def test_a_frame_of_more_cells_than_are_summed_between_normalisations():
 def test_scores_beyond_all_powers_of_float64():
     frames = lattice(3, 1)
     blank, label = np.full((2, frames.cells), -3e38, np.float32)
-    alpha, log_z = forward(frames, False, blank, label)
+    alpha, log_z = forward(frames, RNNT, blank, label)
     assert log_z == pytest.approx(-4 * 3e38, rel=1e-7)
-    posteriors = forward_backward(frames, False, blank, label, alpha, np.empty(1))
+    posteriors = forward_backward(frames, RNNT, blank, label, alpha, np.empty(1))
     assert (posteriors.blank >= 0).all() and posteriors.blank[-1] == pytest.approx(1)
 
 
@@ -107,7 +108,7 @@ def test_no_label_arc_leads_from_the_last_cell_of_a_frame_to_the_first_of_the_ne
     blank, label = flat(np.random.default_rng(2), frames)
     blank[2], label[2] = -np.inf, np.nan
     truth, total = alpha_of(frames, False, blank, label)
-    alpha, log_z = forward(frames, False, blank, label)
+    alpha, log_z = forward(frames, RNNT, blank, label)
     np.testing.assert_allclose(alpha, truth.astype(np.float64), rtol=1e-15)
     assert log_z == pytest.approx(float(total))
 
@@ -115,17 +116,18 @@ def test_no_label_arc_leads_from_the_last_cell_of_a_frame_to_the_first_of_the_ne
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("first", [2**31 - 1, -1, -(2**31)])
 def test_bounds_of_a_frame_without_cells_may_be_anywhere(first, topology):
-    monotonic = topology == "monotonic"
+    moves = MOVES[topology]
     bounds = np.zeros((1, 6), np.int64), np.full((1, 6), 3)
     bounds[0][0, 3], bounds[1][0, 3] = first, first - 1
-    frames = lattice(6, 3, monotonic, bounds)
+    frames = lattice(6, 3, moves, bounds)
     assert frames.first[3] == 0
     scores, alpha = flat(np.random.default_rng(3), frames), np.full(frames.cells, 9.0)
     log_z = np.empty(1)
-    forward_sums(frames, monotonic, *scores, alpha, log_z)
+    forward_sums(frames, moves, *scores, alpha, log_z)
     assert log_z[0] == -np.inf and np.isneginf(alpha[frames.offset[4] :]).all()
-    assert np.isfinite(alpha[: frames.offset[2]]).all()
-    posteriors = forward_backward(frames, monotonic, *scores, alpha, log_z)
+    # At (t, t + 1) alignments only pass, from a label to its blank.
+    assert np.isneginf(alpha[: frames.offset[2]]).sum() == 2 * moves.paired
+    posteriors = forward_backward(frames, moves, *scores, alpha, log_z)
     assert not posteriors.blank.any() and not posteriors.label.any()
 
 
@@ -137,7 +139,7 @@ def test_a_nan_among_closed_cells_is_seen():
     blank[[4, 5, 10, 11]] = label[[4, 5, 10, 11]] = -np.inf
     blank[5] = np.nan
     alpha, log_z = np.empty(frames.cells), np.empty(1)
-    posteriors = forward_backward(frames, False, blank, label, alpha, log_z)
+    posteriors = forward_backward(frames, RNNT, blank, label, alpha, log_z)
     assert np.isnan(log_z[0]) and np.isnan(posteriors.blank).all() and np.isnan(posteriors.label).all()
 
 
@@ -147,7 +149,7 @@ def test_without_an_alignment_a_nan_is_no_matter():
     blank, label = flat(np.random.default_rng(6), frames)
     blank[1] = label[1] = np.nan
     alpha, log_z = np.empty(frames.cells), np.empty(1)
-    posteriors = forward_backward(frames, False, blank, label, alpha, log_z)
+    posteriors = forward_backward(frames, RNNT, blank, label, alpha, log_z)
     assert log_z[0] == -np.inf and not posteriors.blank.any() and not posteriors.label.any()
 
 
@@ -156,5 +158,5 @@ def test_posteriors_of_scores_without_digits_are_at_most_one(frames, score):
     """Of one alignment all posteriors are 1, though nothing is known behind the point of such scores."""
     cells = lattice(frames, 0)
     blank, label = np.full(frames, score, np.float32), np.full(frames, -np.inf, np.float32)
-    posteriors = forward_backward(cells, False, blank, label, np.empty(frames), np.empty(1))
+    posteriors = forward_backward(cells, RNNT, blank, label, np.empty(frames), np.empty(1))
     assert (posteriors.blank <= 1).all() and (posteriors.blank >= 0).all()

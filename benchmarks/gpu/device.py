@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from lattice import layout
+from lattice import Topology, layout
 from lattice.device import arrays
 from lattice.kernels.locate import locate
 from lattice.kernels.rows import NO_IDS
@@ -16,6 +16,7 @@ from lattice.kernels.sums import sums
 from . import problems, timing
 
 LAUNCHES = 2000
+RNNT = Topology("rnnt").moves
 SAME = 1e-9
 """Largest relative deviation of a total in float64."""
 RECURSION = {"T": 1000, "U": 100, "examples": (1, 8, 128)}
@@ -111,7 +112,7 @@ def launch(count: int = LAUNCHES) -> dict:
     Other calls stand beside the launch.
     """
     place, empty = problems.device(), problems.device().empty
-    frames = layout.frames_of(np.arange(1), np.array([4]), np.array([2]), False, None)
+    frames = layout.frames_of(np.arange(1), np.array([4]), np.array([2]), RNNT, None)
     frame_base, label_base, positions, none, weight = place.upload(
         None, np.arange(4), np.zeros(1, np.int64), np.ones((1, 2), np.int32), NO_IDS, np.ones((32, 32), np.float32)
     )
@@ -157,7 +158,7 @@ def uniform(B: int, T: int, U: int, score: float = -0.75):
     """
     alignments = math.lgamma(T + U) - math.lgamma(U + 1) - math.lgamma(T)
     wanted, place, cells = alignments + (T + U) * score, problems.device(), B * T * (U + 1)
-    frames, _ = layout.frames_of(np.arange(B), np.full(B, T), np.full(B, U), False, None).on(place, None)
+    frames, _ = layout.frames_of(np.arange(B), np.full(B, T), np.full(B, U), RNNT, None).on(place, None)
     blank, label = place.empty(cells, np.float32), place.empty(cells, np.float32)
     blank.fill(score)
     label.fill(score)
@@ -167,7 +168,7 @@ def uniform(B: int, T: int, U: int, score: float = -0.75):
         found = np.concatenate([log_z.get(), beta.get()[:: T * (U + 1)]])
         return float(np.abs(found - wanted).max() / abs(wanted))
 
-    return functools.partial(sums, frames, False, blank, label, alpha, log_z, beta), deviation
+    return functools.partial(sums, frames, RNNT, blank, label, alpha, log_z, beta), deviation
 
 
 def launches(call, count: int) -> dict:

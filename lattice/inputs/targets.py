@@ -44,10 +44,6 @@ class Targets:
         """(N,) float64 nats by which the sums over alignments lie above those of the kernels' scores (delay.py)."""
         return abs(self.topology.delay_penalty) * 0.5 * self.target_lengths * (self.frame_lengths - 1)
 
-    @property
-    def monotonic(self) -> bool:
-        return self.moves.monotonic
-
 
 def read_targets(
     targets, target_lengths, blank, vocabulary, *,

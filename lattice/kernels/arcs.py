@@ -4,9 +4,28 @@ Cells are numbered as `layout.Frames` says: cell c of frame f has the label posi
 example has the frames from `begin` to `end`, and `labels` is its U.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED
+from .state import scores_at
+
+
+class Moves(NamedTuple):
+    """Where arcs lead, as kernels are told. A blank arc always leads to the next frame.
+
+    Attributes
+    ----------
+    monotonic : bool
+        A label arc leads to the next frame too; else it stays on its frame.
+    paired : bool
+        A label arc ends with the blank arc of the cell (t, u + 1), whose score it takes in. Only with `monotonic`.
+    """
+
+    monotonic: bool
+    paired: bool
 
 
 @register_jitable
@@ -14,6 +33,15 @@ def cell_at(f, u, first, offset):
     """The number of cell (f, u), -1 where it does not exist."""
     k = u - first[f]
     return offset[f] + k if 0 <= k < offset[f + 1] - offset[f] else -1
+
+
+@register_jitable
+def ending(c, behind, bounds, state):
+    """The blank score at the end of a pair that leaves cell c; `behind` is the cell behind the last one of its frame.
+
+    A pair is made where it is read. The state keeps single scores, of which some are upper bounds.
+    """
+    return np.float64(scores_at(c + 1, bounds, state)[0]) if c + 1 < behind else CLOSED
 
 
 @register_jitable
@@ -26,6 +54,15 @@ def leaving(scores, sums, f, u, first, offset):
         return CLOSED
     c = offset[f] + k
     return sums[c] + scores[c]
+
+
+@register_jitable
+def leaving_by_label(f, u, first, offset, moves, state, alpha):
+    """`leaving` by the label arc."""
+    moved = leaving(state.label_score, alpha, f, u, first, offset)
+    if moves.paired and moved > CLOSED:
+        moved += ending(cell_at(f, u, first, offset), offset[f + 1], False, state)
+    return moved
 
 
 @register_jitable
@@ -45,11 +82,11 @@ def by_blank(f, begin, u, first, offset, blank_score, alpha):
 
 
 @register_jitable
-def by_label(f, begin, low, u, c, first, offset, monotonic, label_score, alpha):
+def by_label(f, begin, low, u, c, first, offset, moves, state, alpha):
     """What arrives in cell c = (f, u) by a label arc; `low` is u of the first cell of the frame."""
-    if monotonic:
-        return leaving(label_score, alpha, f - 1, u - 1, first, offset) if f > begin else CLOSED
-    return alpha[c - 1] + label_score[c - 1] if u > low else CLOSED
+    if moves.monotonic:
+        return leaving_by_label(f - 1, u - 1, first, offset, moves, state, alpha) if f > begin else CLOSED
+    return alpha[c - 1] + state.label_score[c - 1] if u > low else CLOSED
 
 
 @register_jitable
@@ -70,13 +107,15 @@ def behind_label(f, end, u, labels, first, offset, monotonic, beta):
 
 
 @register_jitable
-def departing(f, end, u, c, labels, first, offset, monotonic, blank_score, label_score, beta):
+def departing(f, end, u, c, labels, first, offset, moves, bounds, state, beta):
     """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
-    blank_here, label_here = blank_score[c], label_score[c]
-    step = behind_label(f, end, u, labels, first, offset, monotonic, beta)
+    blank_here, label_here = scores_at(c, bounds, state)
+    step = behind_label(f, end, u, labels, first, offset, moves.monotonic, beta)
     if f + 1 < end:
         stay = held(beta, f + 1, u, first, offset)
     else:
         # The arc out of the last frame leads to (T, U), whose beta is 0.
         stay = 0.0 if u == labels else CLOSED
+    if moves.paired:
+        step += ending(c, offset[f + 1], bounds, state)
     return blank_here + stay, label_here + step

@@ -10,9 +10,10 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import cell_at
+from .arcs import Moves, cell_at, ending
 from .cells import CLOSED
 from .launch import WARP, by_thread, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
+from .state import CellState
 
 
 @register_jitable
@@ -40,34 +41,42 @@ def enter(n, f, begin, u, first, offset, monotonic, left):
 
 
 @register_jitable
-def pass_on(n, f, begin, u, c, first, offset, monotonic, blank_score, label_score, left):
-    """Extend alignments by cell (f, u), the run's cell c; returns whether the best one comes by a label."""
-    best, by_label = enter(n, f, begin, u, first, offset, monotonic, left)
-    left[n, f % 2, 0, u] = best + blank_score[c]
-    left[n, f % 2, 1, u] = best + label_score[c]
+def pass_on(n, f, begin, u, c, behind, first, offset, moves, state, left):
+    """Extend alignments by cell (f, u), the run's cell c; returns whether the best one comes by a label.
+
+    `behind` is the run's cell behind the last one of the frame. Of `state` the scores alone are read.
+    """
+    best, by_label = enter(n, f, begin, u, first, offset, moves.monotonic, left)
+    left[n, f % 2, 0, u] = best + state.blank_score[c]
+    moved = best + state.label_score[c]
+    if moves.paired:
+        # Arc by arc, so that equal alignments are equal sums.
+        moved += ending(c, behind, False, state)
+    left[n, f % 2, 1, u] = moved
     return by_label
 
 
 @register_jitable
-def moves_at(f, offset):
+def bits_at(f, offset):
     """The byte in which the bits of frame f begin. Each frame has a byte to spare, because it may end within one."""
     return offset[f] // 8 + f
 
 
 @cpu_sweep
-def extend_cpu(begin, end, low, high, since, starts, first, offset, monotonic, blank_score, label_score, left, moves):
+def extend_cpu(begin, end, low, high, since, starts, first, offset, moves, blank_score, label_score, left, bits):
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     # A range of examples to a thread: scores and bits of an example are the thread's own, so no lock.
     for n in range(since + begin, since + end):
         for f in range(max(low, starts[n]), min(high, starts[n + 1])):
-            at = moves_at(f, offset)
+            at, behind = bits_at(f, offset), offset[f + 1] - offset[low]
             for k in range(offset[f + 1] - offset[f]):
                 c = offset[f] - offset[low] + k  # the score arrays begin at the run's first cell
-                if pass_on(n, f, starts[n], first[f] + k, c, first, offset, monotonic, blank_score, label_score, left):
-                    moves[at + k // 8] |= 1 << k % 8
+                if pass_on(n, f, starts[n], first[f] + k, c, behind, first, offset, moves, state, left):
+                    bits[at + k // 8] |= 1 << k % 8
 
 
 @register_jitable
-def extend_frame(n, f, begin, low, first, offset, blank_score, label_score, left, moves):
+def extend_frame(n, f, begin, low, first, offset, paired, state, left, bits):
     """All cells of a frame at once, where every arc moves on by a frame; a warp collects the bits of its cells."""
     lane, k = cuda.threadIdx.x % WARP, cuda.threadIdx.x
     width = offset[f + 1] - offset[f]
@@ -76,44 +85,57 @@ def extend_frame(n, f, begin, low, first, offset, blank_score, label_score, left
         by_label = False
         if k < width:
             c = offset[f] - offset[low] + k
-            by_label = pass_on(n, f, begin, first[f] + k, c, first, offset, True, blank_score, label_score, left)
+            behind, moves = offset[f + 1] - offset[low], Moves(True, paired)
+            by_label = pass_on(n, f, begin, first[f] + k, c, behind, first, offset, moves, state, left)
         votes = cuda.ballot_sync(0xFFFFFFFF, by_label)
         # k % 8 is lane % 8, so every eighth lane writes one whole byte.
         if lane % 8 == 0 and k < width:
-            moves[moves_at(f, offset) + k // 8] = (votes >> lane) & 0xFF
+            bits[bits_at(f, offset) + k // 8] = (votes >> lane) & 0xFF
         k += cuda.blockDim.x
 
 
 @register_jitable
-def extend_wave(n, wave, a, b, begin, low, labels, first, offset, blank_score, label_score, left, moves):
+def extend_wave(n, wave, a, b, begin, low, labels, first, offset, state, left, bits):
     """The cells of frames a to b (exclusive) on an anti-diagonal at once, where a label arc stays on its frame.
 
     No two cells are of one frame, so each thread changes bits of a byte of its own.
     """
+    moves = Moves(False, False)
     u = cuda.threadIdx.x + max(0, wave - (b - a) + 1)
     while u <= min(labels, wave):
         f = a + wave - u
         c = cell_at(f, u, first, offset)
-        if c >= 0 and pass_on(n, f, begin, u, c - offset[low], first, offset, False, blank_score, label_score, left):
+        # No arc is paired, so what lies behind is not asked for.
+        if c >= 0 and pass_on(n, f, begin, u, c - offset[low], 0, first, offset, moves, state, left):
             k = u - first[f]
-            moves[moves_at(f, offset) + k // 8] |= 1 << k % 8
+            bits[bits_at(f, offset) + k // 8] |= 1 << k % 8
         u += cuda.blockDim.x
 
 
 @cuda_kernel
-def extend_cuda(low, high, since, starts, labels, first, offset, monotonic, blank_score, label_score, left, moves):
+def extend_cuda(low, high, since, starts, labels, first, offset, monotonic, blank_score, label_score, left, bits):
     n = since + cuda.blockIdx.x
     a, b = max(low, starts[n]), min(high, starts[n + 1])
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     # A cell reads what earlier waves wrote, and takes the place of frame f - 2, which no later wave reads.
     for wave in range(b - a if monotonic else b - a + labels[n]):
         if monotonic:
-            extend_frame(n, a + wave, starts[n], low, first, offset, blank_score, label_score, left, moves)
+            extend_frame(n, a + wave, starts[n], low, first, offset, False, state, left, bits)
         else:
-            extend_wave(n, wave, a, b, starts[n], low, labels[n], first, offset, blank_score, label_score, left, moves)
+            extend_wave(n, wave, a, b, starts[n], low, labels[n], first, offset, state, left, bits)
         cuda.syncthreads()
 
 
-def extend(frames, low, high, since, until, monotonic, blank_score, label_score, left, moves):
+@cuda_kernel
+def extend_paired_cuda(low, high, since, starts, first, offset, blank_score, label_score, left, bits):
+    n = since + cuda.blockIdx.x
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
+    for f in range(max(low, starts[n]), min(high, starts[n + 1])):
+        extend_frame(n, f, starts[n], low, first, offset, True, state, left, bits)
+        cuda.syncthreads()
+
+
+def extend(frames, low, high, since, until, moves, blank_score, label_score, left, bits):
     """Extend the best alignments by a run of frames; all earlier ones have been before.
 
     Parameters
@@ -122,39 +144,41 @@ def extend(frames, low, high, since, until, monotonic, blank_score, label_score,
     low, high, since, until : int
         First frame of the run and the frame behind its last, first example that has one of them and the example behind
         the last.
-    monotonic : bool
-        Every arc moves on by a frame; else a label arc stays on its frame.
+    moves : Moves
     blank_score, label_score : (cells of the run,) float32 or float64
         Scores of the arcs in nats.
     left : (examples, 2, 2, widest + 1) float64
         What the last frame hands on, in nats; overwritten. What it holds before the first run is not read.
-    moves : (move_bytes,) uint8
+    bits : (bit_bytes,) uint8
         Zeros before the first run.
     """
-    run, arrays = (low, high, since, frames.starts), (monotonic, blank_score, label_score, left, moves)
+    run, cells = (low, high, since, frames.starts), (frames.first, frames.offset)
+    arrays = blank_score, label_score, left, bits
     if on_host(blank_score):
-        arguments = (*run, frames.first, frames.offset, *arrays)
-        sweep(extend_cpu, until - since, *arguments, work=16 * len(blank_score), pieces=8)
+        sweep(extend_cpu, until - since, *run, *cells, moves, *arrays, work=16 * len(blank_score), pieces=8)
+        return
+    # A ballot asks a whole warp.
+    threads = max(WARP, whole_warps(frames.widest + 1, policy.LATTICE_THREADS))
+    if moves.paired:
+        launch(extend_paired_cuda, until - since, threads, *run, *cells, *arrays)
     else:
-        # A ballot asks a whole warp.
-        threads = max(WARP, whole_warps(frames.widest + 1, policy.LATTICE_THREADS))
-        launch(extend_cuda, until - since, threads, *run, frames.labels, frames.first, frames.offset, *arrays)
+        launch(extend_cuda, until - since, threads, *run, frames.labels, *cells, moves.monotonic, *arrays)
 
 
-def move_bytes(cells, frames):
-    """Bytes for the bits of a number of cells in a number of frames: see `moves_at`."""
+def bit_bytes(cells, frames):
+    """Bytes for the bits of a number of cells in a number of frames: see `bits_at`."""
     return cells // 8 + frames + 1
 
 
 def path_memory(take, examples, widest, cells, frames):
-    """`left` and `moves` of a search, from `take(shape, dtype)`, for a number of examples, cells and frames."""
-    left, moves = take((examples, 2, 2, widest + 1), np.float64), take(move_bytes(cells, frames), np.uint8)
-    moves.fill(0)  # a thread sets the bits of labels and leaves the others
-    return left, moves
+    """`left` and `bits` of a search, from `take(shape, dtype)`, for a number of examples, cells and frames."""
+    left, bits = take((examples, 2, 2, widest + 1), np.float64), take(bit_bytes(cells, frames), np.uint8)
+    bits.fill(0)  # a thread sets the bits of labels and leaves the others
+    return left, bits
 
 
 @register_jitable
-def trace(n, begin, end, labels, first, offset, monotonic, left, moves, row, frames):
+def trace(n, begin, end, labels, first, offset, monotonic, left, bits, row, frames):
     """Follow the bits back from the end, note the frame of each label in `frames[row]`, and return the score in nats.
 
     Frames are counted from `begin`, the first frame of the example.
@@ -174,7 +198,7 @@ def trace(n, begin, end, labels, first, offset, monotonic, left, moves, row, fra
         frames[row, u] = f - begin
     while u > 0 and f >= begin:
         k = u - first[f]
-        if moves[moves_at(f, offset) + k // 8] >> (k % 8) & 1:
+        if bits[bits_at(f, offset) + k // 8] >> (k % 8) & 1:
             u -= 1
             if monotonic:
                 f -= 1
@@ -185,28 +209,28 @@ def trace(n, begin, end, labels, first, offset, monotonic, left, moves, row, fra
 
 
 @cpu_sweep
-def trace_cpu(begin, end, starts, labels, first, offset, monotonic, left, moves, examples, score, frames):
+def trace_cpu(begin, end, starts, labels, first, offset, monotonic, left, bits, examples, score, frames):
     for n in range(begin, end):
         score[n] = trace(
-            n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, moves, examples[n], frames
+            n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, bits, examples[n], frames
         )
 
 
 @cuda_kernel
-def trace_cuda(starts, labels, first, offset, monotonic, left, moves, examples, score, frames):
+def trace_cuda(starts, labels, first, offset, monotonic, left, bits, examples, score, frames):
     n = cuda.grid(1)
     if n < score.shape[0]:
         score[n] = trace(
-            n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, moves, examples[n], frames
+            n, starts[n], starts[n + 1], labels[n], first, offset, monotonic, left, bits, examples[n], frames
         )
 
 
-def best_path(frames, monotonic, left, moves, examples, score, best):
+def best_path(frames, moves, left, bits, examples, score, best):
     """The best alignments, after `extend` has seen all frames.
 
     Parameters
     ----------
-    frames, monotonic, left, moves
+    frames, moves, left, bits
         As in `extend`.
     examples : (examples,) int64
         Their rows in `best`, none twice.
@@ -216,8 +240,8 @@ def best_path(frames, monotonic, left, moves, examples, score, best):
         Set to the frame of each label, counted within the example, where there is an alignment. The caller fills in the
         rest.
     """
-    arguments = (frames.first, frames.offset, monotonic, left, moves, examples, score, best)
+    arguments = (frames.first, frames.offset, moves.monotonic, left, bits, examples, score, best)
     if on_host(score):
-        sweep(trace_cpu, len(score), frames.starts, frames.labels, *arguments, work=8 * len(moves))
+        sweep(trace_cpu, len(score), frames.starts, frames.labels, *arguments, work=8 * len(bits))
     else:
         by_thread(trace_cuda, len(score), frames.starts, frames.labels, *arguments)

@@ -13,11 +13,12 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import behind_label
+from .arcs import behind_label, ending
 from .block import block_sum
 from .cells import CLOSED, exp
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
+from .pairs import pair_visits
 from .state import CellState, is_computed, scores_at
 from .sums import bracketing_sums
 from .sweeps import forward, to_visits
@@ -113,7 +114,7 @@ def gives_up(probing, last, exact, cells):
 
 @cpu_sweep
 def select_cpu(
-    begin, end, starts, labels, first, offset, monotonic, by_label, blank_score, label_score, maximum, rest, alpha,
+    begin, end, starts, labels, first, offset, moves, by_label, blank_score, label_score, maximum, rest, alpha,
     brackets, probing, last, tolerance,
 ):  # fmt: skip
     lowers, uppers, certificate, log_floor, exact, skipped = brackets
@@ -124,12 +125,12 @@ def select_cpu(
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
-        upper = forward(a, b, U, first, offset, monotonic, True, True, state, alpha)
+        upper = forward(a, b, U, first, offset, moves, True, True, state, alpha)
         lower = probed_lower(upper, U, by_label)
         if not probing:
-            lower = forward(a, b, U, first, offset, monotonic, False, False, state, alpha)
-        # From here to the end, alpha holds alpha + beta, or what of it leaves by label arcs.
-        to_visits(a, b, U, first, offset, monotonic, True, by_label, state, alpha)
+            lower = forward(a, b, U, first, offset, moves, False, False, state, alpha)
+        # From here to the end, alpha holds visits, or what alignments pass by label arcs.
+        to_visits(a, b, U, first, offset, moves, True, by_label, state, alpha)
         lowers[n], uppers[n] = lower, upper
         gap, attempts = upper - lower, 0
         # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
@@ -168,10 +169,8 @@ def select_cuda(
     floor, computed, settled = log_floor[n], exact[n], certificate[n]
     if settled >= 0:
         return
-    # Else `label_visits_cuda` has.
-    if not by_label:
-        for c in range(low + me, high, stride):
-            alpha[c] += beta[c]
+    for c in range(low + me, high, stride):
+        alpha[c] += beta[c]
     gap, attempts = upper - lower, 0
     while True:
         threshold = threshold_of(probing, lower, upper, floor)
@@ -197,7 +196,7 @@ def select_cuda(
 
 @cuda_kernel
 def label_visits_cuda(
-    starts, labels, example, first, offset, monotonic, blank_score, label_score, maximum, rest, alpha, beta
+    starts, labels, example, first, offset, monotonic, paired, blank_score, label_score, maximum, rest, alpha, beta
 ):  # fmt: skip
     f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
@@ -206,17 +205,21 @@ def label_visits_cuda(
     for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
         u = first[f] + c - offset[f]
         # Only beta of other cells is read, and nobody writes it.
-        score = scores_at(c, True, state)[1]
-        alpha[c] += score + behind_label(f, starts[n + 1], u, labels[n], first, offset, monotonic, beta)
+        step = scores_at(c, True, state)[1] + behind_label(
+            f, starts[n + 1], u, labels[n], first, offset, monotonic, beta
+        )
+        if paired:
+            step += ending(c, offset[f + 1], True, state)
+        alpha[c] += step
 
 
-def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False):
+def select(frames, moves, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False):
     """Bracket log_z of every example that has no certificate yet, and mark the cells that the example still needs.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
-    monotonic : bool
+    moves : Moves
     state : CellState
         As `emit` fills it where a cell is computed and `bound` where it is not. The cells found here become wanted.
     alpha, beta : (cells,) float64
@@ -234,13 +237,17 @@ def select(frames, monotonic, state: CellState, alpha, beta, brackets, *, probin
     """
     decisions = probing, last, tolerance
     if on_host(state.rest):
-        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, by_label, *state, alpha
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, by_label, *state, alpha
         sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
         return
     # Launches follow one another on the stream, and nothing waits.
-    bracketing_sums(frames, monotonic, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
+    bracketing_sums(frames, moves, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
     if by_label:
-        lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, monotonic
+        lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, *moves
         by_warp(label_visits_cuda, len(frames.example), *lattices, *state, alpha, beta)
+        # Until all frames are done, beta is read by other cells.
+        beta.fill(0)
+    elif moves.paired:
+        pair_visits(frames, state, alpha, beta, bounds=True, largest=False)
     arguments = frames.starts, frames.labels, frames.offset, state.rest, alpha, beta, by_label, *brackets, *decisions
     launch(select_cuda, len(brackets.exact), policy.SCAN_THREADS, *arguments)

@@ -12,12 +12,13 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import by_blank, by_label, departing, larger, leaving
+from .arcs import by_blank, by_label, departing, larger, leaving, leaving_by_label
 from .block import block_sum
 from .cells import CLOSED
 from .certify import ROUNDING
 from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
+from .pairs import pair_visits
 from .state import CellState
 from .sums import bests
 
@@ -28,25 +29,29 @@ DENSE = 0.5
 
 
 @register_jitable
-def best_through(begin, end, labels, first, offset, monotonic, blank_score, label_score, alpha, beta):
-    """Fill alpha with the best score of an alignment through each cell; return the best of all."""
+def best_through(begin, end, labels, first, offset, moves, state, alpha, beta):
+    """Fill alpha with the best score of an alignment that uses the row of each cell; return the best of all."""
     for f in range(begin, end):
         low = first[f]
         for c in range(offset[f], offset[f + 1]):
             u = low + c - offset[f]
-            stay = by_blank(f, begin, u, first, offset, blank_score, alpha)
-            step = by_label(f, begin, low, u, c, first, offset, monotonic, label_score, alpha)
+            stay = by_blank(f, begin, u, first, offset, state.blank_score, alpha)
+            step = by_label(f, begin, low, u, c, first, offset, moves, state, alpha)
             alpha[c] = larger(stay, step)
-    best = leaving(blank_score, alpha, end - 1, labels, first, offset)
-    if monotonic:
-        best = larger(best, leaving(label_score, alpha, end - 1, labels - 1, first, offset))
+    best = leaving(state.blank_score, alpha, end - 1, labels, first, offset)
+    if moves.monotonic:
+        best = larger(best, leaving_by_label(end - 1, labels - 1, first, offset, moves, state, alpha))
     # Backwards in f and in u: an arc leads to a later frame, or to the next label position of its own.
     for f in range(end - 1, begin - 1, -1):
         for c in range(offset[f + 1] - 1, offset[f] - 1, -1):
             u = first[f] + c - offset[f]
-            stay, step = departing(f, end, u, c, labels, first, offset, monotonic, blank_score, label_score, beta)
+            stay, step = departing(f, end, u, c, labels, first, offset, moves, False, state, beta)
             beta[c] = larger(stay, step)
+            step += alpha[c]
             alpha[c] += beta[c]
+            if moves.paired and c + 1 < offset[f + 1]:
+                # The pair ends by the blank of the next cell.
+                alpha[c + 1] = larger(alpha[c + 1], step)
     return best
 
 
@@ -64,15 +69,14 @@ def reach(best, margin):
 
 @cpu_sweep
 def narrow_cpu(
-    begin, end, starts, labels, first, offset, monotonic, blank_score, label_score, rest, alpha, beta, computed, last
+    begin, end, starts, labels, first, offset, moves, blank_score, label_score, rest, alpha, beta, computed, last
 ):
+    state = CellState(blank_score, label_score, blank_score, rest)  # maximum is not read
     for n in range(begin, end):
         low, high = offset[starts[n]], offset[starts[n + 1]]
         if computed[n] < 0:
             continue
-        best = best_through(
-            starts[n], starts[n + 1], labels[n], first, offset, monotonic, blank_score, label_score, alpha, beta
-        )
+        best = best_through(starts[n], starts[n + 1], labels[n], first, offset, moves, state, alpha, beta)
         # Is any cell unknown that an alignment as good as the best may visit?
         if count_joining(low, high, 1, rest, alpha, reach(best, slack_of(best))) == 0:
             computed[n] = -1
@@ -105,13 +109,13 @@ def narrow_cuda(starts, offset, rest, alpha, beta, best, computed, last):
         computed[n] = known
 
 
-def narrow(frames, monotonic, state: CellState, alpha, beta, best, computed, *, last):
+def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last):
     """Mark the cells that have to be computed before the best alignment of an example can be known.
 
     Parameters
     ----------
     frames : lattice.layout.Frames
-    monotonic : bool
+    moves : Moves
     state : CellState
         As `emit` fills it where a cell is computed, and as `open_all` leaves it elsewhere. The cells found here become
         wanted.
@@ -126,9 +130,11 @@ def narrow(frames, monotonic, state: CellState, alpha, beta, best, computed, *, 
     """
     rest = state.rest
     if on_host(rest):
-        lattices = frames.starts, frames.labels, frames.first, frames.offset, monotonic, *state.scores, rest
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, *state.scores, rest
         sweep(narrow_cpu, len(computed), *lattices, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)
         return
-    bests(frames, monotonic, *state.scores, alpha, best, beta)
+    bests(frames, moves, *state.scores, alpha, best, beta)
+    if moves.paired:
+        pair_visits(frames, state, alpha, beta, bounds=False, largest=True)
     arguments = frames.starts, frames.offset, rest, alpha, beta, best, computed, last
     launch(narrow_cuda, len(computed), policy.SCAN_THREADS, *arguments)

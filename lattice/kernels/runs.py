@@ -130,6 +130,21 @@ def split_row(row, power, end):
 
 
 @register_jitable
+def pair_run(frames, scratch):
+    """Multiply the label arc of each cell of a run by the blank arc of the next cell of its frame."""
+    i = ONE
+    for k in range(frames):
+        last = i + scratch.end[k] - scratch.begin[k] - ONE
+        for c in range(i, last):
+            scratch.label_value[c] *= scratch.blank_value[c + ONE]
+            scratch.label_power[c] += scratch.blank_power[c + ONE]
+        if i <= last:
+            # The cell behind the last one is closed, or there is none.
+            scratch.label_value[last], scratch.label_power[last] = 0.0, EMPTY
+        i = last + ONE
+
+
+@register_jitable
 def sum_run(frames, back, monotonic, covered, behind, scratch):
     """Sum over a run: `value` and `power` become alpha, or with `back`, a constant at each call, beta.
 

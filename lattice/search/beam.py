@@ -19,15 +19,15 @@ class BeamSearch:
         self.problem, self.beam = problem, beam
         self.scorer, self.predictor = Scorer(problem, beam), Predictor(problem)
         self.trie = Trie(len(problem.lengths), len(problem.weight))
+        monotonic, paired = problem.topology.moves
+        # Whether a label stays on its frame, and how many do. In a pair one does, until the blank behind it.
+        self.stays, self.most = paired or not monotonic, 1 if monotonic else problem.most_labels
         self.broken = np.zeros(len(problem.lengths), bool)  # (B,) has met a row of logits with NaN or +inf
 
     def run(self, nbest: int):
         """(sequences, score): label lists, `nbest` for each example, and their scores (B, nbest)."""
         lengths = self.problem.lengths
-        examples, advance = (
-            np.arange(len(lengths)),
-            self._monotonic if self.problem.topology.moves.monotonic else self._rnnt,
-        )
+        examples, advance = np.arange(len(lengths)), self._within if self.stays else self._monotonic
         # One empty prefix of each example. Node b of the trie is example b's, and so is row b of the predictions.
         live = Hypotheses(examples, examples, np.zeros(len(lengths)), np.zeros_like(examples), examples)
         predictions, ended = self.predictor.start(), []
@@ -54,15 +54,15 @@ class BeamSearch:
         scores = np.where(self.broken[hypotheses.example, None], -np.inf, hypotheses.score[:, None] + scores)
         return scores[:, 0], scores[:, 1:], labels
 
-    def _rnnt(self, t: int, level: Hypotheses, predictions: Predictions):
+    def _within(self, t: int, level: Hypotheses, predictions: Predictions):
         """(hypotheses that leave frame t, predictions of each level); level i has emitted i labels in the frame."""
         levels, reached = [predictions], level.take(slice(0))
-        for number in range(self.problem.most_labels + 1):
+        for number in range(self.most + 1):
             blank_score, total, labels = self._score(t, level, levels[-1])
             leaves = level._replace(score=blank_score)
             # A prefix may leave the frame from several levels, as it may be emitted in several ways.
             reached = reached.followed_by(leaves.take(blank_score > -np.inf)).merged()
-            if number == self.problem.most_labels:
+            if number == self.most:
                 break
             parent = np.repeat(np.arange(len(labels)), labels.shape[1])  # (n * k,) the hypothesis that a label extends
             example, total = level.example[parent], total.ravel()

@@ -12,7 +12,8 @@ def greedy(problem: DecodeProblem):
     scorer, predictor, lengths = Scorer(problem, 1), Predictor(problem), problem.lengths
     # (n,) of the examples that are still on their way: number, frame, and labels emitted in that frame.
     example, frame, count = np.arange(len(lengths)), np.zeros_like(lengths), np.zeros_like(lengths)
-    most = 1 if problem.topology.moves.monotonic else problem.most_labels
+    monotonic, paired = problem.topology.moves
+    most = 1 if monotonic else problem.most_labels
     sequences: list[list[int]] = [[] for _ in lengths]
     score, predictions = np.zeros(len(lengths)), predictor.start()
     while len(example):
@@ -24,7 +25,8 @@ def greedy(problem: DecodeProblem):
         score[example] += np.where(emits, label_score, blank_score)
         for b, v in zip(example[emits].tolist(), label[emits].tolist()):
             sequences[b].append(v)
-        moves = ~emits | problem.topology.moves.monotonic  # (n,) whether the arc consumes the frame
+        # (n,) whether the arc consumes the frame. In a pair the blank behind the label does.
+        moves = ~emits | (monotonic and not paired)
         frame, count = frame + moves, np.where(moves, 0, count + 1)
         live = (frame < lengths[example]) & ~np.isnan(blank_score)
         # After a blank the old prediction holds, after a label there is a new one. Rows follow in the order of the two.

@@ -15,6 +15,7 @@ from ..kernels.layer import measure
 from ..kernels.occupied import list_cells
 from ..kernels.state import CellState
 from ..kernels.upper_bounds import bound, rounding_of
+from ..topology import Moves
 from .groups import Group
 from .tiler import Tiler
 
@@ -124,9 +125,9 @@ def certify(tiler: Tiler, group: Group, state: CellState, cells, first_cell, bet
     added, listed = np.zeros(count, np.int64), 0  # (examples,) rounds that added cells; cells of all rounds
     # One memory for alpha and the list of cells. A round lists cells when it has read alpha, and the next sums anew.
     scratch = cells.view(np.float64), beta, cells, first_cell, counts
-    monotonic, tolerance = tiler.problem.targets.monotonic, tolerance_of(tiler.work.dtype, floor)
+    moves, tolerance = tiler.problem.targets.moves, tolerance_of(tiler.work.dtype, floor)
     by_label = tiler.topology.hat
-    for found in rounds(group.device_frames, monotonic, state, *scratch, brackets, tolerance, by_label=by_label):
+    for found in rounds(group.device_frames, moves, state, *scratch, brackets, tolerance, by_label=by_label):
         added += np.diff(found) > 0
         listed += int(found[-1])
         # The next round expects scores where this one has marked cells.
@@ -162,7 +163,7 @@ def tolerance_of(dtype: np.dtype, posterior_floor: float) -> float:
 
 def rounds(
     frames,
-    monotonic: bool,
+    moves: Moves,
     state: CellState,
     alpha,
     beta,
@@ -183,7 +184,7 @@ def rounds(
     def mark(number):
         probing, last = number == 0, number == ROUNDS - 1
         limits = {"probing": probing, "last": last, "tolerance": tolerance}
-        select(frames, monotonic, state, alpha, beta, brackets, **limits, by_label=by_label)
+        select(frames, moves, state, alpha, beta, brackets, **limits, by_label=by_label)
 
     # One more round than marks cells. Where some are left out, only a round that finds none tells that no more join.
     return marked_rounds(mark, ROUNDS + 1, frames, state, cells, first_cell, counts)

@@ -96,15 +96,15 @@ def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
     _fill(tiler, group, lattice, bounded)
     # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
     own_log_z = log_z[group.begin : group.end]  # (examples,) a view
-    forward_sums(group.device_frames, tiler.problem.targets.monotonic, *lattice.state.scores, lattice.alpha, own_log_z)
+    forward_sums(group.device_frames, tiler.problem.targets.moves, *lattice.state.scores, lattice.alpha, own_log_z)
 
 
 def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> tuple[Lattice, ArcPosteriors, Cost]:
     """Fill in `log_z` as `forward` does, and the posteriors of the arcs of all cells, in the place of their scores."""
     lattice = _take_lattice(tiler, group)
     cost = _fill(tiler, group, lattice, bounded)
-    monotonic, sums = tiler.problem.targets.monotonic, (lattice.alpha, log_z[group.begin : group.end], lattice.beta)
-    return lattice, forward_backward(group.device_frames, monotonic, *lattice.state.scores, *sums), cost
+    moves, sums = tiler.problem.targets.moves, (lattice.alpha, log_z[group.begin : group.end], lattice.beta)
+    return lattice, forward_backward(group.device_frames, moves, *lattice.state.scores, *sums), cost
 
 
 def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:

@@ -102,9 +102,7 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     """
     targets = problem.targets
     examples = order[begin:end]  # (examples,)
-    frames = layout.frames_of(
-        examples, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
-    )
+    frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds)
     source = examples if problem.encoder_index is None else problem.encoder_index[examples]  # (examples,)
     T_max, U1, H = problem.encoder.shape[1], problem.predictor.shape[1], problem.weight.shape[1]
     encoder_row = source[frames.example] * T_max + frames.t  # (frames,) row of the encoder

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..device.arrays import ALIGNMENT, computing_dtype
 from ..inputs.joint import JointProblem
-from ..kernels.best_path import best_path, extend, move_bytes, path_memory
+from ..kernels.best_path import best_path, bit_bytes, extend, path_memory
 from ..kernels.marking import open_all
 from ..kernels.narrow import narrow
 from ..kernels.path_rows import path_rows, sum_rows
@@ -108,7 +108,7 @@ def plan_best(problem: JointProblem) -> tuple[Work, int | None]:
 
     def whole(cells, order):
         # Of a cell: its state, alpha and beta.
-        return cells * (4 * real + 16) + move_bytes(cells, T[order]) + left + 16 * T[order] + 6 * ALIGNMENT, 0
+        return cells * (4 * real + 16) + bit_bytes(cells, T[order]) + left + 16 * T[order] + 6 * ALIGNMENT, 0
 
     try:
         return plan_work(problem, whole, gradients=False, limit=problem.memory_limit), None
@@ -119,7 +119,7 @@ def plan_best(problem: JointProblem) -> tuple[Work, int | None]:
     def in_runs(run):
         def lattice_bytes(cells, order):
             # Of an example its bits and `left`. The state of a run is taken once for all.
-            return move_bytes(cells, T[order]) + left + 2 * ALIGNMENT, min(run, int(cells.sum())) * 4 * real
+            return bit_bytes(cells, T[order]) + left + 2 * ALIGNMENT, min(run, int(cells.sum())) * 4 * real
 
         return plan_work(problem, lattice_bytes, gradients=False, limit=problem.memory_limit), run
 
@@ -145,20 +145,20 @@ def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
         Set to the frame of each label, where there is an alignment.
     """
     own = group.frames
-    left, moves = path_memory(tiler.space.take, len(group.examples), own.widest, own.cells, len(own.example))
+    left, bits = path_memory(tiler.space.take, len(group.examples), own.widest, own.cells, len(own.example))
     if run is None:
-        _narrowed(tiler, group, left, moves)
+        _narrowed(tiler, group, left, bits)
     else:
-        _in_runs(tiler, group, run, left, moves)
+        _in_runs(tiler, group, run, left, bits)
     # The walk has passed all frames, so `left` holds what the last frame hands on.
     found = group.device_examples, score[group.begin : group.end], frames
-    best_path(group.device_frames, tiler.problem.targets.monotonic, left, moves, *found)
+    best_path(group.device_frames, tiler.problem.targets.moves, left, bits, *found)
 
 
-def _narrowed(tiler: Tiler, group: Group, left, moves) -> None:
+def _narrowed(tiler: Tiler, group: Group, left, bits) -> None:
     """Walk over the cells that the best alignment may visit. Upper bounds narrow them down to a few computed ones."""
     take, cells, examples = tiler.space.take, group.frames.cells, len(group.examples)
-    frames, monotonic, count = group.device_frames, tiler.problem.targets.monotonic, len(group.frames.example)
+    frames, moves, count = group.device_frames, tiler.problem.targets.moves, len(group.frames.example)
     state = CellState.take(take, cells, tiler.work.dtype)
     alpha, beta = take(cells, np.float64), take(cells, np.float64)
     computed, counts, first_cell = take(examples, np.int64), take(count + 1, np.int64), take(examples + 1, np.int64)
@@ -169,20 +169,20 @@ def _narrowed(tiler: Tiler, group: Group, left, moves) -> None:
     open_all(frames, state)
 
     def mark(number):
-        narrow(frames, monotonic, state, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
+        narrow(frames, moves, state, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
 
     # Cells are listed in the memory of alpha, which the next round makes anew.
     listed = alpha.view(np.int64)
     for found in marked_rounds(mark, ROUNDS, frames, state, listed, first_cell, counts):
         tiler.score_listed(group, state, listed, found)
     # Cells that kept their upper bounds are walked over too, but the best alignment visits none of them.
-    extend(frames, 0, count, 0, examples, monotonic, *state.scores, left, moves)
+    extend(frames, 0, count, 0, examples, moves, *state.scores, left, bits)
 
 
-def _in_runs(tiler: Tiler, group: Group, run: int, left, moves) -> None:
+def _in_runs(tiler: Tiler, group: Group, run: int, left, bits) -> None:
     """Walk over all cells, some frames at a time. The walk only moves forward, and keeps one bit of every cell."""
     frames, dtype, low = group.frames, tiler.work.dtype, 0
-    offset, count, monotonic = frames.offset, len(frames.example), tiler.problem.targets.monotonic
+    offset, count, moves = frames.offset, len(frames.example), tiler.problem.targets.moves
     while low < count:
         # `high` is behind the last frame whose cells still fit. One frame always fits: a run holds the widest frame.
         high = int(np.searchsorted(offset, offset[low] + run, side="right")) - 1
@@ -192,5 +192,5 @@ def _in_runs(tiler: Tiler, group: Group, run: int, left, moves) -> None:
         with tiler.space.borrowed():
             state = CellState.take(tiler.space.take, span[1] - span[0], dtype)
             tiler.score_run(group, state, span)
-            extend(group.device_frames, low, high, since, until, monotonic, *state.scores, left, moves)
+            extend(group.device_frames, low, high, since, until, moves, *state.scores, left, bits)
         low = high

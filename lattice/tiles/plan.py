@@ -84,7 +84,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
     # Bytes of a number, of a row of H numbers, and of such a row as an operand.
     real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * operand.itemsize
     cells = layout.count_cells(
-        order, targets.frame_lengths, targets.target_lengths, targets.monotonic, targets.bounds
+        order, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
     )  # (N,)
     rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
     copies = int(widens(problem)) + int(gradients)  # rows of H numbers that a group holds of each

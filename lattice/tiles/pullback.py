@@ -27,7 +27,7 @@ class JointGradients(NamedTuple, Generic[A]):
     bias : (V,), or None if the bias was
     """
 
-    encoder: A | None
+    encoder: A
     predictor: A
     weight: A
     bias: A | None

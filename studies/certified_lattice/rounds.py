@@ -43,7 +43,9 @@ def rounds_of(joint: Joint) -> Rounds:
         alpha, cells, first_cell = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
         visits, round_of_cell = None, np.full(count, NEVER)
         scratch = state, alpha, None, cells, first_cell, None
-        for number, found in enumerate(rounds(group.device_frames, False, *scratch, brackets, tolerance)):
+        for number, found in enumerate(
+            rounds(group.device_frames, problem.targets.moves, *scratch, brackets, tolerance)
+        ):
             if number == 0:
                 visits = alpha - brackets.upper
             round_of_cell[cells[: found[-1]]] = number

@@ -16,11 +16,11 @@ def test_lattices_wider_than_a_block(cupy, threads, monkeypatch):
     from lattice.kernels import launch
 
     monkeypatch.setattr(launch, "LATTICE_THREADS", threads)
-    frames = kernel_cases.frames_for(False, False, (np.array([300, 40]), np.array([700, 3])))
+    frames = kernel_cases.frames_for(kernel_compare.RNNT, False, (np.array([300, 40]), np.array([700, 3])))
     rng = np.random.default_rng(0)
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(np.float32) for k in (0, 1))
     sums = np.zeros(frames.cells), np.zeros(2), np.zeros(frames.cells)
     case = kernel_compare.Case(
-        "wide", np.dtype(np.float32), kernel_cases.both_sweeps, (frames, False, blank, label, *sums), {}
+        "wide", np.dtype(np.float32), kernel_cases.both_sweeps, (frames, kernel_compare.RNNT, blank, label, *sums), {}
     )
     kernel_compare.check(case, cupy.asarray, cupy.asnumpy)

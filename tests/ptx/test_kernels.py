@@ -25,8 +25,12 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("nu
 
 FLOAT64_KERNELS = {
     "sums_cuda",
+    "sums_paired_cuda",
     "bests_cuda",
+    "bests_paired_cuda",
     "posteriors_cuda",
+    "posteriors_paired_cuda",
+    "pair_visits_cuda",
     "select_cuda",
     "leave_out_cuda",
     "narrow_cuda",
@@ -40,6 +44,7 @@ FLOAT64_KERNELS = {
     "expected_risk_cuda",
     "factors_cuda",
     "extend_cuda",
+    "extend_paired_cuda",
     "trace_cuda",
     "sum_rows_cuda",
 }
