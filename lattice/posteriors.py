@@ -34,7 +34,7 @@ class Posteriors(NamedTuple, Generic[A]):
 
 def transducer_posteriors(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None, banded: bool = False,
 ) -> Posteriors[A]:  # fmt: skip
     """Posteriors of the arcs of `transducer_loss`.
 
@@ -46,15 +46,16 @@ def transducer_posteriors(
 
     Parameters
     ----------
-    logits, targets, logit_lengths, target_lengths, blank, topology, bounds
+    logits, targets, logit_lengths, target_lengths, blank, topology, bounds, banded
         As in `transducer_loss`.
 
     Returns
     -------
     posteriors : Posteriors
         `loss` as `transducer_loss` gives it. `blank` and `label` are (B, T, U+1) with the axes of the logits, float64
-        for float64 logits, else float32. For packed logits T is the largest T_b, and U is the size of `targets`. They
-        are 0 on padding and in examples without an alignment, NaN where the loss is NaN. Entries below 2**-100 are 0.
+        for float64 logits, else float32. For packed logits T is the largest T_b, and U is the size of `targets`, as
+        it is for banded logits. They are 0 on padding and in examples without an alignment, NaN where the loss is NaN.
+        Entries below 2**-100 are 0.
 
     Raises
     ------
@@ -75,7 +76,9 @@ def transducer_posteriors(
     ----------
     As in `transducer_loss`.
     """
-    problem = read_logits(logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds)
+    problem = read_logits(
+        logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds, banded=banded
+    )
     with problem.device.active():
         found = Lattices(problem).arc_posteriors(problem.lattice_shape)
         # A GPU may still read the logits when this returns, and memory that is let go may be used again.

@@ -36,12 +36,10 @@ def check(problem, *, spare=0, **extra):
     np.testing.assert_array_equal(grad, problem.band(padded_grad, spare=spare, fill=0))
     arguments = banded, *problem.args[1:]
     np.testing.assert_array_equal(lattice.transducer_loss(*arguments, **problem.options, banded=True), loss)
-    for ours, theirs in zip(
-        lattice.transducer_alignment(*arguments, **problem.options, banded=True),
-        lattice.transducer_alignment(*problem.args, **problem.options),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(ours, theirs)
+    for door in (lattice.transducer_alignment, lattice.transducer_posteriors):
+        padded_results = door(*problem.args, **problem.options)
+        for ours, theirs in zip(door(*arguments, **problem.options, banded=True), padded_results, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
     truth, naive = (
         (told[0], problem.band(told[1], spare=spare, fill=0))
         for told in oracle.truth_and_naive(
@@ -173,7 +171,7 @@ def test_an_empty_batch():
     assert loss.shape == (0,) and grad.shape == empty.logits.shape
 
 
-DOORS = ["transducer_loss", "transducer_loss_and_grad", "transducer_alignment"]
+DOORS = ["transducer_loss", "transducer_loss_and_grad", "transducer_alignment", "transducer_posteriors"]
 
 
 def test_what_is_refused():

@@ -135,6 +135,7 @@ ALONE = ("--shape", "smoke", "--without", "all", "--rounds", "1")
         ("joint", *ALONE),
         ("sharpness", *ALONE),
         ("logits", *ALONE),
+        ("pruned", *ALONE),
         ("memory", "--case", "smoke"),
         ("peer_memory", "--shape", "smoke", "--only", "lattice, 64 MiB"),
         ("samplers", "--shape", "smoke", "--rounds", "1"),

@@ -12,7 +12,7 @@ from tests.compare import assert_close
 ROUNDING = 64.0
 """Their alpha is float32, so they may be this many units of rounding off."""
 
-RNNT_TYPES = {"regular": "rnnt", "modified": "monotonic"}
+RNNT_TYPES = {"regular": "rnnt", "modified": "monotonic", "constrained": "constrained"}
 SCORES = {
     "plain": {},
     "delayed": {"delay_penalty": 0.05},

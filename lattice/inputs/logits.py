@@ -48,14 +48,13 @@ class LogitsProblem:
     @property
     def lattice_shape(self) -> tuple[int, int, int]:
         """(B, T, U+1) of results that have an entry a cell: the axes of padded logits, or the least that holds all."""
-        if len(self.shape) == 4:
+        padded, positions = len(self.shape) == 4, self.targets.label_axis + 1
+        if padded and self.origin is None:
             return self.shape[:3]
-        return len(self.base), int(self.targets.frame_lengths.max(initial=0)), self.targets.label_axis + 1
+        return len(self.base), self.shape[1] if padded else int(self.targets.frame_lengths.max(initial=0)), positions
 
 
-def read_logits(
-    logits, targets, logit_lengths, target_lengths, *, blank, topology, bounds, banded=False
-) -> LogitsProblem:
+def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topology, bounds, banded) -> LogitsProblem:
     """Check the arguments of `transducer_loss`."""
     array = read_real(logits, "logits", (2, 4))
     if read_flag(banded, "banded"):
