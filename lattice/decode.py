@@ -38,14 +38,15 @@ def greedy_decode(
     blank : int
         -V <= blank < V; negative ids count from the end.
     activation : {"tanh", "relu", "identity"}
-    topology : {"rnnt", "monotonic"}
-        A label arc stays on its frame ("rnnt"), or consumes it ("monotonic").
+    topology : {"rnnt", "monotonic", "constrained"} or Topology
+        A label arc stays on its frame ("rnnt"), or consumes it ("monotonic"), or stays for the blank behind it and no
+        other label ("constrained").
     allowed : (B, K) int32 or int64, optional
         The only ids that an example may emit, in any order, with -1 behind the last. The blank is always allowed. The
         softmax runs over these ids and the blank (Lee et al. 2022), as the loss's softmax does over a `vocabulary`. A
         step then costs K, not V.
     max_labels_per_frame : int
-        Most labels in one frame, after which the blank is taken at its score. Not looked at with "monotonic", where a
+        Most labels in one frame, after which the blank is taken at its score. Looked at with "rnnt" alone. Elsewhere a
         frame has one label at most.
 
     Returns
