@@ -22,18 +22,18 @@ def alignment_bounds(
 
     Width 0 keeps only the given alignment. With "monotonic" it has one cell a frame, `first = last = #(frames < t)`.
     With "rnnt" a frame may hold several labels. Its cells are then those from `first = #(frames < t)` to
-    `last = #(frames <= t)`.
+    `last = #(frames <= t)`. So they are with "constrained", of which each label has one more cell for its blank.
 
     Parameters
     ----------
     frames : (B, U) int32 or int64
-        The frame of each label, 0 to T_b - 1. Frames never decrease with "rnnt", and increase with "monotonic". Entries
+        The frame of each label, 0 to T_b - 1. Frames never decrease with "rnnt", and else increase. Entries
         beyond a target's length may hold anything.
     target_lengths, encoder_lengths : (B,) int32 or int64
-        0 <= U_b <= U and 1 <= T_b. With "monotonic" also U_b <= T_b.
+        0 <= U_b <= U and 1 <= T_b. U_b <= T_b, but for "rnnt".
     left, right : int
         Frames by which a label may come earlier, and later. At least 0, of any size.
-    topology : {"rnnt", "monotonic"}
+    topology : {"rnnt", "monotonic", "constrained"} or Topology
         As in `transducer_loss`.
 
     Returns
@@ -171,20 +171,20 @@ def shift_frames(
     A label looks for its frame from the frame that it is moved to. It takes the first frame that the labels before it
     leave free. Where this leaves too few frames for the labels after it, it takes the last frame that leaves enough.
 
-    In an alignment of the "rnnt" topology labels may share a frame. With "monotonic" and a shift of 0, each label gets
+    In an alignment of the "rnnt" topology labels may share a frame. With another one and a shift of 0, each label gets
     a frame of its own.
 
     Parameters
     ----------
     frames : (B, U) int32 or int64
-        The frame of each label, 0 to T_b - 1, never decreasing, in either topology. Entries beyond a target's length
+        The frame of each label, 0 to T_b - 1, never decreasing, in every topology. Entries beyond a target's length
         may hold anything.
     lengths, target_lengths : (B,) int32 or int64
-        1 <= T_b and 0 <= U_b <= U. With "monotonic" also U_b <= T_b.
+        1 <= T_b and 0 <= U_b <= U. U_b <= T_b, but for "rnnt".
     shift : int
         Frames to move by, of any size. A negative shift moves labels earlier.
-    topology : {"monotonic", "rnnt"}
-        Of the result, in which labels take frames of their own ("monotonic") or may share them ("rnnt").
+    topology : {"monotonic", "rnnt", "constrained"} or Topology
+        Of the result, in which labels may share frames ("rnnt"), or take frames of their own (the others).
 
     Returns
     -------

@@ -41,8 +41,9 @@ def joint_transducer_loss(
     blank : int
         -V <= blank < V; negative ids count from the end.
     activation : {"tanh", "relu", "identity"}
-    topology : {"rnnt", "monotonic"}
-        With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b.
+    topology : {"rnnt", "monotonic", "constrained"} or Topology
+        With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b. With
+        "constrained" it consumes the frame together with the blank behind it.
     vocabulary : (B, S) int32 or int64, optional
         The ids that each example's softmax runs over, in any order, blank and targets among them (Lee et al. 2022).
     vocabulary_lengths : (B,) int32 or int64, optional

@@ -150,8 +150,8 @@ def joint_path_loss_and_grad(
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """Frame-wise loss along given alignments, and its gradients, for Viterbi training (Zhou et al. 2022).
 
-    Each cell that the alignment visits is a row of logits, T_b in all ("monotonic") or T_b + U_b ("rnnt"). No other row
-    is computed. Let p be the softmax of a row, and y the label or the blank that the alignment takes there. Let q be
+    Each cell that the alignment visits is a row of logits, T_b in all ("monotonic") or T_b + U_b. No other row is
+    computed. Let p be the softmax of a row, and y the label or the blank that the alignment takes there. Let q be
     `1 - label_smoothing` at y, and `label_smoothing / (V - 1)` at all other ids. Then the row adds to the loss ::
 
         (1 + label_scale [y is a label]) * (1 - p[y])**focal * sum_v -q[v] log p[v].
@@ -164,13 +164,14 @@ def joint_path_loss_and_grad(
     encoder, predictor, weight, bias, targets
         As in `joint_transducer_loss`.
     frames : (B, U) int32 or int64
-        The frame in which each label is emitted, 0 to T_b - 1. Frames increase ("monotonic") or never decrease
-        ("rnnt"). Entries beyond a target's length may hold anything. From `joint_transducer_alignment`,
-        `ctc_alignment`, `ids_to_frames`, ...
+        The frame in which each label is emitted, 0 to T_b - 1. Frames increase, or never decrease ("rnnt"). Entries
+        beyond a target's length may hold anything. From `joint_transducer_alignment`, `ctc_alignment`,
+        `ids_to_frames`, ...
     encoder_lengths, target_lengths, blank, activation
         As in `joint_transducer_loss`.
-    topology : {"monotonic", "rnnt"}
-        A label arc consumes its frame ("monotonic"), or stays on it ("rnnt").
+    topology : {"monotonic", "rnnt", "constrained"} or Topology
+        A label arc consumes its frame ("monotonic"), or stays on it ("rnnt"), or stays for the blank behind it and no
+        other label ("constrained").
     label_smoothing : float
         0 to less than 1. The share of the target that all other ids of the vocabulary in use get together.
     label_scale : float

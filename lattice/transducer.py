@@ -26,8 +26,9 @@ def transducer_loss(
         1 <= T_b <= T and 0 <= U_b <= U.
     blank : int
         -V <= blank < V; negative ids count from the end.
-    topology : {"rnnt", "monotonic"}
-        With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b.
+    topology : {"rnnt", "monotonic", "constrained"} or Topology
+        With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b. With
+        "constrained" it consumes the frame together with the blank behind it.
     bounds : pair of (B, T) integer arrays, optional
         First and last label position, inclusive, that exist at each frame. A cell outside has no outgoing arcs.
     banded : bool

@@ -53,10 +53,11 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         ctc_loss_and_grad(logits[0], targets, one, one, out=logits[0])
         rows, weight, bias = (put(np.zeros(shape, dtype)) for shape in ((1, 2, 1), (2, 1), 2))
         vocabulary = np.arange(2, dtype=np.int32)[None]  # (1, 2)
-        # Each activation has kernels of its own, and so has what gathers a vocabulary and adds up shared encoder rows.
+        # Each activation has kernels of its own. So has what gathers a vocabulary, adds up shared encoder rows, and
+        # on a GPU sums over pairs.
         activations: list[dict[str, Any]] = [{"activation": name} for name in ACTIVATIONS]
         others: list[dict[str, Any]] = [{"encoder_index": np.zeros(1, np.int32)}, {"precision": "tf32x3"}]
-        for options in (*activations, {"vocabulary": vocabulary}, *others):
+        for options in (*activations, {"vocabulary": vocabulary}, *others, {"topology": "constrained"}):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
         # Where cells are many beside the frames and labels, the group makes factors.
         wide, labels = put(np.zeros((1, 8, 1), dtype)), np.ones((1, 7), np.int32)
