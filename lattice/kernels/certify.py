@@ -176,7 +176,7 @@ def select_cuda(
         threshold = threshold_of(probing, lower, upper, floor)
         # Sums over a block are float64, which counts exactly up to 2**53.
         found = int(block_sum(count_joining(low + me, high, stride, rest, alpha, threshold), partial))
-        if found or attempts == TIGHTENINGS or not too_wide(probing, lower, gap, tolerance):
+        if found or probing or attempts == TIGHTENINGS or not too_wide(lower, gap, tolerance):
             break
         floor = lowered(floor, gap, tolerance)
         attempts += 1
