@@ -18,7 +18,7 @@ from tests.test_inputs_values import NeedsGradient
 from tests.test_joint_laws import assert_equal, assert_same
 from tests.test_joint_memory import PYTHON, extra_bytes, least_limit, size_of
 
-NAMES = "predictor weight bias targets target_lengths".split()
+NAMES = ["predictor", "weight", "bias", "targets", "target_lengths"]
 
 
 def door(*args, **options):
