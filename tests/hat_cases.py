@@ -23,12 +23,12 @@ BF = np.dtype(ml_dtypes.bfloat16)
 STORED = ((F4, F4), (F8, F8), (F4, F2), (F4, BF))
 """What is computed in, and what is stored."""
 MIXED = (F4, BF)
-"""Logits, and what takes their gradients."""
+"""Logits, and what takes their gradients. The output layer, and encoder and predictor."""
 
 
 def every_case() -> list[Case]:
     found = [case for types in STORED for case in (*_emissions(*types), *_gradients(*types), *_bounds(*types))]
-    found += _gradients(*MIXED, source=F4)
+    found += [*_gradients(*MIXED, source=F4), *_bounds(*MIXED, layer=F4)]
     for dtype in (F4, F8):
         found += [*_selections(dtype), *_compactions(dtype), *_penalties(dtype)]
     return found
@@ -114,11 +114,11 @@ def in_place(logits, *rest, **options):
     gradient(logits, logits, *rest, **options)
 
 
-def _bounds(dtype, stored):
+def _bounds(dtype, stored, layer=None):
     """As `certificate_cases` has them: fractions, whose products come out the same in any order."""
     rng = np.random.default_rng(52)
     for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 120)):
-        weight = fraction_layer(rng, stored if stored != F2 else F4, width=width)
+        weight = fraction_layer(rng, layer or (stored if stored != F2 else F4), width=width)
         scale, parts = (640, 8) if activation == "tanh" else (1, None)
         encoder, predictor = (fraction_layer(rng, stored, n, width, parts) * stored.type(scale) for n in (6, 5))
         encoder[3, 5], encoder[4, 0] = np.nan, np.inf
@@ -132,7 +132,7 @@ def _bounds(dtype, stored):
                 outputs = tuple(np.zeros(41, dtype) for _ in range(4))
                 given = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot)
                 arguments = (number, *given, label, blank, weight, bias, norm, ceiling, 2.0**-10, *outputs)
-                name = f"bound-hat-{activation}-{width}-{blank}-bias{len(bias)}"
+                name = f"bound-hat-{activation}-{width}-{blank}-bias{len(bias)}" + "-mixed" * (layer is not None)
                 yield Case(name, stored, bound_hat, arguments, {}, unrolled=width >= UNROLLED)
 
 
@@ -188,9 +188,9 @@ def compacted(frames, moves, blank, label, rest, floor):
 
 def _penalties(dtype):
     rng = np.random.default_rng(54)
-    starts, place = np.array([0, 3, 3, 10]), rng.permutation(300)[:290]
+    starts, place = np.array([0, 3, 5, 10]), rng.permutation(300)[:290]
     frame = rng.integers(0, 10, 290)
-    owner = np.where(frame < 3, 0, 2).astype(np.int32)
+    owner = (np.searchsorted(starts, frame, side="right") - 1).astype(np.int32)
     score = -rng.random(300).astype(dtype) * 5
     score[::11] = -np.inf
     rest = (BOUND + score).astype(dtype)
