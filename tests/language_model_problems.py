@@ -35,9 +35,7 @@ def language_model_problem(seed=0, **options):
     predictor = problem.predictor.copy()
     predictor[np.arange(len(predictor)), problem.target_lengths] = np.nan
     integers = problem.targets, problem.target_lengths
-    return LanguageModelProblem(
-        predictor, problem.weight, problem.bias, *integers, problem.blank, problem.activation
-    )
+    return LanguageModelProblem(predictor, problem.weight, problem.bias, *integers, problem.blank, problem.activation)
 
 
 def language_model_problems():

@@ -18,7 +18,7 @@ from tests.test_inputs_values import NeedsGradient
 from tests.test_joint_laws import assert_equal, assert_same
 from tests.test_joint_memory import PYTHON, extra_bytes, least_limit, size_of
 
-NAMES = "predictor weight bias targets target_lengths".split()
+NAMES = ["predictor", "weight", "bias", "targets", "target_lengths"]
 
 
 def door(*args, **options):
@@ -61,9 +61,7 @@ def test_ragged_batches(dtype):
     check(language_model_problem(3, activation="identity", batch=7, labels=9, blank=4, vocab=40, dtype=dtype))
 
 
-@given(
-    language_model_problems(), st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.37, -25.0]), min_size=4, max_size=4)
-)
+@given(language_model_problems(), st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.37, -25.0]), min_size=4, max_size=4))
 def test_anything(problem, grad_loss):
     wide = np.float64 if problem.predictor.dtype == np.float64 else np.float32
     check(problem, grad_loss=np.array(grad_loss[: len(problem.targets)], wide))
