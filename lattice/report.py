@@ -36,7 +36,9 @@ class LatticeReport(NamedTuple):
     skipped_posterior : float64
         Upper bound on the posterior of all cells that are not visited, summed over cells. It allows for alignments that
         leave the computed cells and pass through any of the cells that are not visited. With HAT a row that is left out
-        counts by its label posterior, and a blank's logit by what its gradient is at most.
+        counts by its label posterior, and a blank's logit by what its gradient is at most. The l1 error of the logits'
+        gradient is at most kappa times this number, and a term for the certificate: kappa is 2, with HAT 3
+        (`docs/certified.md`).
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.
     """

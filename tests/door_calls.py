@@ -8,6 +8,7 @@ import numpy as np
 
 import lattice
 import samplers
+from lattice.kernels.activations import ACTIVATIONS
 from tests import decode_on_device
 from tests.ctc_problems import ctc_problem
 from tests.decode_problems import decode_problem
@@ -29,6 +30,7 @@ KINDS = {
     "identity": {"activation": "identity"},
 }
 """Problems, and `posterior_floor`, of a fused joint."""
+HATS = [lattice.Topology(name, hat=True, delay_penalty=0.3) for name in TOPOLOGIES]
 
 
 def every_call(cupy, dtypes) -> Iterator[Callable[[], object]]:
@@ -37,13 +39,18 @@ def every_call(cupy, dtypes) -> Iterator[Callable[[], object]]:
     yield partial(lattice.warm_up, *dtypes, device="cuda")
     for dtype in dtypes:
         for topology in TOPOLOGIES:
+            yield from _scores(there, dtype, topology)
+        for topology in (*TOPOLOGIES, *HATS):
             yield from _logits(there, dtype, topology)
             yield from _joint(there, dtype, dtype, topology)
+        yield from _language_models(there, dtype, dtype)
         yield from _lists(there, dtype)
         yield from _searches(cupy, dtype, dtype)
         yield from _samplers(cupy, dtype)
         if dtype in HALF:
-            yield from _joint(there, dtype, np.dtype(np.float32), "rnnt")
+            for topology in ("rnnt", HATS[0]):
+                yield from _joint(there, dtype, np.dtype(np.float32), topology)
+            yield from _language_models(there, dtype, np.dtype(np.float32))
             yield from _searches(cupy, dtype, np.dtype(np.float32))
 
 
@@ -57,9 +64,15 @@ def _logits(there, dtype, topology):
     bounded = logits_problem(1, dtype=dtype, topology=topology, bounded=True, **SMALL)
     for grad_loss in _upstream(2):
         yield partial(there.transducer_loss_and_grad, *problem.args, **problem.options, grad_loss=grad_loss)
-    yield partial(there.transducer_loss_and_grad, bounded.pack(bounded.logits), *bounded.args[1:], **bounded.options)
+    packed, banded = bounded.pack(bounded.logits), bounded.band(bounded.logits)
+    yield partial(there.transducer_loss_and_grad, packed, *bounded.args[1:], **bounded.options)
+    yield partial(there.transducer_loss_and_grad, banded, *bounded.args[1:], **bounded.options, banded=True)
     for door in (there.transducer_loss, there.transducer_alignment, there.transducer_posteriors):
         yield partial(door, *problem.args, **problem.options)
+
+
+def _scores(there, dtype, topology):
+    problem = logits_problem(0, dtype=dtype, topology=topology, **SMALL)
     scores, options = problem.logits[..., 0], {"topology": topology}
     for grad_loss in _upstream(2):
         yield partial(there.scores_loss_and_grad, scores, -scores, *problem.args[2:], **options, grad_loss=grad_loss)
@@ -84,12 +97,16 @@ def _joint(there, dtype, weight_dtype, topology):
     yield partial(_call, there.joint_transducer_report, problem.args, problem.options)
     yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options, precision="tf32x3")
     yield partial(_pulled_back, there, problem)
-    language = language_model_problem(6, **SMALL, dtype=dtype, weight_dtype=weight_dtype)
-    yield partial(_call, there.internal_language_model_loss_and_grad, language.args, language.options)
     # A loss that is not finite sends the gradients of a path through a second pass.
     path = path_problem(5, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)
     path.encoder[0, 0] = np.nan
     yield partial(_call, there.joint_path_loss_and_grad, path.args, path.options)
+
+
+def _language_models(there, dtype, weight_dtype):
+    for activation in ACTIVATIONS:
+        problem = language_model_problem(6, **SMALL, dtype=dtype, weight_dtype=weight_dtype, activation=activation)
+        yield partial(_call, there.internal_language_model_loss_and_grad, problem.args, problem.options)
 
 
 def _call(door, arguments, options, **more):
@@ -122,7 +139,7 @@ def _lists(there, dtype):
 
 
 def _searches(cupy, dtype, weight_dtype):
-    for topology, allowed, door in itertools.product(TOPOLOGIES, (None, "some"), decode_on_device.DOORS):
+    for topology, allowed, door in itertools.product((*TOPOLOGIES, *HATS), (None, "some"), decode_on_device.DOORS):
         problem = decode_problem(
             7,
             batch=2,

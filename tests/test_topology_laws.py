@@ -233,3 +233,30 @@ def test_labels_of_a_row_may_be_shifted(topology):
     of_labels = np.delete(grad, 3, axis=-1)
     assert np.abs(of_labels).max() > 0.1
     compare.assert_same(of_labels.sum(axis=-1), np.zeros(grad.shape[:-1]), scale=loss.max())
+
+
+def test_log_probabilities_of_hat_are_logits_of_rnnt():
+    """What the joints of NeMo and wenet hand on; normalised twice, they would be another loss."""
+    problem = logits_problem(12, dtype=np.float64, topology="rnnt")
+    options = problem.options | {"topology": lattice.Topology(hat=True)}
+    loss = lattice.transducer_loss(*problem.args, **options)
+    log_probs = oracle.log_distribution(problem.logits, problem.blank, lattice.Topology(hat=True))
+    np.testing.assert_allclose(
+        lattice.transducer_loss(log_probs, *problem.args[1:], **problem.options), loss, rtol=1e-13
+    )
+    assert (lattice.transducer_loss(log_probs, *problem.args[1:], **options) > loss + 0.1).any()
+
+
+@of_variants
+def test_rows_are_at_most_kappa_times_their_posterior(topology):
+    """docs/certified.md: the l1 norm of a row is at most 2 times the posterior of its cell, with HAT 3 times."""
+    kappa, largest = 2 + topology.hat, 0.0
+    for seed in range(20):
+        problem = logits_problem(seed, topology=topology, dtype=np.float64, spread=6.0)
+        _, grad = lattice.transducer_loss_and_grad(*problem.args, **problem.options)
+        _, blank, label = lattice.transducer_posteriors(*problem.args, **problem.options)
+        posterior, norm = (blank + label)[problem.real], np.abs(grad).sum(axis=-1)[problem.real]
+        assert (norm <= kappa * posterior * (1 + 1e-9) + 2.0**-90).all()
+        some = posterior > 1e-20
+        largest = max(largest, (norm[some] / posterior[some]).max())
+    assert largest > kappa - 0.1

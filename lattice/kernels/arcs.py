@@ -6,7 +6,6 @@ example has the frames from `begin` to `end`, and `labels` is its U.
 
 from typing import NamedTuple
 
-import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED
@@ -36,15 +35,6 @@ def cell_at(f, u, first, offset):
 
 
 @register_jitable
-def ending(c, behind, bounds, state):
-    """The blank score at the end of a pair that leaves cell c; `behind` is the cell behind the last one of its frame.
-
-    A pair is made where it is read. The state keeps single scores, of which some are upper bounds.
-    """
-    return np.float64(scores_at(c + 1, bounds, state)[0]) if c + 1 < behind else CLOSED
-
-
-@register_jitable
 def leaving(scores, sums, f, u, first, offset):
     """`sums` (alpha) + score of the arc that leaves cell (f, u), -inf where that cell does not exist."""
     # `cell_at` written out. Through a call of it the CPU's compiler no longer inlines this function, and the forward
@@ -54,15 +44,6 @@ def leaving(scores, sums, f, u, first, offset):
         return CLOSED
     c = offset[f] + k
     return sums[c] + scores[c]
-
-
-@register_jitable
-def leaving_by_label(f, u, first, offset, moves, state, alpha):
-    """`leaving` by the label arc."""
-    moved = leaving(state.label_score, alpha, f, u, first, offset)
-    if moves.paired and moved > CLOSED:
-        moved += ending(cell_at(f, u, first, offset), offset[f + 1], False, state)
-    return moved
 
 
 @register_jitable
@@ -82,11 +63,11 @@ def by_blank(f, begin, u, first, offset, blank_score, alpha):
 
 
 @register_jitable
-def by_label(f, begin, low, u, c, first, offset, moves, state, alpha):
+def by_label(f, begin, low, u, c, first, offset, monotonic, label_score, alpha):
     """What arrives in cell c = (f, u) by a label arc; `low` is u of the first cell of the frame."""
-    if moves.monotonic:
-        return leaving_by_label(f - 1, u - 1, first, offset, moves, state, alpha) if f > begin else CLOSED
-    return alpha[c - 1] + state.label_score[c - 1] if u > low else CLOSED
+    if monotonic:
+        return leaving(label_score, alpha, f - 1, u - 1, first, offset) if f > begin else CLOSED
+    return alpha[c - 1] + label_score[c - 1] if u > low else CLOSED
 
 
 @register_jitable
@@ -107,15 +88,35 @@ def behind_label(f, end, u, labels, first, offset, monotonic, beta):
 
 
 @register_jitable
-def departing(f, end, u, c, labels, first, offset, moves, bounds, state, beta):
-    """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
-    blank_here, label_here = scores_at(c, bounds, state)
-    step = behind_label(f, end, u, labels, first, offset, moves.monotonic, beta)
+def beyond(f, end, u, labels, first, offset, monotonic, beta):
+    """beta of the cells that the two arcs of cell (f, u) lead to."""
+    step = behind_label(f, end, u, labels, first, offset, monotonic, beta)
     if f + 1 < end:
         stay = held(beta, f + 1, u, first, offset)
     else:
         # The arc out of the last frame leads to (T, U), whose beta is 0.
         stay = 0.0 if u == labels else CLOSED
-    if moves.paired:
-        step += ending(c, offset[f + 1], bounds, state)
+    return stay, step
+
+
+@register_jitable
+def departing(f, end, u, c, labels, first, offset, monotonic, blank_score, label_score, beta):
+    """Score of each arc of cell c = (f, u), with beta of the cell it leads to."""
+    blank_here, label_here = blank_score[c], label_score[c]
+    stay, step = beyond(f, end, u, labels, first, offset, monotonic, beta)
     return blank_here + stay, label_here + step
+
+
+# A pair is made where it is read. The state keeps single scores, of which some are upper bounds.
+
+
+@register_jitable
+def ending(blank_score, c, behind):
+    """The blank score at the end of a pair from cell c; `behind` is the cell behind the last one of its frame."""
+    return blank_score[c + 1] if c + 1 < behind else CLOSED
+
+
+@register_jitable
+def ending_at(c, behind, bounds, state):
+    """`ending` of a state, with `bounds` as `chosen`."""
+    return scores_at(c + 1, bounds, state)[0] if c + 1 < behind else CLOSED

@@ -10,10 +10,9 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import Moves, cell_at, ending
+from .arcs import cell_at, ending
 from .cells import CLOSED
 from .launch import WARP, by_thread, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
-from .state import CellState
 
 
 @register_jitable
@@ -41,17 +40,17 @@ def enter(n, f, begin, u, first, offset, monotonic, left):
 
 
 @register_jitable
-def pass_on(n, f, begin, u, c, behind, first, offset, moves, state, left):
+def pass_on(n, f, begin, u, c, behind, first, offset, monotonic, paired, blank_score, label_score, left):
     """Extend alignments by cell (f, u), the run's cell c; returns whether the best one comes by a label.
 
-    `behind` is the run's cell behind the last one of the frame. Of `state` the scores alone are read.
+    `behind` is the run's cell behind the last one of the frame.
     """
-    best, by_label = enter(n, f, begin, u, first, offset, moves.monotonic, left)
-    left[n, f % 2, 0, u] = best + state.blank_score[c]
-    moved = best + state.label_score[c]
-    if moves.paired:
+    best, by_label = enter(n, f, begin, u, first, offset, monotonic, left)
+    left[n, f % 2, 0, u] = best + blank_score[c]
+    moved = best + label_score[c]
+    if paired:
         # Arc by arc, so that equal alignments are equal sums.
-        moved += ending(c, behind, False, state)
+        moved += ending(blank_score, c, behind)
     left[n, f % 2, 1, u] = moved
     return by_label
 
@@ -64,19 +63,23 @@ def bits_at(f, offset):
 
 @cpu_sweep
 def extend_cpu(begin, end, low, high, since, starts, first, offset, moves, blank_score, label_score, left, bits):
-    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     # A range of examples to a thread: scores and bits of an example are the thread's own, so no lock.
+    monotonic, paired = moves
     for n in range(since + begin, since + end):
         for f in range(max(low, starts[n]), min(high, starts[n + 1])):
             at, behind = bits_at(f, offset), offset[f + 1] - offset[low]
             for k in range(offset[f + 1] - offset[f]):
                 c = offset[f] - offset[low] + k  # the score arrays begin at the run's first cell
-                if pass_on(n, f, starts[n], first[f] + k, c, behind, first, offset, moves, state, left):
+                by_label = pass_on(
+                    n, f, starts[n], first[f] + k, c, behind, first, offset, monotonic, paired,
+                    blank_score, label_score, left,
+                )  # fmt: skip
+                if by_label:
                     bits[at + k // 8] |= 1 << k % 8
 
 
 @register_jitable
-def extend_frame(n, f, begin, low, first, offset, paired, state, left, bits):
+def extend_frame(n, f, begin, low, first, offset, paired, blank_score, label_score, left, bits):
     """All cells of a frame at once, where every arc moves on by a frame; a warp collects the bits of its cells."""
     lane, k = cuda.threadIdx.x % WARP, cuda.threadIdx.x
     width = offset[f + 1] - offset[f]
@@ -85,8 +88,8 @@ def extend_frame(n, f, begin, low, first, offset, paired, state, left, bits):
         by_label = False
         if k < width:
             c = offset[f] - offset[low] + k
-            behind, moves = offset[f + 1] - offset[low], Moves(True, paired)
-            by_label = pass_on(n, f, begin, first[f] + k, c, behind, first, offset, moves, state, left)
+            behind, scores = offset[f + 1] - offset[low], (blank_score, label_score)
+            by_label = pass_on(n, f, begin, first[f] + k, c, behind, first, offset, True, paired, *scores, left)
         votes = cuda.ballot_sync(0xFFFFFFFF, by_label)
         # k % 8 is lane % 8, so every eighth lane writes one whole byte.
         if lane % 8 == 0 and k < width:
@@ -95,18 +98,18 @@ def extend_frame(n, f, begin, low, first, offset, paired, state, left, bits):
 
 
 @register_jitable
-def extend_wave(n, wave, a, b, begin, low, labels, first, offset, state, left, bits):
+def extend_wave(n, wave, a, b, begin, low, labels, first, offset, blank_score, label_score, left, bits):
     """The cells of frames a to b (exclusive) on an anti-diagonal at once, where a label arc stays on its frame.
 
     No two cells are of one frame, so each thread changes bits of a byte of its own.
     """
-    moves = Moves(False, False)
+    scores = blank_score, label_score
     u = cuda.threadIdx.x + max(0, wave - (b - a) + 1)
     while u <= min(labels, wave):
         f = a + wave - u
         c = cell_at(f, u, first, offset)
         # No arc is paired, so what lies behind is not asked for.
-        if c >= 0 and pass_on(n, f, begin, u, c - offset[low], 0, first, offset, moves, state, left):
+        if c >= 0 and pass_on(n, f, begin, u, c - offset[low], 0, first, offset, False, False, *scores, left):
             k = u - first[f]
             bits[bits_at(f, offset) + k // 8] |= 1 << k % 8
         u += cuda.blockDim.x
@@ -116,22 +119,20 @@ def extend_wave(n, wave, a, b, begin, low, labels, first, offset, state, left, b
 def extend_cuda(low, high, since, starts, labels, first, offset, monotonic, blank_score, label_score, left, bits):
     n = since + cuda.blockIdx.x
     a, b = max(low, starts[n]), min(high, starts[n + 1])
-    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     # A cell reads what earlier waves wrote, and takes the place of frame f - 2, which no later wave reads.
     for wave in range(b - a if monotonic else b - a + labels[n]):
         if monotonic:
-            extend_frame(n, a + wave, starts[n], low, first, offset, False, state, left, bits)
+            extend_frame(n, a + wave, starts[n], low, first, offset, False, blank_score, label_score, left, bits)
         else:
-            extend_wave(n, wave, a, b, starts[n], low, labels[n], first, offset, state, left, bits)
+            extend_wave(n, wave, a, b, starts[n], low, labels[n], first, offset, blank_score, label_score, left, bits)
         cuda.syncthreads()
 
 
 @cuda_kernel
 def extend_paired_cuda(low, high, since, starts, first, offset, blank_score, label_score, left, bits):
     n = since + cuda.blockIdx.x
-    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     for f in range(max(low, starts[n]), min(high, starts[n + 1])):
-        extend_frame(n, f, starts[n], low, first, offset, True, state, left, bits)
+        extend_frame(n, f, starts[n], low, first, offset, True, blank_score, label_score, left, bits)
         cuda.syncthreads()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import behind_label, ending
+from .arcs import behind_label, ending_at
 from .block import block_sum
 from .cells import CLOSED, exp
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
@@ -209,7 +209,7 @@ def label_visits_cuda(
             f, starts[n + 1], u, labels[n], first, offset, monotonic, beta
         )
         if paired:
-            step += ending(c, offset[f + 1], True, state)
+            step += ending_at(c, offset[f + 1], True, state)
         alpha[c] += step
 
 

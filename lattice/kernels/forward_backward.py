@@ -7,10 +7,10 @@ exist has no outgoing arcs, so a band of cells is the same recursion.
 Arrays of cells hold a whole group. An example has the frames from `begin` to `end`, and `labels` is its U.
 """
 
-from .arcs import Moves, departing
+from .arcs import departing, ending
 from .cells import CLOSED, lowest_of, posterior, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
-from .pairs import PAIRED, from_lane_below
+from .pairs import from_lane_below
 from .state import ArcPosteriors, CellState
 from .sums import sums
 from .sweeps import forward, to_posteriors
@@ -35,14 +35,15 @@ def posteriors_cuda(
     f = cuda.grid(1) // WARP
     if f >= example.shape[0]:
         return
-    n, moves = example[f], Moves(monotonic, False)
-    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
+    n = example[f]
     for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
         if log_z[n] == CLOSED:
             blank_score[c], label_score[c] = 0, 0
         else:
             u = first[f] + c - offset[f]
-            stay, step = departing(f, starts[n + 1], u, c, labels[n], first, offset, moves, False, state, beta)
+            stay, step = departing(
+                f, starts[n + 1], u, c, labels[n], first, offset, monotonic, blank_score, label_score, beta
+            )
             arrive = alpha[c] - log_z[n]
             blank_score[c], label_score[c] = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
 
@@ -55,14 +56,16 @@ def posteriors_paired_cuda(
     if f >= example.shape[0]:
         return
     n, carried = example[f], 0.0
-    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     # The loop is the same for all lanes, so each shuffle has the whole warp.
     for begin in range(offset[f], offset[f + 1], WARP):
         c = begin + cuda.threadIdx.x % WARP
         blank, label = 0.0, 0.0
         if c < offset[f + 1] and log_z[n] != CLOSED:
             u = first[f] + c - offset[f]
-            stay, step = departing(f, starts[n + 1], u, c, labels[n], first, offset, PAIRED, False, state, beta)
+            stay, step = departing(
+                f, starts[n + 1], u, c, labels[n], first, offset, True, blank_score, label_score, beta
+            )
+            step += ending(blank_score, c, offset[f + 1])
             arrive = alpha[c] - log_z[n]
             blank, label = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
         before, carried = from_lane_below(label, carried)

@@ -190,13 +190,16 @@ def gradient_by_warp(
     """`gradient_row` of the warp that reads the row; `hat` is a constant at each call."""
     lane, biased = cuda.threadIdx.x % WARP, bias.shape[0] > 0
     weight, sets_blank = softmax_weight(hat, blank_weight, label_weight), lane == blank_id % WARP
-    blank_logit = entry(logits, bias, biased, blank_id)
     if abs(weight) < tiny:
-        for v in range(lane, grad.shape[0], WARP):
-            put(grad, v, typed(0, weight))
+        at_blank = typed(0, weight)
+        # One lane reads the blank's logit and writes over it.
         if hat and sets_blank:
-            put(grad, blank_id, blank_entry(blank_logit, blank_weight, label_weight, tiny))
+            blank_logit = entry(logits, bias, biased, blank_id)
+            at_blank = blank_entry(blank_logit, blank_weight, label_weight, tiny)
+        for v in range(lane, grad.shape[0], WARP):
+            put(grad, v, at_blank if v == blank_id else typed(0, weight))
         return  # the whole warp, for the weight is the same in all lanes: none waits in the shuffles below
+    blank_logit = entry(logits, bias, biased, blank_id)
     # exp(logit - highest) of the two arcs, made before the row is written, for the source may be the target.
     blank_e = typed(0, weight) if hat else math.exp(blank_logit - highest)
     label_e = math.exp(entry(logits, bias, biased, own) - highest) if own >= 0 else typed(0, weight)

@@ -12,7 +12,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from . import launch as policy
-from .arcs import by_blank, by_label, departing, larger, leaving, leaving_by_label
+from .arcs import by_blank, by_label, departing, ending, held, larger, leaving
 from .block import block_sum
 from .cells import CLOSED
 from .certify import ROUNDING
@@ -29,29 +29,35 @@ DENSE = 0.5
 
 
 @register_jitable
-def best_through(begin, end, labels, first, offset, moves, state, alpha, beta):
+def best_through(begin, end, labels, first, offset, moves, blank_score, label_score, alpha, beta):
     """Fill alpha with the best score of an alignment that uses the row of each cell; return the best of all."""
     for f in range(begin, end):
         low = first[f]
         for c in range(offset[f], offset[f + 1]):
             u = low + c - offset[f]
-            stay = by_blank(f, begin, u, first, offset, state.blank_score, alpha)
-            step = by_label(f, begin, low, u, c, first, offset, moves, state, alpha)
+            stay = by_blank(f, begin, u, first, offset, blank_score, alpha)
+            step = by_label(f, begin, low, u, c, first, offset, moves.monotonic, label_score, alpha)
+            if moves.paired and f > begin:
+                step += held(blank_score, f - 1, u, first, offset)
             alpha[c] = larger(stay, step)
-    best = leaving(state.blank_score, alpha, end - 1, labels, first, offset)
+    best = leaving(blank_score, alpha, end - 1, labels, first, offset)
     if moves.monotonic:
-        best = larger(best, leaving_by_label(end - 1, labels - 1, first, offset, moves, state, alpha))
+        step = leaving(label_score, alpha, end - 1, labels - 1, first, offset)
+        if moves.paired:
+            step += held(blank_score, end - 1, labels, first, offset)
+        best = larger(best, step)
     # Backwards in f and in u: an arc leads to a later frame, or to the next label position of its own.
     for f in range(end - 1, begin - 1, -1):
         for c in range(offset[f + 1] - 1, offset[f] - 1, -1):
             u = first[f] + c - offset[f]
-            stay, step = departing(f, end, u, c, labels, first, offset, moves, False, state, beta)
+            stay, step = departing(f, end, u, c, labels, first, offset, moves.monotonic, blank_score, label_score, beta)
+            if moves.paired:
+                step += ending(blank_score, c, offset[f + 1])
+                if c + 1 < offset[f + 1]:
+                    # What is beyond was looked at before: an alignment uses its row by its blank, too.
+                    alpha[c + 1] = larger(alpha[c + 1], alpha[c] + step)
             beta[c] = larger(stay, step)
-            step += alpha[c]
             alpha[c] += beta[c]
-            if moves.paired and c + 1 < offset[f + 1]:
-                # The pair ends by the blank of the next cell.
-                alpha[c + 1] = larger(alpha[c + 1], step)
     return best
 
 
@@ -71,12 +77,13 @@ def reach(best, margin):
 def narrow_cpu(
     begin, end, starts, labels, first, offset, moves, blank_score, label_score, rest, alpha, beta, computed, last
 ):
-    state = CellState(blank_score, label_score, blank_score, rest)  # maximum is not read
     for n in range(begin, end):
         low, high = offset[starts[n]], offset[starts[n + 1]]
         if computed[n] < 0:
             continue
-        best = best_through(starts[n], starts[n + 1], labels[n], first, offset, moves, state, alpha, beta)
+        best = best_through(
+            starts[n], starts[n + 1], labels[n], first, offset, moves, blank_score, label_score, alpha, beta
+        )
         # Is any cell unknown that an alignment as good as the best may visit?
         if count_joining(low, high, 1, rest, alpha, reach(best, slack_of(best))) == 0:
             computed[n] = -1

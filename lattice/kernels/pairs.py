@@ -4,15 +4,14 @@ A pair leaves cell (t, u) by its label and ends by the blank of (t, u + 1), so a
 of both. A warp walks through a frame, and each lane hands what it finds of its pair to the lane of the next cell.
 """
 
+import numpy as np
 from numba.extending import register_jitable
 
-from .arcs import Moves, departing, larger
+from .arcs import beyond, ending_at, larger
 from .cells import CLOSED
 from .launch import WARP, by_warp, cuda, cuda_kernel
 from .scaled import added, log_of, split
-from .state import CellState
-
-PAIRED = Moves(True, True)
+from .state import CellState, scores_at
 
 
 @register_jitable
@@ -42,7 +41,8 @@ def pair_visits_cuda(
         own, pair = CLOSED, CLOSED
         if c < offset[f + 1]:
             u = first[f] + c - offset[f]
-            _, step = departing(f, starts[n + 1], u, c, labels[n], first, offset, PAIRED, bounds, state, beta)
+            _, step = beyond(f, starts[n + 1], u, labels[n], first, offset, True, beta)
+            step += scores_at(c, bounds, state)[1] + np.float64(ending_at(c, offset[f + 1], bounds, state))
             own, pair = alpha[c] + beta[c], alpha[c] + step
         before, carried = from_lane_below(pair, carried)
         if c < offset[f + 1]:

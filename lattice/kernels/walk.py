@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .arcs import cell_at, ending, larger
+from .arcs import cell_at, ending_at, larger
 from .cells import CLOSED
 from .launch import LATTICE_THREADS, cuda
 from .scaled import EMPTY, added, log_of, split
@@ -142,7 +142,7 @@ def stored(t, u, walk, state, results):
         return number_of(results.beta[c], walk.largest)
     moved = results.alpha[c] + scores_at(c, walk.bounds, state)[1]
     if walk.paired:
-        moved += ending(c, walk.offset[f + 1], walk.bounds, state)
+        moved += ending_at(c, walk.offset[f + 1], walk.bounds, state)
     return number_of(moved, walk.largest)
 
 

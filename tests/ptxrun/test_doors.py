@@ -12,11 +12,13 @@ from tests.cudasim import (
     test_decode,
     test_device,
     test_half,
+    test_internal_language_model,
     test_matmul,
     test_path,
     test_posteriors,
     test_risk,
     test_samplers,
+    test_topologies,
     test_walk,
 )
 
@@ -27,11 +29,13 @@ MODULES = (
     test_decode,
     test_device,
     test_half,
+    test_internal_language_model,
     test_matmul,
     test_path,
     test_posteriors,
     test_risk,
     test_samplers,
+    test_topologies,
     test_walk,
 )
 
