@@ -131,10 +131,10 @@ class Arithmetic(Writer):
         )
 
     def op_ex2(self, opcode, target, a):
-        if opcode[1:] != ("approx", "ftz", "f32"):
+        if opcode[1:] not in (("approx", "ftz", "f32"), ("approx", "f32")):
             raise ValueError("kind")
-        factor = self.word("%block", EX2, "double")
-        self.finish(target, "float", self.name(f"call float @ex2(float {self.get(a, 'float')}, double {factor})"))
+        factor, name = self.word("%block", EX2, "double"), "ex2_ftz" if "ftz" in opcode else "ex2"
+        self.finish(target, "float", self.name(f"call float @{name}(float {self.get(a, 'float')}, double {factor})"))
 
     def op_sqrt(self, opcode, target, a):
         kind = type_of(opcode[-1])

@@ -113,11 +113,15 @@ define internal float @mul_ftz(float %x, float %y) {
   ret float %r
 }
 define internal float @ex2(float %x, double %factor) {
-  %in = call float @flush(float %x)
-  %d = fpext float %in to double
+  %d = fpext float %x to double
   %e = call double @llvm.exp2.f64(double %d)
   %m = fmul double %e, %factor
   %f = fptrunc double %m to float
+  ret float %f
+}
+define internal float @ex2_ftz(float %x, double %factor) {
+  %in = call float @flush(float %x)
+  %f = call float @ex2(float %in, double %factor)
   %r = call float @flush(float %f)
   ret float %r
 }

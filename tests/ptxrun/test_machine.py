@@ -187,6 +187,11 @@ def test_approximations_stay_within_what_is_promised():
     x = np.linspace(-120, 120, 481, dtype=np.float32)
     found = of_each("ex2.approx.ftz.f32 %d, %a", np.float32, x)
     np.testing.assert_allclose(found, np.exp2(x.astype(np.float64)), rtol=2.0**-22)
+    # Without flushing, small results are subnormal.
+    far = np.array([-130.25, -148.0, 1e-40], np.float32)
+    np.testing.assert_array_equal(of_each("ex2.approx.ftz.f32 %d, %a", np.float32, far), np.float32([0, 0, 1]))
+    found = of_each("ex2.approx.f32 %d, %a", np.float32, far)
+    np.testing.assert_array_equal(found, np.exp2(far.astype(np.float64)).astype(np.float32))
     y = np.linspace(0.1, 9, 300)
     found = of_each("rcp.approx.ftz.f64 %d, %a", np.float64, y)
     np.testing.assert_allclose(found, 1 / y, rtol=2.0**-18)
