@@ -81,7 +81,7 @@ def ids_to_frames(
         1 <= T_b <= T and 0 <= U_b <= U.
     blank : int
         At least 0. The size of the vocabulary is not known here, so a negative id has no end to count from.
-    topology : {"ctc", "monotonic"}
+    topology : {"ctc", "monotonic"} or Topology
         What the ids mean. With "ctc" a run of one id is one label, and a blank parts equal labels (Graves et al. 2006).
         With "monotonic" each frame that is not blank is one label.
     keep : {"last", "first"}
@@ -134,7 +134,7 @@ def frames_to_ids(
         1 <= T_b and 0 <= U_b <= U.
     blank : int
         At least 0. The size of the vocabulary is not known here, so a negative id has no end to count from.
-    topology : {"monotonic", "ctc"}
+    topology : {"monotonic", "ctc"} or Topology
         How the ids will be read. "ctc" merges runs of one id, so there equal labels in neighbouring frames are refused.
 
     Returns

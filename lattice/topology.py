@@ -117,10 +117,16 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
     return found
 
 
-def read_topology(topology, names: tuple[str, ...] = TWO_ARCS) -> Topology:
-    """A topology of one of `names`, from a name or a `Topology`."""
+def read_name(topology, names: tuple[str, ...]) -> str:
+    """One of `names`, from a name or a `Topology`."""
     if not isinstance(topology, Topology):
-        return Topology(read_choice(topology, "topology", names))
+        return read_choice(topology, "topology", names)
     if topology.name not in names:
         raise ValueError(f"topology.name is {topology.name!r}, expected one of {', '.join(map(repr, names))}")
-    return topology
+    return topology.name
+
+
+def read_topology(topology) -> Topology:
+    """A topology with two arcs a cell, from a name or a `Topology`."""
+    name = read_name(topology, TWO_ARCS)
+    return topology if isinstance(topology, Topology) else Topology(name)

@@ -7,6 +7,7 @@ import numpy as np
 from .ctc import ctc_loss_and_grad
 from .device import arrays
 from .inputs.checks import read_choice
+from .internal_language_model import internal_language_model_loss_and_grad
 from .joint import joint_transducer_loss_and_grad
 from .kernels.activations import ACTIVATIONS
 from .path import joint_path_loss_and_grad
@@ -20,7 +21,8 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
 
     The first call of a function compiles what the function needs. For one dtype this takes about 15 s in all on a
     two-core machine, and under a second once the results are cached (README, "First call"). Calling this at start-up
-    moves that time out of the first training step. With "cuda" it warms up the current device.
+    moves that time out of the first training step. With "cuda" it warms up the current device. What only HAT or a delay
+    penalty takes is compiled by the first call that has one.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         wide, labels = put(np.zeros((1, 8, 1), dtype)), np.ones((1, 7), np.int32)
         joint_transducer_loss_and_grad(wide, wide, weight, bias, labels, one * 8, one * 7)
         joint_path_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one[None] - 1, one, one)
+        # Its rows are those of a path.
+        internal_language_model_loss_and_grad(rows, weight, bias, targets, one)
         minimum_bayes_risk(put(np.zeros((1, 1), dtype)), one[None], one)
 
 

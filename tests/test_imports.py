@@ -25,6 +25,7 @@ FLOORS = (
 DOOR_TO_DOOR = {
     ("path", "alignments"): "lattice.path is documented as the one module for everything about alignments",
     ("warm", "ctc"): "to warm up is to call the doors",
+    ("warm", "internal_language_model"): "to warm up is to call the doors",
     ("warm", "joint"): "to warm up is to call the doors",
     ("warm", "path"): "to warm up is to call the doors",
     ("warm", "risk"): "to warm up is to call the doors",

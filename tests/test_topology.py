@@ -51,6 +51,8 @@ DOORS = {
     "transducer_loss": door_call(lattice.transducer_loss, logits_problem),
     "transducer_loss_and_grad": door_call(lattice.transducer_loss_and_grad, logits_problem),
     "transducer_alignment": door_call(lattice.transducer_alignment, logits_problem),
+    "transducer_posteriors": door_call(lattice.transducer_posteriors, logits_problem),
+    "joint_transducer_posteriors": door_call(lattice.joint_transducer_posteriors, joint_problem),
     "joint_transducer_loss": door_call(lattice.joint_transducer_loss, joint_problem),
     "joint_transducer_loss_and_grad": door_call(lattice.joint_transducer_loss_and_grad, joint_problem),
     "joint_transducer_loss_vjp": door_call(vjp, joint_problem),
@@ -180,7 +182,22 @@ def test_a_name_and_an_object_are_the_same_bits(door, name):
 def test_every_door_with_a_topology_is_here():
     functions = {name: value for name, value in vars(lattice).items() if inspect.isfunction(value)}
     takers = {name for name, door in functions.items() if "topology" in inspect.signature(door).parameters}
-    assert takers - {"ids_to_frames", "frames_to_ids"} == set(DOORS)
+    assert takers == set(DOORS) | {"ids_to_frames", "frames_to_ids", "scores_loss_and_grad"}
+
+
+def test_frame_wise_ids_and_scores_take_an_object():
+    """These know other names, or take no `hat`."""
+    monotonic, lengths = Topology("monotonic"), (np.array([3]), np.array([2]))
+    frames, targets = np.array([[0, 2]]), np.array([[4, 5]])
+    ids = lattice.frames_to_ids(frames, targets, *lengths, topology=monotonic)
+    assert ids.tolist() == [[4, 0, 5]]
+    assert lattice.ids_to_frames(ids, targets, *lengths, topology=monotonic).tolist() == [[0, 2]]
+    for door, given in ((lattice.frames_to_ids, frames), (lattice.ids_to_frames, ids)):
+        with pytest.raises(ValueError, match=r"topology\.name is 'rnnt', expected one of 'ctc', 'monotonic'"):
+            door(given, targets, *lengths, topology=Topology())
+    scores = np.zeros((1, 3, 3))
+    expected = lattice.scores_loss_and_grad(scores, scores, *lengths, topology="monotonic")
+    assert_equal(lattice.scores_loss_and_grad(scores, scores, *lengths, topology=monotonic), expected)
 
 
 def test_problems_of_every_variant_have_alignments():

@@ -47,4 +47,6 @@ def takes_what_the_others_give() -> Real:
     _, grad_blank, _ = lattice.scores_loss_and_grad(found.blank, found.label, frames, labels)
     assert_type(grad_blank, Real)
     assert_type(gradients.encoder, Real)
+    _, language = lattice.internal_language_model_loss_and_grad(predictor, weight, None, targets, labels)
+    assert_type(language.predictor, Real)
     return near

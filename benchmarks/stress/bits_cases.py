@@ -12,6 +12,7 @@ import lattice
 import samplers
 from tests.alignment_problems import random_alignments
 from tests.ctc_problems import ctc_problem
+from tests.language_model_problems import language_model_problem
 from tests.path_problems import path_problem
 from tests.problems import DTYPES, joint_problem, logits_problem, random_targets
 
@@ -53,7 +54,10 @@ SHARES = {
     "warm_up": 2,
 }
 """Door -> how many of 500 problems are calls of it."""
-LATER = {"transducer_posteriors": 10, "joint_transducer_posteriors": 10, "scores_loss_and_grad": 10}
+LATER = (
+    {"transducer_posteriors": 10, "joint_transducer_posteriors": 10, "scores_loss_and_grad": 10},
+    {"internal_language_model_loss_and_grad": 10},
+)
 """Doors that came after the first record. Their problems stand behind the 500 of that, which are drawn as they were."""
 
 RECORDED = ("rnnt", "monotonic")
@@ -67,7 +71,7 @@ def in_turn(shares: dict[str, int]) -> list[str]:
     ]
 
 
-TURNS = in_turn(SHARES) + in_turn(LATER)
+TURNS = [name for shares in (SHARES, *LATER) for name in in_turn(shares)]
 """The doors of problems 0, 1, ..."""
 
 
@@ -200,6 +204,12 @@ def path_case(rng, name: str) -> dict:
         "label_scale": pick(rng, (0.0, 0.3, 2.0)),
     }
     return with_upstream(rng, given) | options
+
+
+def language_model_case(rng, name: str) -> dict:
+    options = joint_options(rng) | {"vocabulary": None, "bounded": False}
+    problem = language_model_problem(**options)
+    return with_upstream(rng, named(problem, "predictor weight bias targets target_lengths"))
 
 
 def ctc_case(rng, name: str) -> dict:
@@ -355,6 +365,7 @@ MAKERS = {
     **dict.fromkeys(("uniform", "log_uniform", "unigram", "mixture"), probabilities_case),
     **dict.fromkeys(("alignment_bounds", "ids_to_frames", "frames_to_ids", "shift_frames"), frames_case),
     "joint_path_loss_and_grad": path_case,
+    "internal_language_model_loss_and_grad": language_model_case,
     "minimum_bayes_risk": risk_case,
     "ctc_posterior": posterior_case,
     "warm_up": warm_case,

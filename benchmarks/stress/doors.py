@@ -53,6 +53,9 @@ def calls(sizes: tuple[int, ...] = SIZES) -> dict:
         "joint_path_loss_and_grad": lambda: lattice.joint_path_loss_and_grad(
             encoder, predictor, weight, bias, targets, emitted, T, U, label_smoothing=0.1, focal=1.0
         ),
+        "internal_language_model_loss_and_grad": lambda: lattice.internal_language_model_loss_and_grad(
+            predictor, weight, bias, targets, U, memory_limit=1 << 20
+        ),
         "ctc_loss": lambda: lattice.ctc_loss(frames, targets, T, U),
         "ctc_loss_and_grad": lambda: lattice.ctc_loss_and_grad(frames, targets, T, U),
         "ctc_alignment": lambda: lattice.ctc_alignment(frames, targets, T, U),

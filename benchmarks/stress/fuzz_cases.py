@@ -9,6 +9,7 @@ import lattice
 import samplers
 from tests.alignment_problems import random_alignments
 from tests.ctc_problems import ctc_problem
+from tests.language_model_problems import language_model_problem
 from tests.path_problems import path_problem
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, logits_problem
 
@@ -186,6 +187,13 @@ def path_case(rng, name):
     return with_gradient(rng, joint_arguments(rng, path_problem) | options, "predictor")
 
 
+def language_model_case(rng, name):
+    options = {"width": int(rng.integers(2, 6)), "activation": pick(rng, ACTIVATIONS), "use_bias": rng.random() < 0.7}
+    problem = language_model_problem(**lattice_sizes(rng) | options | {"bounded": False})
+    given = named(problem, "predictor weight bias targets target_lengths")
+    return with_gradient(rng, given | {"memory_limit": int(pick(rng, (1 << 15, 1 << 20, 1 << 28)))}, "predictor")
+
+
 def ctc_case(rng, name):
     given = ctc_arguments(rng)
     return with_gradient(rng, given, "logits") if name.endswith("grad") else given
@@ -295,6 +303,7 @@ MAKERS = {
     **dict.fromkeys(("ctc_loss", "ctc_loss_and_grad", "ctc_alignment"), ctc_case),
     **dict.fromkeys(("alignment_bounds", "ids_to_frames", "frames_to_ids", "shift_frames"), integers_case),
     "joint_path_loss_and_grad": path_case,
+    "internal_language_model_loss_and_grad": language_model_case,
     "minimum_bayes_risk": risk_case,
     "warm_up": warm_case,
     **dict.fromkeys(("greedy_decode", "beam_decode"), decode_case),

@@ -28,7 +28,7 @@ def real_of(given: dict, name: str):
 
 def layouts_of(case: Case, given: dict):
     """(shape, dtype) of each result, None where it depends on values."""
-    first = next((name for name in ("logits", "encoder", "blank_scores") if name in given), "scores")
+    first = next((name for name in ("logits", "encoder", "blank_scores", "predictor") if name in given), "scores")
     like = real_of(given, first) if first in given else None
     lengths = next((given[name] for name in ("target_lengths", "lengths") if name in given), None)
     if like is None or not isinstance(lengths, np.ndarray):
@@ -45,6 +45,9 @@ def layouts_of(case: Case, given: dict):
         return [(given["targets"].shape, np.dtype(np.int32)), loss]
     if name == "scores_loss_and_grad":
         return [loss, like, like]
+    if name.startswith("internal"):
+        # There is no encoder, and so no gradient of it.
+        return [loss, None, *(real_of(given, part) for part in ("predictor", "weight", "bias"))]
     if name == "joint_transducer_posteriors" and isinstance(given["predictor"], np.ndarray):
         return [loss, *[((*batch_shape, like[0][1], given["predictor"].shape[1]), kind)] * 2]
     if name == "transducer_posteriors" and len(like[0]) == 4:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
-from ..topology import Moves, read_topology
+from ..topology import Moves, read_name, read_topology
 from .checks import index, read_choice, read_integer, read_integers, read_lengths, refuse
 from .ctc import KEEPS
 from .targets import read_targets
@@ -183,7 +183,7 @@ def read_labels(frames, targets, lengths, target_lengths, *, blank, topology):
     frames, targets, lengths, target_lengths = arrays.to_host(
         frames=frames, targets=targets, lengths=lengths, target_lengths=target_lengths
     )
-    parted = read_choice(topology, "topology", FRAME_WISE) == "ctc"
+    parted = read_name(topology, FRAME_WISE) == "ctc"
     blank, shape = read_known_blank(blank), read_integers(frames, "frames", (None, None), "(B, U)").shape
     (B, U), owner, source = shape, f"frames {shape}", f"the size of frames {shape}"
     targets, _, target_lengths = read_targets(
@@ -215,7 +215,7 @@ def read_ids(ids, targets, lengths, target_lengths, *, blank, topology, keep) ->
     ids, targets, lengths, target_lengths = arrays.to_host(
         ids=ids, targets=targets, lengths=lengths, target_lengths=target_lengths
     )
-    merged = read_choice(topology, "topology", FRAME_WISE) == "ctc"
+    merged = read_name(topology, FRAME_WISE) == "ctc"
     keep_last = read_choice(keep, "keep", KEEPS) == "last"
     blank, ids = read_known_blank(blank), read_integers(ids, "ids", (None, None), "(B, T)")
     (B, T), owner = ids.shape, f"ids {ids.shape}"

@@ -1,7 +1,6 @@
 """alpha, beta and log_z of every example on a GPU, or best scores in their place: a block walks through one lattice."""
 
 import numpy as np
-from numba.extending import register_jitable
 
 from . import launch as policy
 from .launch import cuda, cuda_kernel, launch, whole_warps
@@ -9,26 +8,23 @@ from .state import CellState
 from .walk import PLACES, Sums, Walk, walk_through
 
 
-@register_jitable
-def sum_block(starts, labels, first, offset, monotonic, paired, bounds, bracket, state, results, handed):
-    # By block: an example, and what is summed there: with `bracket` first the scores alone, for `lower`; then alpha;
-    # then beta.
-    n, role = cuda.blockIdx.x, cuda.blockIdx.y
-    below, back = bracket and role == 0, role == (2 if bracket else 1)
-    walk = Walk(
-        starts[n], starts[n + 1], labels[n], back, monotonic, paired, False, bounds and not below, below, first, offset
-    )  # fmt: skip
-    walk_through(walk, state, results, handed)
-
-
 @cuda_kernel
 def sums_cuda(
     starts, labels, first, offset, monotonic, bounds, bracket, blank_score, label_score, maximum, rest,
     alpha, beta, lower, log_z,
 ):  # fmt: skip
+    # By block: an example, and what is summed there: with `bracket` first the scores alone, for `lower`; then alpha;
+    # then beta.
     handed = cuda.shared.array((2, PLACES, 2), np.float64)
-    state, results = CellState(blank_score, label_score, maximum, rest), Sums(alpha, beta, lower, log_z)
-    sum_block(starts, labels, first, offset, monotonic, False, bounds, bracket, state, results, handed)
+    n, role = cuda.blockIdx.x, cuda.blockIdx.y
+    below, back = bracket and role == 0, role == (2 if bracket else 1)
+    # `paired` and `largest` are constants in each kernel, so none holds the arithmetic of another.
+    walk = Walk(
+        starts[n], starts[n + 1], labels[n], back, monotonic, False, False, bounds and not below, below, first, offset
+    )  # fmt: skip
+    walk_through(
+        walk, CellState(blank_score, label_score, maximum, rest), Sums(alpha, beta, lower, log_z), handed
+    )  # fmt: skip
 
 
 @cuda_kernel
@@ -36,31 +32,33 @@ def sums_paired_cuda(
     starts, labels, first, offset, bounds, bracket, blank_score, label_score, maximum, rest, alpha, beta, lower, log_z
 ):  # fmt: skip
     handed = cuda.shared.array((2, PLACES, 2), np.float64)
-    state, results = CellState(blank_score, label_score, maximum, rest), Sums(alpha, beta, lower, log_z)
-    sum_block(starts, labels, first, offset, True, True, bounds, bracket, state, results, handed)
+    n, role = cuda.blockIdx.x, cuda.blockIdx.y
+    below, back = bracket and role == 0, role == (2 if bracket else 1)
+    walk = Walk(
+        starts[n], starts[n + 1], labels[n], back, True, True, False, bounds and not below, below, first, offset
+    )  # fmt: skip
+    walk_through(
+        walk, CellState(blank_score, label_score, maximum, rest), Sums(alpha, beta, lower, log_z), handed
+    )  # fmt: skip
 
 
-@register_jitable
-def best_block(starts, labels, first, offset, monotonic, paired, blank_score, label_score, alpha, beta, best, handed):
+@cuda_kernel
+def bests_cuda(starts, labels, first, offset, monotonic, blank_score, label_score, alpha, beta, best):
     # By block: an example, and alpha or beta.
+    handed = cuda.shared.array((2, PLACES, 2), np.float64)
     n, back = cuda.blockIdx.x, cuda.blockIdx.y == 1
-    walk = Walk(starts[n], starts[n + 1], labels[n], back, monotonic, paired, True, False, False, first, offset)
+    walk = Walk(starts[n], starts[n + 1], labels[n], back, monotonic, False, True, False, False, first, offset)
     state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     walk_through(walk, state, Sums(alpha, beta, best, best), handed)
 
 
 @cuda_kernel
-def bests_cuda(starts, labels, first, offset, monotonic, blank_score, label_score, alpha, beta, best):
-    handed = cuda.shared.array((2, PLACES, 2), np.float64)
-    arrays = blank_score, label_score, alpha, beta, best
-    best_block(starts, labels, first, offset, monotonic, False, *arrays, handed)
-
-
-@cuda_kernel
 def bests_paired_cuda(starts, labels, first, offset, blank_score, label_score, alpha, beta, best):
     handed = cuda.shared.array((2, PLACES, 2), np.float64)
-    arrays = blank_score, label_score, alpha, beta, best
-    best_block(starts, labels, first, offset, True, True, *arrays, handed)
+    n, back = cuda.blockIdx.x, cuda.blockIdx.y == 1
+    walk = Walk(starts[n], starts[n + 1], labels[n], back, True, True, True, False, False, first, offset)
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
+    walk_through(walk, state, Sums(alpha, beta, best, best), handed)
 
 
 def sums(frames, moves, blank_score, label_score, alpha, log_z, beta=None):

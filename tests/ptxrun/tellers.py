@@ -26,6 +26,12 @@ TELLERS = {
         "narrow-True-False-0.3-None-float32/few",
         "narrow-False-True-6.0-1-float32/few",
     ),
+    "bests_paired_cuda": (
+        "narrow-wide-constrained-float32/production",
+        "narrow-constrained-False-0.3-None-float32/few",
+        "narrow-no-label-constrained-False-2.0-float32/few",
+        "narrow-constrained-True-6.0-1-float32/few",
+    ),
     "bound_identity_cuda": (
         "bound-equal-bits-tanh-129-float64/production",
         "bound-equal-bits-tanh-250-float64/production",
@@ -116,6 +122,11 @@ TELLERS = {
         "path-wide-monotonic-float32/few",
         "path-rnnt-1-float32/few",
     ),
+    "extend_paired_cuda": (
+        "path-constrained-1-float32/few",
+        "path-wide-constrained-float32/few",
+        "path-wide-constrained-float32/production",
+    ),
     "factors_cuda": (
         "factors-lists-128-float16/production",
         "factors-lists-129-float16/production",
@@ -194,6 +205,12 @@ TELLERS = {
         "narrow-one-in-warp-22-float32/production",
     ),
     "open_cuda": ("narrow-wide-128-False-False-2.0-0-float32/production",),
+    "pair_visits_cuda": (
+        "select-wide-constrained-float32/production",
+        "narrow-wide-constrained-float32/production",
+        "select-constrained-False-0.3-6e-08-False-float32/few",
+        "narrow-constrained-True-6.0-1-float32/few",
+    ),
     "path_rows_cuda": (
         "path-rows-128-bias0-0.0-0.0-float64/production",
         "path-rows-128-bias0-0.2-0.0-in-place-float64/production",
@@ -209,6 +226,11 @@ TELLERS = {
     "posteriors_cuda": (
         "compact-wide-430-float32/production",
         "posteriors-monotonic-bounded-float32/few",
+    ),
+    "posteriors_paired_cuda": (
+        "posteriors-wide-constrained-float32/production",
+        "posteriors-constrained-bounded-float32/few",
+        "compact-constrained-float32/few",
     ),
     "scatter_cuda": ("scatter-float32/production",),
     "select_cuda": (
@@ -239,6 +261,13 @@ TELLERS = {
         "select-wide-128-False-False-2.0-float32/production",
         "alpha-rnnt-bounded-float32/few",
         "alpha-rnnt-float32/few",
+    ),
+    "sums_paired_cuda": (
+        "alpha-constrained-bounded-float32/few",
+        "posteriors-wide-constrained-float32/production",
+        "select-constrained-False-0.3-6e-08-False-float32/few",
+        "select-wide-constrained-float32/production",
+        "alpha-constrained-float32/few",
     ),
     "to_frames_identity_cuda": (
         "transpose-identity-250-holesFalse-float32/production",
