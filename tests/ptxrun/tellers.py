@@ -228,7 +228,7 @@ TELLERS = {
         "posteriors-monotonic-bounded-float32/few",
     ),
     "posteriors_paired_cuda": (
-        "posteriors-wide-constrained-float32/production",
+        "posteriors-wide-constrained-float64/production",
         "posteriors-constrained-bounded-float32/few",
         "compact-constrained-float32/few",
     ),
@@ -264,7 +264,7 @@ TELLERS = {
     ),
     "sums_paired_cuda": (
         "alpha-constrained-bounded-float32/few",
-        "posteriors-wide-constrained-float32/production",
+        "posteriors-wide-constrained-float64/production",
         "select-constrained-False-0.3-6e-08-False-float32/few",
         "select-wide-constrained-float32/production",
         "alpha-constrained-float32/few",
