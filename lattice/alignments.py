@@ -119,7 +119,7 @@ def ids_to_frames(
 
 def frames_to_ids(
     frames: A, targets: Array, lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "monotonic",
+    blank: int = 0, topology: Literal["ctc", "monotonic"] = "monotonic",
 ) -> A:  # fmt: skip
     """One id for each frame, the label that is emitted there or the blank, as for a frame-wise cross-entropy.
 
