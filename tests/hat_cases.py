@@ -14,7 +14,7 @@ from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hat_bounds import bound_hat
 from lattice.kernels.occupied_hat import compact_hat
-from lattice.kernels.state import BOUND, WANTED
+from lattice.kernels.state import BOUND, WANTED, ArcPosteriors
 from tests.certificate_cases import fraction_layer, lattices, selected
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
@@ -23,12 +23,12 @@ BF = np.dtype(ml_dtypes.bfloat16)
 STORED = ((F4, F4), (F8, F8), (F4, F2), (F4, BF))
 """What is computed in, and what is stored."""
 MIXED = (F4, BF)
-"""Logits, and what takes their gradients."""
+"""Logits, and what takes their gradients. The output layer, and encoder and predictor."""
 
 
 def every_case() -> list[Case]:
     found = [case for types in STORED for case in (*_emissions(*types), *_gradients(*types), *_bounds(*types))]
-    found += _gradients(*MIXED, source=F4)
+    found += [*_gradients(*MIXED, source=F4), *_bounds(*MIXED, layer=F4)]
     for dtype in (F4, F8):
         found += [*_selections(dtype), *_compactions(dtype), *_penalties(dtype)]
     return found
@@ -36,8 +36,10 @@ def every_case() -> list[Case]:
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
-    sizes = (128, 129, 250, 256, 257)
-    return [case for types in STORED for case in (*_emissions(*types, sizes), *_gradients(*types, sizes))]
+    sizes, found = (128, 129, 250, 256, 257), []
+    for types in STORED:
+        found += [*_emissions(*types, sizes), *_gradients(*types, sizes), *_bounds(*types, widths=(129, 250, 513))]
+    return found
 
 
 def _logits(rng, size, blank, dtype):
@@ -114,11 +116,11 @@ def in_place(logits, *rest, **options):
     gradient(logits, logits, *rest, **options)
 
 
-def _bounds(dtype, stored):
+def _bounds(dtype, stored, layer=None, widths=(37, 120)):
     """As `certificate_cases` has them: fractions, whose products come out the same in any order."""
     rng = np.random.default_rng(52)
-    for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 120)):
-        weight = fraction_layer(rng, stored if stored != F2 else F4, width=width)
+    for (activation, number), width in itertools.product(ACTIVATIONS.items(), widths):
+        weight = fraction_layer(rng, layer or (stored if stored != F2 else F4), width=width)
         scale, parts = (640, 8) if activation == "tanh" else (1, None)
         encoder, predictor = (fraction_layer(rng, stored, n, width, parts) * stored.type(scale) for n in (6, 5))
         encoder[3, 5], encoder[4, 0] = np.nan, np.inf
@@ -132,7 +134,7 @@ def _bounds(dtype, stored):
                 outputs = tuple(np.zeros(41, dtype) for _ in range(4))
                 given = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot)
                 arguments = (number, *given, label, blank, weight, bias, norm, ceiling, 2.0**-10, *outputs)
-                name = f"bound-hat-{activation}-{width}-{blank}-bias{len(bias)}"
+                name = f"bound-hat-{activation}-{width}-{blank}-bias{len(bias)}" + "-mixed" * (layer is not None)
                 yield Case(name, stored, bound_hat, arguments, {}, unrolled=width >= UNROLLED)
 
 
@@ -160,6 +162,11 @@ def _compactions(dtype):
         for floor in (0.0, 1e-2, 0.2):
             name = f"compact-hat-{topology}{'-bounded' * bounded}-{floor}"
             yield Case(name, dtype, compacted, (frames, MOVES[topology], blank, label, rest, floor), {})
+            if dtype == F8:
+                posteriors, log_z = rng.random((2, frames.cells)) / 4, np.zeros(len(frames.labels))
+                log_z[1] = -np.inf
+                given = log_z, *posteriors, -posteriors[1], rest, floor
+                yield Case(name.replace("hat", "hat-given"), dtype, compacted_given, (frames, *given), {})
     # More cells than the one block that looks at them has threads, and an example without an alignment.
     frames = frames_for(RNNT, False, (np.array([40, 3]), np.array([40, 2])))
     blank, label = (np.log(rng.dirichlet(np.ones(3), frames.cells)[:, k]).astype(dtype) for k in (0, 1))
@@ -172,8 +179,18 @@ def compacted(frames, moves, blank, label, rest, floor):
     """Cells by their rows, and by their blanks alone."""
     count, N = len(blank), len(frames.labels)
     alpha, log_z, beta = (like(blank, n, np.float64) for n in (count, N, count))
-    blank, label, maximum, rest = blank.copy(), label.copy(), blank.copy(), rest.copy()
+    maximum, blank, label = blank.copy(), blank.copy(), label.copy()
     posteriors = forward_backward(frames, moves, blank, label, alpha, log_z, beta)
+    found = compacted_given(frames, log_z, *posteriors, maximum, rest, floor)
+    # Two targets sum in other orders, and part by more than some roundings of float64.
+    return (*found[:4], *in_float32(*found[4:]))
+
+
+def compacted_given(frames, log_z, blank, label, maximum, rest, floor):
+    """`compacted` of posteriors, which are the same on all targets."""
+    count, N = len(blank), len(frames.labels)
+    blank, label, maximum, rest = blank.copy(), label.copy(), maximum.copy(), rest.copy()
+    posteriors = ArcPosteriors(blank, label)
     cells, first_cell = like(blank, count, np.int64), like(blank, N + 1, np.int64)
     counts, spare = like(blank, len(frames.example) + 1, np.int64), like(blank, count, blank.dtype)
     skipped = like(blank, N, np.float64)
@@ -181,16 +198,14 @@ def compacted(frames, moves, blank, label, rest, floor):
     numbers = posteriors, maximum, rest
     by_row, by_blank = compact_hat(frames, log_z, floor, *numbers, cells, first_cell, skipped, counts, spare)
     assert len(by_row.cells) + len(by_blank.cells) <= count
-    # Two targets sum in other orders, and part by more than some roundings of float64.
-    numbers = in_float32(skipped, *by_row[2:], *by_blank[2:4])
-    return (*by_row[:2], *by_blank[:2], *numbers)
+    return (*by_row[:2], *by_blank[:2], skipped, *by_row[2:], *by_blank[2:4])
 
 
 def _penalties(dtype):
     rng = np.random.default_rng(54)
-    starts, place = np.array([0, 3, 3, 10]), rng.permutation(300)[:290]
+    starts, place = np.array([0, 3, 5, 10]), rng.permutation(300)[:290]
     frame = rng.integers(0, 10, 290)
-    owner = np.where(frame < 3, 0, 2).astype(np.int32)
+    owner = (np.searchsorted(starts, frame, side="right") - 1).astype(np.int32)
     score = -rng.random(300).astype(dtype) * 5
     score[::11] = -np.inf
     rest = (BOUND + score).astype(dtype)

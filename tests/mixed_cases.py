@@ -55,7 +55,8 @@ def wide_cases() -> list[Case]:
 def _casts():
     """Widened and rounded by the bit, in arrays that are no whole number of blocks."""
     values = np.array(SPECIAL + HALFWAY, F8).repeat(27)
-    for source, target in ((F8, F4), (F4, F8), (F4, F2), (F4, BF), (F2, F4), (F2, F8), (BF, F4), (BF, F8)):
+    pairs = (F8, F4), (F4, F8), (F4, F2), (F4, BF), (F2, F4), (F2, F8), (BF, F4), (BF, F8), (F4, F4), (F8, F8)
+    for source, target in pairs:
         with np.errstate(over="ignore"):
             given = values.astype(source).reshape(9, 36)
         dtype = F8 if F8 in (source, target) else min(source, target, key=lambda dtype: dtype.itemsize)

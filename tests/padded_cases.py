@@ -21,9 +21,9 @@ def every_case() -> list[Case]:
 
 
 def wide_cases() -> list[Case]:
-    """Frames of more cells than a warp has lanes, and cells of more than one block."""
-    lengths = (np.array([3, 9]), np.array([40, 70]))
-    return [*_read(F4, F4, {"wide": lengths}), *_laid_out(F4, {"wide": lengths})]
+    """Frames of which a lane takes up to six cells, and cells of more than one block."""
+    wide = {"wide-170": (np.array([3, 9]), np.array([170, 70]))}
+    return [case for dtype in (F4, F8) for case in (*_read(dtype, dtype, wide), *_laid_out(dtype, wide))]
 
 
 def _lattices(wide):

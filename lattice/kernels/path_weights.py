@@ -68,9 +68,11 @@ def weigh_hat(takes_blank, blank_logit, own, e, rest, others, count, smoothing, 
     # Without a label of any probability all exponentials are 0. So are their quotients.
     total = one if total == zero else total
     log_total = math.log(total)
+    # NaN where a label's logit is NaN or +inf, which the row's maximum may not tell.
+    nothing = total - total
+    blank_score, is_blank, is_label = blank_score + nothing, is_blank + nothing, is_label + nothing
     if takes_blank:
-        # NaN where a label's logit is NaN or +inf.
-        loss, wrong, taken = (rest - rest) - blank_score, is_label, is_blank
+        loss, wrong, taken = -blank_score, is_label, is_blank
     else:
         loss = own_loss(own, e, rest, log_total) - label_share
         wrong, taken = is_blank + is_label * (rest / total), is_label * (e / total)
