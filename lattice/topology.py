@@ -15,6 +15,8 @@ TIMED = ("tdt", "multiblank")
 """The topologies whose arcs take numbers of frames that are given."""
 MOST_PENALTY = 1e6
 """Nats a frame. Penalties up to here leave room for sums of them in float32."""
+MOST_FRAMES = 1 << 24
+"""Of an arc: a week of audio."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Topology:
         penalty = read_number(penalty, "delay_penalty", -MOST_PENALTY, high=MOST_PENALTY, bound=bound)
         # Equal topologies compare equal, whatever kinds of numbers they were made of.
         for name, value in (
+            ("name", str(self.name)),
             ("durations", _read_durations(self.durations, self.name)),
             ("sigma", sigma),
             ("hat", bool(self.hat)),
@@ -101,9 +104,14 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
         found = tuple(operator.index(duration) for duration in durations)
     except TypeError:
         raise TypeError(f"durations is {durations!r}, expected a tuple of integers") from None
+    # bool is a subclass of int, and True is no number here.
+    if any(isinstance(duration, (bool, np.bool_)) for duration in durations):
+        raise TypeError(f"durations is {durations!r}, expected a tuple of integers")
     if name not in TIMED:
         if found:
-            raise ValueError(f"durations is {found} with {name!r}, expected none: only arcs of {TIMED} are given any")
+            raise ValueError(
+                f"durations is {found} with {name!r}, expected none: they are for {' and '.join(map(repr, TIMED))}"
+            )
         return found
     if not found:
         raise ValueError(f"durations is empty with {name!r}, expected the frames that its arcs may take")
@@ -111,6 +119,8 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
         least = (found[i - 1] + 1) if i else (2 if name == "multiblank" else 0)
         if duration < least:
             raise ValueError(f"durations[{i}] is {duration}, expected at least {least}: durations ascend")
+        if duration > MOST_FRAMES:
+            raise ValueError(f"durations[{i}] is {duration}, expected at most {MOST_FRAMES}")
     # With 0 alone no blank leads to the next frame.
     if found[-1] < 1:
         raise ValueError(f"durations[{len(found) - 1}] is {found[-1]}, expected at least 1 for the longest duration")
