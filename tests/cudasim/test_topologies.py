@@ -15,6 +15,7 @@ SMALL = {"batch": 3, "frames": 5, "labels": 3}
 VARIANTS = [
     lattice.Topology(hat=True),
     lattice.Topology("monotonic", hat=True, delay_penalty=0.3),
+    lattice.Topology("constrained", hat=True),
     lattice.Topology(delay_penalty=-0.2),
 ]
 
