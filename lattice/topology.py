@@ -46,7 +46,9 @@ class Topology:
         (hybrid autoregressive transducer). Not with "tdt" and "multiblank".
     delay_penalty : float
         `delay_penalty * ((T_b - 1) / 2 - t)` nats are added to the score of a label arc in frame t, of either sign. A
-        positive penalty favours early labels. A loss is then no negative log-probability, and may be below 0.
+        positive penalty favours early labels. A loss is then no negative log-probability, and may be below 0. Losses,
+        posteriors, best alignments and their scores are those of the penalised scores. So leave the penalty out to align,
+        or to measure when a model emits. Searches do not look at it.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
 def read_name(topology, names: tuple[str, ...]) -> str:
     """One of `names`, from a name or a `Topology`."""
     if not isinstance(topology, Topology):
-        return read_choice(topology, "topology", names)
+        return read_choice(topology, "topology", names, "or a Topology")
     if topology.name not in names:
         raise ValueError(f"topology.name is {topology.name!r}, expected one of {', '.join(map(repr, names))}")
     return topology.name
