@@ -47,8 +47,8 @@ class Topology:
     delay_penalty : float
         `delay_penalty * ((T_b - 1) / 2 - t)` nats are added to the score of a label arc in frame t, of either sign. A
         positive penalty favours early labels. A loss is then no negative log-probability, and may be below 0. Losses,
-        posteriors, best alignments and their scores are those of the penalised scores. So leave the penalty out to align,
-        or to measure when a model emits. Searches do not look at it.
+        posteriors, best alignments and their scores are those of the penalised scores. So leave the penalty out to
+        align, or to measure when a model emits. Searches do not look at it.
 
     Raises
     ------
