@@ -18,6 +18,19 @@ TELLERS = {
         "best-150-bias150-4-float64/few",
         "best-150-bias0-4-float64/few",
     ),
+    "best_hat_cuda": (
+        "best-hat-257-bias0-4-float64/production",
+        "best-hat-257-bias257-4-float64/production",
+        "best-hat-250-bias250-4-float64/production",
+        "best-hat-150-bias150-4-float64/production",
+        "best-hat-128-bias0-4-float64/production",
+        "best-hat-2-bias0-1-float64/few",
+        "best-hat-2-bias2-1-float64/few",
+        "best-hat-128-bias128-4-float64/production",
+        "best-hat-250-bias0-4-float64/production",
+        "best-hat-150-bias0-4-float64/production",
+        "best-hat-70-bias70-4-float64/few",
+    ),
     "bests_cuda": (
         "narrow-wide-128-False-False-2.0-0-float32/production",
         "narrow-False-False-0.3-None-float32/few",
@@ -31,6 +44,19 @@ TELLERS = {
         "narrow-constrained-False-0.3-None-float32/few",
         "narrow-no-label-constrained-False-2.0-float32/few",
         "narrow-constrained-True-6.0-1-float32/few",
+    ),
+    "bound_hat_identity_cuda": (
+        "bound-hat-identity-120-2-bias9-float64/production",
+        "bound-hat-identity-513-2-bias9-float64/production",
+    ),
+    "bound_hat_relu_cuda": (
+        "bound-hat-relu-120-2-bias9-float64/production",
+        "bound-hat-relu-513-2-bias9-float64/production",
+    ),
+    "bound_hat_tanh_cuda": (
+        "bound-hat-tanh-120-2-bias9-float64/production",
+        "bound-hat-tanh-513-2-bias9-float64/production",
+        "bound-hat-tanh-120-8-bias0-float64/production",
     ),
     "bound_identity_cuda": (
         "bound-equal-bits-tanh-129-float64/production",
@@ -106,9 +132,19 @@ TELLERS = {
         "ctc-both_sweeps-128-float32/production",
         "ctc-loss-float32/few",
     ),
+    "delay_cuda": (
+        "delay--0.75-290-True-float64/production",
+        "delay--0.75-290-False-float64/production",
+    ),
     "emit_cuda": (
         "emit-1500-bias0-11-float64/production",
         "emit-2-bias2-0-float64/few",
+    ),
+    "emit_hat_cuda": (
+        "emit-hat-257-256-bias257-True-float64/production",
+        "emit-hat-257-256-bias0-True-float64/production",
+        "emit-hat-257-0-bias257-True-float64/production",
+        "emit-hat-2-0-bias0-False-float64/few",
     ),
     "expected_risk_cuda": (
         "risk-of-70-float64/production",
@@ -147,6 +183,18 @@ TELLERS = {
         "gradient-in-place-2043-bias2043-True-float16/production",
         "gradient-2043-bias0-True-float16/production",
     ),
+    "gradient_hat_cuda": (
+        "gradient-hat-257-256-bias257-True-bfloat16/production",
+        "gradient-hat-257-256-bias0-True-bfloat16/production",
+        "gradient-hat-150-149-bias150-True-bfloat16/production",
+        "gradient-hat-257-0-bias0-True-bfloat16/production",
+        "gradient-hat-in-place-2-0-bias0-False-bfloat16/few",
+        "gradient-hat-257-0-bias257-True-bfloat16/production",
+        "gradient-hat-250-249-bias0-True-bfloat16/production",
+        "gradient-hat-in-place-2-0-bias2-True-bfloat16/few",
+        "gradient-hat-in-place-2-0-bias0-True-bfloat16/few",
+        "gradient-hat-in-place-2-1-bias0-False-bfloat16/few",
+    ),
     "hidden_identity_cuda": (
         "hidden-identity-250-holesFalse-float16/production",
         "hidden-identity-250-holesTrue-float16/production",
@@ -175,11 +223,24 @@ TELLERS = {
         "inclusion-1-float16/production",
     ),
     "keys_cuda": ("keys-drawn-3-float16/production",),
+    "label_visits_cuda": (
+        "select-by-label-False-False-6.0-1e-03-True-float32/production",
+        "select-by-label-constrained-True-0.3-6e-08-False-float32/few",
+        "select-by-label-False-False-6.0-9e-01-False-float32/production",
+    ),
+    "lay_out_cuda": (
+        "lay-out-False-False-0-scale5-float64/production",
+        "lay-out-True-False-16-scale0-float64/few",
+    ),
     "leave_out_cuda": (
         "compact-wide-430-float64/production",
         "compact-monotonic-bounded-float64/few",
         "compact-no-alignment-float64/production",
         "compact-rnnt-float64/few",
+    ),
+    "leave_rows_cuda": (
+        "compact-hat-wide-float64/production",
+        "compact-hat-given-rnnt-0.2-float64/production",
     ),
     "list_cuda": (
         "select-wide-128-False-False-2.0-float32/production",
@@ -218,6 +279,13 @@ TELLERS = {
         "path-rows-150-bias150-0.0-0.0-in-place-float64/few",
         "path-rows-257-bias257-0.0-2.0-in-place-float64/production",
     ),
+    "path_rows_hat_cuda": (
+        "path-rows-hat-257-bias257-0.2-0.5-float64/production",
+        "path-rows-hat-257-bias0-0.2-0.5-float64/production",
+        "path-rows-hat-1-bias0-0.0-0.0-in-place-float64/few",
+        "path-rows-hat-250-bias250-0.2-0.5-float64/production",
+        "path-rows-hat-150-bias150-0.2-0.5-float64/production",
+    ),
     "pool_cuda": (
         "pool-3-float16/production",
         "pool-4-float16/few",
@@ -231,6 +299,10 @@ TELLERS = {
         "posteriors-wide-constrained-float64/production",
         "posteriors-constrained-bounded-float32/few",
         "compact-constrained-float32/few",
+    ),
+    "read_scores_cuda": (
+        "read-scores-False-False-0.75-float64/production",
+        "read-scores-wide-170-0.75-float64/production",
     ),
     "scatter_cuda": ("scatter-float32/production",),
     "select_cuda": (
