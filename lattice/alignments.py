@@ -10,6 +10,7 @@ from .annotations import A, Array, Keep, TopologyLike
 from .device import arrays
 from .inputs.alignments import check_spelling, read_alignments, read_ids, read_labels, read_margin
 from .inputs.checks import read_integer
+from .topology import Topology
 
 
 def alignment_bounds(
@@ -67,7 +68,7 @@ def alignment_bounds(
 
 def ids_to_frames(
     ids: A, targets: Array, lengths: Array, target_lengths: Array, *, blank: int = 0,
-    topology: Literal["ctc", "monotonic"] = "ctc", keep: Keep = "last",
+    topology: Literal["ctc", "monotonic"] | Topology = "ctc", keep: Keep = "last",
 ) -> A:  # fmt: skip
     """The frame of each label in frame-wise ids, as an external aligner gives them.
 
@@ -119,7 +120,7 @@ def ids_to_frames(
 
 def frames_to_ids(
     frames: A, targets: Array, lengths: Array, target_lengths: Array, *,
-    blank: int = 0, topology: TopologyLike = "monotonic",
+    blank: int = 0, topology: Literal["ctc", "monotonic"] | Topology = "monotonic",
 ) -> A:  # fmt: skip
     """One id for each frame, the label that is emitted there or the blank, as for a frame-wise cross-entropy.
 

@@ -60,6 +60,9 @@ def internal_language_model_loss_and_grad(
     Allocates at most `memory_limit` bytes beyond the results and two rows of H numbers. Logits exist for a tile of
     labels at a time.
 
+    The gradient of the weight is summed over the examples, so an autograd host passes its upstream gradient as
+    `grad_loss`, in its backward pass, or adds these gradients to those of the transducer's loss.
+
     On a GPU this waits for the device once more, at its end, to look for losses that are not finite. Where there are
     any, the gradients are computed again without them.
 

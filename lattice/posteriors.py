@@ -39,7 +39,7 @@ def transducer_posteriors(
     """Posteriors of the arcs of `transducer_loss`.
 
     The labels' posteriors sum to 1 over the frames, for each label. So `label` says when a label is emitted, and how
-    sure the model is of that::
+    sure the model is of that. With arrays of NumPy::
 
         expected_frames = (np.arange(T)[:, None] * label).sum(axis=1)  # (B, U+1)
         confidence = label.max(axis=1)  # (B, U+1), in the most probable frame

@@ -23,8 +23,8 @@ class LatticeReport(NamedTuple):
     cells : int64
         Cells of each lattice that an alignment may visit.
     certified : int64
-        Cells whose logits the forward pass computes, because they could not be shown to be negligible. All cells in a
-        dense lattice.
+        Cells whose logits the forward pass computes, because they (with HAT, their label arcs) could not be shown to be
+        negligible. All cells in a dense lattice.
     occupied : int64
         Cells whose posterior reaches `posterior_floor`, and 2**-100. The backward pass computes their logits once more.
         With HAT these are the cells whose label posterior does. Of other cells it computes the blank's logit at most.

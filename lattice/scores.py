@@ -53,8 +53,10 @@ def scores_loss_and_grad(
     Notes
     -----
     Allocates the results and 16 bytes a cell (24 in float64), on a GPU 24 (32 in float64). Half precision takes 8 bytes
-    more for each entry, and on the host 16. Sums over alignments are float64. With "constrained" a label is followed by
-    a blank, and the posterior of a blank arc includes that one.
+    more for each entry, and on the host 16. Sums over alignments are float64. Where the scores of an
+    alignment add up to 1e12 and more, float64 holds few digits behind the point, and the posteriors of a frame's arcs
+    no longer add up to 1. With "constrained" a label is followed by a blank, and the posterior of a blank arc includes
+    that one.
 
     References
     ----------

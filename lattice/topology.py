@@ -15,6 +15,8 @@ TIMED = ("tdt", "multiblank")
 """The topologies whose arcs take numbers of frames that are given."""
 MOST_PENALTY = 1e6
 """Nats a frame. Penalties up to here leave room for sums of them in float32."""
+MOST_FRAMES = 1 << 24
+"""Of an arc: a week of audio."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Topology:
         (hybrid autoregressive transducer). Not with "tdt" and "multiblank".
     delay_penalty : float
         `delay_penalty * ((T_b - 1) / 2 - t)` nats are added to the score of a label arc in frame t, of either sign. A
-        positive penalty favours early labels. A loss is then no negative log-probability, and may be below 0.
+        positive penalty favours early labels. A loss is then no negative log-probability, and may be below 0. Losses,
+        posteriors, best alignments and their scores are those of the penalised scores. So leave the penalty out to
+        align, or to measure when a model emits. Searches do not look at it.
 
     Raises
     ------
@@ -83,6 +87,7 @@ class Topology:
         penalty = read_number(penalty, "delay_penalty", -MOST_PENALTY, high=MOST_PENALTY, bound=bound)
         # Equal topologies compare equal, whatever kinds of numbers they were made of.
         for name, value in (
+            ("name", str(self.name)),
             ("durations", _read_durations(self.durations, self.name)),
             ("sigma", sigma),
             ("hat", bool(self.hat)),
@@ -101,9 +106,14 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
         found = tuple(operator.index(duration) for duration in durations)
     except TypeError:
         raise TypeError(f"durations is {durations!r}, expected a tuple of integers") from None
+    # bool is a subclass of int, and True is no number here.
+    if any(isinstance(duration, (bool, np.bool_)) for duration in durations):
+        raise TypeError(f"durations is {durations!r}, expected a tuple of integers")
     if name not in TIMED:
         if found:
-            raise ValueError(f"durations is {found} with {name!r}, expected none: only arcs of {TIMED} are given any")
+            raise ValueError(
+                f"durations is {found} with {name!r}, expected none: they are for {' and '.join(map(repr, TIMED))}"
+            )
         return found
     if not found:
         raise ValueError(f"durations is empty with {name!r}, expected the frames that its arcs may take")
@@ -111,6 +121,8 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
         least = (found[i - 1] + 1) if i else (2 if name == "multiblank" else 0)
         if duration < least:
             raise ValueError(f"durations[{i}] is {duration}, expected at least {least}: durations ascend")
+        if duration > MOST_FRAMES:
+            raise ValueError(f"durations[{i}] is {duration}, expected at most {MOST_FRAMES}")
     # With 0 alone no blank leads to the next frame.
     if found[-1] < 1:
         raise ValueError(f"durations[{len(found) - 1}] is {found[-1]}, expected at least 1 for the longest duration")
@@ -120,7 +132,7 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
 def read_name(topology, names: tuple[str, ...]) -> str:
     """One of `names`, from a name or a `Topology`."""
     if not isinstance(topology, Topology):
-        return read_choice(topology, "topology", names)
+        return read_choice(topology, "topology", names, "or a Topology")
     if topology.name not in names:
         raise ValueError(f"topology.name is {topology.name!r}, expected one of {', '.join(map(repr, names))}")
     return topology.name

@@ -123,6 +123,8 @@ def test_options_are_given_by_name():
         ({"name": "tdt", "durations": (1, 1)}, ValueError, "durations[1] is 1, expected at least 2"),
         ({"name": "tdt", "durations": (-1, 1)}, ValueError, "durations[0] is -1, expected at least 0"),
         ({"name": "tdt", "durations": (0,)}, ValueError, "durations[0] is 0, expected at least 1"),
+        ({"name": "tdt", "durations": (1, 2**70)}, ValueError, "expected at most 16777216"),
+        ({"name": "tdt", "durations": (True,)}, TypeError, "durations is (True,), expected a tuple of integers"),
         ({"name": "multiblank", "durations": (1, 2)}, ValueError, "durations[0] is 1, expected at least 2"),
     ],
     ids=str,

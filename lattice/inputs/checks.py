@@ -55,11 +55,12 @@ def read_integers(x, name: str, shape: tuple[int | None, ...], names: str) -> np
     return array.copy()
 
 
-def read_choice(value, name: str, choices):
-    """One of the strings in `choices`."""
+def read_choice(value, name: str, choices, others: str = ""):
+    """One of the strings in `choices`; `others` is what an error text expects besides."""
     # An array would be compared with each choice entry by entry.
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+        expected = f"{', '.join(map(repr, choices))} {others}".rstrip()
+        raise ValueError(f"{name} is {value!r}, expected one of {expected}")
     return value
 
 

@@ -17,7 +17,7 @@ from .state import BOUND, is_bounded
 def cost_of(frame, begin, end, penalty):
     """What a label arc of a frame costs, at least 0: `begin` and `end` are the frames of its example."""
     late = frame - begin if penalty > 0 else end - 1 - frame
-    return typed(late, penalty) * abs(penalty)
+    return late * abs(penalty)
 
 
 @register_jitable
@@ -26,7 +26,7 @@ def bound_less(rest, cost, few):
     # A cell that is wanted holds no bound. A closed arc stays closed.
     if not is_bounded(rest) or rest == typed(CLOSED, rest):
         return rest
-    return min(typed(BOUND, rest), rest - cost + few * (cost - rest))
+    return min(BOUND, rest - cost + few * (cost - rest))
 
 
 @register_jitable
@@ -65,8 +65,9 @@ def delay(frame, owner, starts, place, penalty, target, *, bounds):
     target : (cells,) float32 or float64
         Label scores; with `bounds`, the rests of cells that are not computed.
     """
-    real = target.dtype.type
-    numbers = real(penalty), real(16 * np.finfo(real).eps), bounds
+    # The cost is float64, so a score in float32 is rounded once. A penalty that is rounded to float32 moves all labels
+    # of an alignment to the same side.
+    numbers = float(penalty), 16 * float(np.finfo(target.dtype).eps), bounds
     if on_host(target):
         sweep(delay_cpu, len(frame), frame, owner, starts, place, *numbers, target, work=4 * len(frame))
     else:

@@ -7,6 +7,8 @@ exist has no outgoing arcs, so a band of cells is the same recursion.
 Arrays of cells hold a whole group. An example has the frames from `begin` to `end`, and `labels` is its U.
 """
 
+from numba.extending import register_jitable
+
 from .arcs import departing, ending
 from .cells import CLOSED, lowest_of, posterior, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
@@ -28,6 +30,13 @@ def forward_backward_cpu(
             to_posteriors(a, b, labels[n], first, offset, moves, state, alpha, log_z[n], tiny)
 
 
+@register_jitable
+def arc_posterior(log_probability, lowest):
+    """`posterior`, at most 1: of scores like -1e13 the digits behind the point are lost (`probability_of`)."""
+    # A NaN is not above 0, so it stays.
+    return posterior(0.0 if log_probability > 0.0 else log_probability, lowest)
+
+
 @cuda_kernel
 def posteriors_cuda(
     starts, labels, example, first, offset, monotonic, blank_score, label_score, alpha, beta, log_z, lowest
@@ -45,7 +54,7 @@ def posteriors_cuda(
                 f, starts[n + 1], u, c, labels[n], first, offset, monotonic, blank_score, label_score, beta
             )
             arrive = alpha[c] - log_z[n]
-            blank_score[c], label_score[c] = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
+            blank_score[c], label_score[c] = arc_posterior(arrive + stay, lowest), arc_posterior(arrive + step, lowest)
 
 
 @cuda_kernel
@@ -67,7 +76,7 @@ def posteriors_paired_cuda(
             )
             step += ending(blank_score, c, offset[f + 1])
             arrive = alpha[c] - log_z[n]
-            blank, label = posterior(arrive + stay, lowest), posterior(arrive + step, lowest)
+            blank, label = arc_posterior(arrive + stay, lowest), arc_posterior(arrive + step, lowest)
         before, carried = from_lane_below(label, carried)
         # Posteriors take the place of scores, which the lane below has read too.
         cuda.syncwarp()

@@ -24,15 +24,15 @@ def read_frame(
     n = example[f]
     t, frames = f - starts[n], starts[n + 1] - starts[n]
     row = n * depth + t
-    # From the middle of the example; half a frame is exact.
-    early = typed(frames - 1 - 2 * t, delay_penalty) * typed(0.5, delay_penalty)
+    # From the middle of the example. As in delay.py, it is float64, and a score is rounded once.
+    reward = delay_penalty * (0.5 * (frames - 1 - 2 * t))
     for c in range(offset[f] + lane, offset[f + 1], lanes):
         u = first[f] + c - offset[f]
         blank_here = widen(blank_rows[row, u])
         label_here = typed(-math.inf, blank_here)
         # Behind the last label there is no arc, and the array may hold anything.
         if u < labels[n]:
-            label_here = widen(label_rows[row, u]) + delay_penalty * early
+            label_here = typed(widen(label_rows[row, u]) + reward, blank_here)
         # Not `>`, which a NaN would pass. Both scores tell of it, as those of a row of logits with a NaN do.
         if not (blank_here <= most and label_here <= most):
             blank_here, label_here = typed(math.nan, blank_here), typed(math.nan, blank_here)
@@ -78,7 +78,7 @@ def read_scores(frames, blank_scores, label_scores, delay_penalty, blank_score, 
     most = real(min(float(np.finfo(real).max), FARTHEST))
     cells = frames.starts, frames.labels, frames.example, frames.first, frames.offset, depth
     padded = blank_scores.reshape(-1, width), label_scores.reshape(-1, width)  # (B * depth, U+1) each, views
-    arguments = *cells, real(delay_penalty), most, *padded, blank_score, label_score
+    arguments = *cells, float(delay_penalty), most, *padded, blank_score, label_score
     if on_host(blank_score):
         sweep(read_scores_cpu, len(frames.example), *arguments, work=4 * len(blank_score))
     else:

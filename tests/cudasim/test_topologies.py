@@ -9,7 +9,7 @@ import lattice
 from tests import compare
 from tests.cudasim.test_walk import assert_alike, both
 from tests.on_device import OnDevice
-from tests.problems import joint_problem, logits_problem
+from tests.problems import TOPOLOGIES, joint_problem, logits_problem
 
 SMALL = {"batch": 3, "frames": 5, "labels": 3}
 VARIANTS = [
@@ -68,3 +68,14 @@ def test_vjp_and_alignment(there, variant):
     expected = lattice.joint_transducer_alignment(*problem.args, **problem.options)
     np.testing.assert_array_equal(ours[0], expected[0])
     compare.assert_same(ours[1], expected[1], k=64, what="score")
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_posteriors_of_far_scores_are_at_most_one(there, name):
+    """alpha + beta - log_z is off by many nats there, to either side."""
+    blank, label = 1e30 * np.random.default_rng(0).standard_normal((2, 2, 6, 4))
+    args = blank, label, np.array([6, 5]), np.array([3, 2])
+    host, ours = lattice.scores_loss_and_grad(*args, topology=name), there.scores_loss_and_grad(*args, topology=name)
+    np.testing.assert_allclose(ours[0], host[0], rtol=1e-15)
+    for gradient in (*ours[1:], *host[1:]):
+        assert gradient.min() >= -1 and gradient.max() <= 0
