@@ -32,6 +32,8 @@ FLOAT64_KERNELS = {
     "posteriors_paired_cuda",
     "pair_visits_cuda",
     "select_cuda",
+    "delay_cuda",
+    "read_scores_cuda",
     "label_visits_cuda",
     "leave_out_cuda",
     "leave_rows_cuda",
@@ -51,9 +53,8 @@ FLOAT64_KERNELS = {
     "sum_rows_cuda",
 }
 """Sums over alignments are float64 whatever dtype the scores have, and two kernels compare with them and add up
-posteriors. Sums over N-best lists are float64, too. Factors are made in float64, so that
-they are rounded once. Draws are float64 so that no two ids arrive at the same time, and
-every device draws the same."""
+posteriors. Sums over N-best lists are float64, too. Factors and delay penalties are made in float64, so that they are
+rounded once. Draws are float64 so that no two ids arrive at the same time, and every device draws the same."""
 PARTS = 8
 """Tests that share the kernels of an architecture, so that several processes can."""
 NEWEST_PTX = (9, 0)
