@@ -46,6 +46,8 @@ def pass_on(n, f, begin, u, c, behind, first, offset, monotonic, paired, blank_s
     `behind` is the run's cell behind the last one of the frame.
     """
     best, by_label = enter(n, f, begin, u, first, offset, monotonic, left)
+    # Beside a bare 0.0 the simulator would add scores in float32.
+    best = np.float64(best)
     left[n, f % 2, 0, u] = best + blank_score[c]
     moved = best + label_score[c]
     if paired:
