@@ -44,6 +44,11 @@ class Case:
     def id(self):
         return f"{self.name}-{self.dtype.name}"
 
+    @property
+    def shares_its_body(self):
+        """Is the kernel a variant, of HAT or of pairs, whose body is that of a kernel that has cases of its own?"""
+        return "-hat-" in self.name or "constrained" in self.name
+
 
 def on_cpu(case: Case):
     """The case with the CPU target: (arguments after the call, result).
