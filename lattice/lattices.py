@@ -99,7 +99,7 @@ class Lattices:
     def arc_posteriors(self, shape: tuple[int, int, int]):
         """Losses as `loss` gives them, and posteriors of blank and label arcs, two arrays of `shape` (B, T, U+1)."""
         loss, posteriors = self.forward()
-        padded = _zeros(self.device, shape, self.dtype), _zeros(self.device, shape, self.dtype)
+        padded = self.device.zeros(shape, self.dtype), self.device.zeros(shape, self.dtype)
         # No factor: there is no upstream gradient.
         lay_out(self.frames, self.examples, self.none, *posteriors, self.no_bias, *padded)
         return loss, *padded
@@ -145,13 +145,6 @@ class Lattices:
         clear_others(self.device, self.row, target, self.dtype)
 
 
-def _zeros(device, shape, dtype):
-    """A fresh output of zeros."""
-    found = device.empty(shape, dtype)
-    found.fill(0)
-    return found
-
-
 def sum_scores(problem: ScoresProblem, grad_loss):
     """Sum over all alignments of scores that are given.
 
@@ -178,7 +171,7 @@ def sum_scores(problem: ScoresProblem, grad_loss):
     # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
     beta = device.empty(cells, np.float64) if device.on_gpu else None
     posteriors = forward_backward(frames, moves, blank_score, label_score, alpha, log_z, beta)
-    padded = _zeros(device, given.shape, dtype), _zeros(device, given.shape, dtype)
+    padded = device.zeros(given.shape, dtype), device.zeros(given.shape, dtype)
     # A higher score of an arc lowers the loss by the arc's posterior.
     lay_out(frames, examples, none, *posteriors, -grad_loss, *padded)
     grad_blank, grad_label = (device.convert(array, problem.dtype) for array in padded)

@@ -20,6 +20,12 @@ def count(shape) -> int:
 
 
 class _Device:
+    def zeros(self, shape, dtype):
+        """`empty`, filled with 0."""
+        output = self.empty(shape, dtype)
+        output.fill(0)
+        return output
+
     def convert(self, values, dtype):
         """`values` rounded to `dtype`, in a fresh array; values of that dtype already are handed on as they are."""
         if values.dtype == dtype:

@@ -124,10 +124,11 @@ def select_cpu(
             continue
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
         low, high = offset[a], offset[b]
-        # Arcs that are not computed are closed. The probe has computed nothing to sum over.
         upper = forward(a, b, U, first, offset, moves, True, True, state, alpha)
-        lower = probed_lower(upper, U, by_label)
-        if not probing:
+        # Arcs that are not computed are closed. The probe has computed nothing to sum over.
+        if probing:
+            lower = probed_lower(upper, U, by_label)
+        else:
             lower = forward(a, b, U, first, offset, moves, False, False, state, alpha)
         # From here to the end, alpha holds visits, or what alignments pass by label arcs.
         to_visits(a, b, U, first, offset, moves, True, by_label, state, alpha)

@@ -11,7 +11,8 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, NEGLIGIBLE, exp, score, store, typed
-from .gradient import arc_entry, beside, gradient_row, spread_row
+from .gradient import gradient_row, spread_row
+from .gradient_entries import arc_entry, beside
 from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .normaliser import maximum_of, normaliser, rest_of

@@ -6,32 +6,18 @@ whether the row of logits is made later or not. So all blank arcs are open from 
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba.extending import register_jitable
 
-from .activations import ACTIVATIONS, Activation, entry_of, named
+from .activations import ACTIVATIONS, Activation, named
 from .cells import CLOSED, typed
 from .hat import two_way
 from .hidden import fill_of, lanes_of
-from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
+from .launch import WARP, cpu_sweep, cuda, cuda_kernel
+from .layer import two_products
 from .state import WANTED, bounded
-from .upper_bounds import TOGETHER, finite_below, logit_of, never_below, slacks_of, summed
-
-
-@numba.njit(nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
-def two_products(hidden, i, weight, v):
-    """(hidden[i] @ weight[v], hidden[i] @ hidden[i]) of rows of one dtype."""
-    # Sums may be reassociated, as in `three_products`.
-    zero = hidden.dtype.type(0)
-    product, square = zero, zero
-    for h in range(hidden.shape[1]):
-        product += hidden[i, h] * weight[v, h]
-        square += hidden[i, h] * hidden[i, h]
-    return product, square
+from .upper_bounds import TOGETHER, Kernels, bound, finite_below, logit_of, never_below, summed
 
 
 @register_jitable
@@ -47,13 +33,6 @@ def bound_hat_cell(blank_logit, labelled, square, length, steep, high, most, rou
     # The row that is made later has the blank's logit of a matrix product, which may be lower.
     label_bound = never_below(two_way(blank_logit - slack)[1], few, spare) if labelled else typed(CLOSED, reach)
     return blank_score, blank_score, bounded(label_bound)
-
-
-class Kernels(NamedTuple):
-    """What is compiled for an activation."""
-
-    bound_hat_cpu: Callable
-    bound_hat_cuda: Callable
 
 
 def compile_kernels(activation: Activation) -> Kernels:
@@ -111,24 +90,9 @@ def compile_kernels(activation: Activation) -> Kernels:
 KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS.values()}
 
 
-def bound_hat(
-    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias,
-    norm, ceiling, rounding, blank_score, label_score, maximum, rest,
-):  # fmt: skip
-    """Score the blanks of a run of cells, and find upper bounds on the scores of their labels.
+def bound_hat(*arguments):
+    """Score the blanks of a run of cells, and find upper bounds on the scores of their labels: `bound` with HAT.
 
-    Parameters
-    ----------
-    activation, ..., ceiling, rounding
-        As in `upper_bounds.bound`.
-    blank_score, label_score, maximum, rest : (n,) float32 or float64
-        Filled here with the state of cells that are not computed, of which the blank's score is known: see `CellState`.
+    What is filled is the state of cells that are not computed, of which the blank's score is known: see `CellState`.
     """
-    kernels = entry_of(KERNELS, activation)
-    cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id
-    layer = weight, bias, norm, ceiling, rest.dtype.type(rounding), *slacks_of(len(weight), rest.dtype)
-    arguments = *cells, *layer, blank_score, label_score, maximum, rest
-    if on_host(rest):
-        sweep(kernels.bound_hat_cpu, len(label_id), *arguments, work=4 * len(label_id) * weight.shape[1])
-    else:
-        by_warp(kernels.bound_hat_cuda, len(label_id), *arguments)
+    bound(*arguments, kernels=KERNELS)

@@ -24,6 +24,17 @@ def three_products(hidden, i, weight, u, v):
     return first, second, square
 
 
+@numba.njit(nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
+def two_products(hidden, i, weight, v):
+    """(hidden[i] @ weight[v], hidden[i] @ hidden[i]) of rows of one dtype, summed as in `three_products`."""
+    zero = hidden.dtype.type(0)
+    product, square = zero, zero
+    for h in range(hidden.shape[1]):
+        product += hidden[i, h] * weight[v, h]
+        square += hidden[i, h] * hidden[i, h]
+    return product, square
+
+
 @cpu_sweep
 def measure_cpu(begin, end, weight, norm):
     for v in range(begin, end):

@@ -199,7 +199,7 @@ KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS
 
 def bound(
     activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias,
-    norm, ceiling, rounding, blank_score, label_score, maximum, rest,
+    norm, ceiling, rounding, blank_score, label_score, maximum, rest, *, kernels=KERNELS,
 ):  # fmt: skip
     """Find upper bounds on the scores of a run of cells.
 
@@ -219,16 +219,18 @@ def bound(
     blank_score, label_score, maximum, rest : (n,) float32 or float64
         Filled here with the state of cells that are not computed: see `CellState`. Scores are in nats. A cell is wanted
         where it may hold NaN or infinity.
+    kernels : dict
+        `Kernels` by activation. Those of HAT are in hat_bounds.py.
     """
-    kernels = entry_of(KERNELS, activation)
+    own = entry_of(kernels, activation)
     cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id
     # Numbers in the dtype of the arrays: a Python float would be float64 in a kernel.
     layer = weight, bias, norm, ceiling, rest.dtype.type(rounding), *slacks_of(len(weight), rest.dtype)
     arguments = *cells, *layer, blank_score, label_score, maximum, rest
     if on_host(rest):
-        sweep(kernels.bound_cpu, len(label_id), *arguments, work=4 * len(label_id) * weight.shape[1])
+        sweep(own.bound_cpu, len(label_id), *arguments, work=4 * len(label_id) * weight.shape[1])
     else:
-        by_warp(kernels.bound_cuda, len(label_id), *arguments)
+        by_warp(own.bound_cuda, len(label_id), *arguments)
 
 
 def slacks_of(size: int, dtype):

@@ -136,10 +136,8 @@ def arc_posteriors(tiler: Tiler, log_z):
     """
     problem, dtype, device = tiler.problem, tiler.work.dtype, tiler.device
     shape = *problem.predictor.shape[:1], problem.encoder.shape[1], problem.predictor.shape[1]
-    found, bounded = (device.empty(shape, dtype), device.empty(shape, dtype)), BoundedGroups()
-    for target in found:
-        # Padding, and cells that no group visits.
-        target.fill(0)
+    # Zeros for padding.
+    found, bounded = (device.zeros(shape, dtype), device.zeros(shape, dtype)), BoundedGroups()
     for index in range(len(tiler.work.plan.groups)):
         with tiler.group(index) as group:
             posteriors, no_scale = _sum(tiler, group, log_z, bounded)[1], tiler.space.take(0, dtype)
@@ -214,11 +212,7 @@ def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Held | None = None
             def write_rows(rows: Rows) -> None:
                 tile, layer, known = rows.tile, rows.layer, [array[rows.part] for array in numbers]
                 row = tiler.count_up[: len(tile.owner)]  # cell i of the tile has row i of its logits
-                label_id = tile.label_id
-                if visited is blanks_of:
-                    # The layer has no row but the blank's.
-                    label_id.fill(-1)
-                arcs, factors = (label_id, tile.owner, layer.blank_id), (fastemit_lambda, rows.upstream)
+                arcs, factors = (tile.label_id, tile.owner, layer.blank_id), (fastemit_lambda, rows.upstream)
                 # `anew`: the logits come from another product than `rest`, over other rows, and are rounded otherwise.
                 options = {"anew": True, "hat": tiler.topology.hat}
                 gradient(rows.logits, rows.target, row, layer.bias, *arcs, *known, *factors, **options)

@@ -117,6 +117,9 @@ def _pull_segment(
         for part in tiler.tiles(int(own.first_cell[segment.begin]), int(own.first_cell[segment.end])):
             cells = own.cells[part]
             tile = tiler.hidden(group, 0, cells, len(cells))
+            if own.blanks_alone:
+                # The layer has no row of any label.
+                tile.label_id.fill(-1)
             # Made once more, since nobody has kept the logits of the forward pass.
             logits = tiler.logits(tile, layer)
             target = logits if tiler.work.operand == dtype else space.take(logits.shape, tiler.work.operand)
