@@ -84,6 +84,10 @@ class Host(_Device):
         """Index arrays made on the host, where the kernels want them: the arguments themselves, not copies."""
         return list(host_arrays)
 
+    def fetch(self, array) -> np.ndarray:
+        """A copy of a kernel's result."""
+        return array.copy()
+
     def mark(self) -> None:
         """The work so far, which on the host is done."""
 
@@ -219,6 +223,10 @@ class Cuda(_Device):
         parts = [DeviceView.of(block).at(begin, array.shape, array.dtype) for begin, array in places]
         # Without a workspace they may be handed on, or out.
         return [part.array() for part in parts] if space is None else parts
+
+    def fetch(self, array) -> np.ndarray:
+        """A copy on the host; it waits for the device."""
+        return array.get()
 
     def pieces(self, memory):
         """A function (begin, shape, dtype) -> view of the bytes of a workspace, from `begin` on."""

@@ -42,6 +42,20 @@ class Workspace:
             )
         return self._piece(begin, shape, dtype)
 
+    @property
+    def left(self) -> int:
+        """Bytes that can still be taken."""
+        return self._size - self._used
+
+    @property
+    def used(self) -> int:
+        """A mark for `rewind`."""
+        return self._used
+
+    def rewind(self, used: int) -> None:
+        """Free what was taken since the mark."""
+        self._used = used
+
     def borrowed(self) -> "Borrowed":
         """Context after which everything that was taken inside is free again: its arrays may be written over."""
         return Borrowed(self)

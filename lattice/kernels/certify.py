@@ -51,6 +51,8 @@ class Brackets(NamedTuple):
         Cells computed, or about to be.
     skipped : float64
         At first 0; then the posterior that the cells left alone have together at most.
+    cells : int64
+        Cells of the whole lattice, of which a band may hold a part. By them it is decided whether to compute all.
     """
 
     lower: np.ndarray
@@ -59,6 +61,7 @@ class Brackets(NamedTuple):
     log_floor: np.ndarray
     exact: np.ndarray
     skipped: np.ndarray
+    cells: np.ndarray
 
 
 # Functions with a `stride` walk cells c, c + stride, ... below `high`: an example's cells on a CPU, a thread's on a
@@ -117,7 +120,7 @@ def select_cpu(
     begin, end, starts, labels, first, offset, moves, by_label, blank_score, label_score, maximum, rest, alpha,
     brackets, probing, last, tolerance,
 ):  # fmt: skip
-    lowers, uppers, certificate, log_floor, exact, skipped = brackets
+    lowers, uppers, certificate, log_floor, exact, skipped, cells = brackets
     state = CellState(blank_score, label_score, maximum, rest)
     for n in range(begin, end):
         if certificate[n] >= 0:
@@ -148,7 +151,7 @@ def select_cpu(
             certificate[n] = gap if gap > 0 else 0.0
         else:
             # Where no cell joins, the bracket is still too wide for a certificate.
-            everything = found == 0 or gives_up(probing, last, exact[n] + found, high - low)
+            everything = found == 0 or gives_up(probing, last, exact[n] + found, cells[n])
             claim(low, high, 1, rest, alpha, threshold, everything)
             exact[n] = high - low if everything else exact[n] + found
             if everything:
@@ -158,7 +161,7 @@ def select_cpu(
 @cuda_kernel
 def select_cuda(
     starts, labels, offset, rest, alpha, beta, by_label, lowers, uppers, certificate, log_floor, exact, skipped,
-    probing, last, tolerance,
+    cells, probing, last, tolerance,
 ):  # fmt: skip
     # One block an example; what it decides by is the same in all of its threads.
     partial = cuda.shared.array(WARP, np.float64)
@@ -186,7 +189,7 @@ def select_cuda(
         if me == 0:
             certificate[n], skipped[n] = gap if gap > 0 else 0.0, left
     else:
-        everything = found == 0 or gives_up(probing, last, computed + found, high - low)
+        everything = found == 0 or gives_up(probing, last, computed + found, cells[n])
         claim(low + me, high, stride, rest, alpha, threshold, everything)
         if me == 0:
             exact[n] = high - low if everything else computed + found

@@ -19,15 +19,17 @@ from .sweeps import forward, to_posteriors
 
 
 @cpu_sweep
-def forward_backward_cpu(
-    begin, end, starts, labels, first, offset, moves, blank_score, label_score, alpha, log_z, posteriors, tiny
-):
+def forward_cpu(begin, end, starts, labels, first, offset, moves, blank_score, label_score, alpha, log_z):
     state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     for n in range(begin, end):
-        a, b = starts[n], starts[n + 1]
-        log_z[n] = forward(a, b, labels[n], first, offset, moves, False, True, state, alpha)
-        if posteriors:
-            to_posteriors(a, b, labels[n], first, offset, moves, state, alpha, log_z[n], tiny)
+        log_z[n] = forward(starts[n], starts[n + 1], labels[n], first, offset, moves, False, True, state, alpha)
+
+
+@cpu_sweep
+def posteriors_cpu(begin, end, starts, labels, first, offset, moves, blank_score, label_score, alpha, log_z, tiny):
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
+    for n in range(begin, end):
+        to_posteriors(starts[n], starts[n + 1], labels[n], first, offset, moves, state, alpha, log_z[n], tiny)
 
 
 @register_jitable
@@ -85,7 +87,7 @@ def posteriors_paired_cuda(
             blank_score[c], label_score[c] = (1.0 if used > 1.0 else used), label
 
 
-def forward_sums(frames, moves, blank_score, label_score, alpha, log_z):
+def forward_sums(frames, moves, blank_score, label_score, alpha, log_z, beta=None):
     """Sum over all alignments of every example; the scores stay.
 
     Parameters
@@ -98,44 +100,44 @@ def forward_sums(frames, moves, blank_score, label_score, alpha, log_z):
         Filled with the forward sums.
     log_z : (examples,) float64
         Filled with the sums over alignments in nats, -inf where no alignment exists.
+    beta : (cells,) float64, optional
+        On a GPU: filled with the backward sums, for `to_arc_posteriors`.
     """
     if on_host(blank_score):
-        _on_host(frames, moves, blank_score, label_score, alpha, log_z, posteriors=False)
+        arguments = *_lattices(frames, moves), blank_score, label_score, alpha, log_z
+        sweep(forward_cpu, len(log_z), *arguments, work=32 * len(alpha), pieces=8)
     else:
-        sums(frames, moves, blank_score, label_score, alpha, log_z)
+        sums(frames, moves, blank_score, label_score, alpha, log_z, beta)
 
 
-def forward_backward(frames, moves, blank_score, label_score, alpha, log_z, beta=None) -> ArcPosteriors:
-    """Sum over all alignments of every example, and turn scores into posteriors.
-
-    Parameters
-    ----------
-    frames, moves, alpha, log_z
-        As in `forward_sums`.
-    blank_score, label_score : (cells,) float32 or float64
-        Scores of the arcs in nats. What is returned lies in their memory, so they are gone.
-    beta : (cells,) float64
-        On a GPU: filled with the backward sums.
+def to_arc_posteriors(frames, moves, blank_score, label_score, alpha, log_z, beta=None) -> ArcPosteriors:
+    """Turn scores into posteriors, behind `forward_sums` with the same arguments.
 
     Returns
     -------
     posteriors : ArcPosteriors
-        All 0 where no alignment exists.
+        In the memory of the scores, which are gone. All 0 where no alignment exists.
     """
+    known = blank_score, label_score, alpha
     if on_host(blank_score):
-        _on_host(frames, moves, blank_score, label_score, alpha, log_z, posteriors=True)
+        arguments = *_lattices(frames, moves), *known, log_z, tiny_of(blank_score)
+        sweep(posteriors_cpu, len(log_z), *arguments, work=32 * len(alpha), pieces=8)
     else:
-        sums(frames, moves, blank_score, label_score, alpha, log_z, beta)
         lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset
-        known = blank_score, label_score, alpha, beta, log_z, lowest_of(blank_score)
+        rest = beta, log_z, lowest_of(blank_score)
         if moves.paired:
-            by_warp(posteriors_paired_cuda, len(frames.example), *lattices, *known)
+            by_warp(posteriors_paired_cuda, len(frames.example), *lattices, *known, *rest)
         else:
-            by_warp(posteriors_cuda, len(frames.example), *lattices, moves.monotonic, *known)
+            by_warp(posteriors_cuda, len(frames.example), *lattices, moves.monotonic, *known, *rest)
     return ArcPosteriors(blank_score, label_score)
 
 
-def _on_host(frames, moves, blank_score, label_score, alpha, log_z, *, posteriors: bool) -> None:
-    lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, blank_score, label_score, alpha
-    known = log_z, posteriors, tiny_of(blank_score)
-    sweep(forward_backward_cpu, len(log_z), *lattices, *known, work=64 * len(alpha), pieces=8)
+def forward_backward(frames, moves, blank_score, label_score, alpha, log_z, beta=None) -> ArcPosteriors:
+    """`forward_sums`, and then `to_arc_posteriors`."""
+    arguments = frames, moves, blank_score, label_score, alpha, log_z, beta
+    forward_sums(*arguments)
+    return to_arc_posteriors(*arguments)
+
+
+def _lattices(frames, moves):
+    return frames.starts, frames.labels, frames.first, frames.offset, moves

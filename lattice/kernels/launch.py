@@ -35,6 +35,8 @@ THREADS = 256
 """Threads of a block where a warp takes a row, or a thread a cell."""
 LATTICE_THREADS = 512
 """Most threads of the block that sweeps one lattice. Longer transcripts are walked in panels, or by strides."""
+REACH_THREADS = 256
+"""Threads of the block that walks along the cells that alignments reach; its warps bound a cell each at once."""
 SCAN_THREADS = 1024
 """Threads of the one block that adds up over frames."""
 

@@ -90,3 +90,42 @@ def locate(start, cells, frames, targets, frame_base, label_base, row, slot, lab
         by_thread(
             locate_cuda, len(row), start, cells, frames.labels, frames.example, frames.first, frames.offset, *places
         )
+
+
+@register_jitable
+def renumbered(f, cell, first, offset, to_first, to_offset):
+    """The number that a cell of frame f has where frames have the cells of `to_first` and `to_offset`."""
+    return to_offset[f] + (first[f] - to_first[f]) + (cell - offset[f])
+
+
+@cpu_sweep
+def renumber_cpu(begin, end, cells, first, offset, to_first, to_offset):
+    f = frame_of(cells[begin], offset)
+    for i in range(begin, end):
+        while offset[f + 1] <= cells[i]:
+            f += 1
+        cells[i] = renumbered(f, cells[i], first, offset, to_first, to_offset)
+
+
+@cuda_kernel
+def renumber_cuda(cells, first, offset, to_first, to_offset):
+    i = cuda.grid(1)
+    if i < cells.shape[0]:
+        cells[i] = renumbered(frame_of(cells[i], offset), cells[i], first, offset, to_first, to_offset)
+
+
+def renumber(cells, frames, lattice):
+    """Number cells of a band as they are numbered in the whole lattice.
+
+    Parameters
+    ----------
+    cells : (n,) int64
+        Ascending numbers by `frames`; by `lattice` behind the call.
+    frames, lattice : lattice.layout.Frames
+        Of the same examples. Each cell of the first exists in the other.
+    """
+    arguments = cells, frames.first, frames.offset, lattice.first, lattice.offset
+    if on_host(cells):
+        sweep(renumber_cpu, len(cells), *arguments, work=8 * len(cells))
+    else:
+        by_thread(renumber_cuda, len(cells), *arguments)

@@ -76,6 +76,9 @@ class BoundedGroups:
         self._decided: dict[int, bool] = {}  # by the group's first example in the order of work
         self._dense = 0  # examples in a row that were bounded in vain
         self._vouched = 0  # groups to come that are not bounded
+        self._sought: dict[int, bool] = {}  # by the group's first example, whether a band is looked for
+        self._vain = 0  # examples in a row that have none
+        self._unsought = 0  # groups to come for which none is looked for
 
     def wanted(self, group: Group) -> bool:
         """Whether the group is bounded."""
@@ -83,6 +86,18 @@ class BoundedGroups:
             self._decided[group.begin] = not self._vouched
             self._vouched = max(0, self._vouched - 1)
         return self._decided[group.begin]
+
+    def seeks(self, group: Group) -> bool:
+        """Whether a band is looked for in a group that is bounded."""
+        if group.begin not in self._sought:
+            self._sought[group.begin] = not self._unsought
+            self._unsought = max(0, self._unsought - 1)
+        return self._sought[group.begin]
+
+    def learn_band(self, group: Group, found: bool) -> None:
+        """Whether any of the group's examples has a band, of a group that was looked at."""
+        self._vain = 0 if found else self._vain + len(group.examples)
+        self._unsought = min(VOUCHED, self._vain // WITNESSES)
 
     def learn(self, group: Group, cost: Cost) -> None:
         """What a group that was bounded has cost."""
@@ -92,17 +107,29 @@ class BoundedGroups:
 
 def dense(tiler: Tiler, group: Group) -> Cost:
     """The account of a group whose cells are all computed."""
-    cells = _cells(group)
+    cells = cells_of(group)
     skipped, certificate = tiler.device.upload(tiler.space, np.zeros(len(cells)), np.zeros(len(cells)))
     return Cost(cells, cells, None, np.zeros(len(cells), np.int64), certificate, skipped)
 
 
-def _cells(group: Group) -> np.ndarray:
+def cells_of(group: Group) -> np.ndarray:
     """(examples,) cells of each lattice."""
     return np.diff(group.frames.offset[group.frames.starts])
 
 
-def certify(tiler: Tiler, group: Group, state: CellState, cells, first_cell, beta, counts) -> Cost:
+def certify(
+    tiler: Tiler,
+    group: Group,
+    state: CellState,
+    cells,
+    first_cell,
+    beta,
+    counts,
+    *,
+    lattice: Group,
+    tolerance: float,
+    probe: Callable[..., bool] | None = None,
+) -> Cost | None:
     """Compute the cells of a group that may matter, and close all others.
 
     The sums over the computed cells are below the sums over all cells by `certificate` nats at most. On a GPU every
@@ -118,28 +145,39 @@ def certify(tiler: Tiler, group: Group, state: CellState, cells, first_cell, bet
         Scratch, which alpha uses as well.
     first_cell, beta, counts
         Scratch, as in `list_cells` and `select`.
+    lattice : Group
+        All cells of the lattices, of which `group` may hold a band.
+    tolerance : float
+        Largest certificate, in nats.
+    probe : callable, optional
+        `probe(cells, first_cell)` computes the cells that are listed first, in the place of `Tiler.score_listed`, or
+        tells that it is not worth while. Then None is returned.
     """
     bound_group(tiler, group, state)
     count, floor = len(group.examples), tiler.problem.posterior_floor
-    brackets = Brackets(*tiler.device.upload(tiler.space, *first_brackets(count, floor)))
+    brackets = Brackets(*tiler.device.upload(tiler.space, *first_brackets(cells_of(lattice), floor)))
     added, listed = np.zeros(count, np.int64), 0  # (examples,) rounds that added cells; cells of all rounds
     # One memory for alpha and the list of cells. A round lists cells when it has read alpha, and the next sums anew.
     scratch = cells.view(np.float64), beta, cells, first_cell, counts
-    moves, tolerance = tiler.problem.targets.moves, tolerance_of(tiler.work.dtype, floor)
-    by_label = tiler.topology.hat
+    moves, by_label = tiler.problem.targets.moves, tiler.topology.hat
     for found in rounds(group.device_frames, moves, state, *scratch, brackets, tolerance, by_label=by_label):
         added += np.diff(found) > 0
         listed += int(found[-1])
         # The next round expects scores where this one has marked cells.
-        tiler.score_listed(group, state, cells, found)
-    own = _cells(group)
+        if probe is None:
+            tiler.score_listed(group, state, cells, found)
+        elif not probe(cells, found):
+            return None
+        probe = None
+    own = cells_of(lattice)
     # What was listed is known on the host. `exact` may lie on a device.
-    certified = own if 0 < listed == len(cells) else brackets.exact
+    certified = own if 0 < listed == lattice.frames.cells else brackets.exact
     return Cost(own, certified, None, added, brackets.certificate, brackets.skipped)
 
 
-def first_brackets(count: int, posterior_floor: float) -> Brackets:
-    """Brackets of `count` examples of which nothing is known yet, on the host."""
+def first_brackets(cells: np.ndarray, posterior_floor: float) -> Brackets:
+    """Brackets of examples with so many cells (examples,), of which nothing is known yet, on the host."""
+    count = len(cells)
     # A sum of logarithms, since the product may be 0.
     floor = math.log(MARGIN) + math.log(posterior_floor)
     return Brackets(
@@ -150,6 +188,7 @@ def first_brackets(count: int, posterior_floor: float) -> Brackets:
         log_floor=np.full(count, floor),
         exact=np.zeros(count, np.int64),
         skipped=np.zeros(count),
+        cells=cells.astype(np.int64),
     )
 
 

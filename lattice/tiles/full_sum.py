@@ -7,13 +7,15 @@ import numpy as np
 
 from ..device.arrays import ALIGNMENT, computing_dtype
 from ..inputs.joint import JointProblem
-from ..kernels.forward_backward import forward_backward, forward_sums
+from ..kernels.forward_backward import forward_sums, to_arc_posteriors
 from ..kernels.gradient import gradient
+from ..kernels.locate import renumber
 from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
 from ..kernels.padded import lay_out
 from ..kernels.state import ArcPosteriors, CellState, Visited
-from .certificate import BoundedGroups, Cost, certify, dense
+from .band import HOPELESS, NARROW, find_band, leaving, seeks_band, usual_reach, whole_where, win_back
+from .certificate import BoundedGroups, Cost, cells_of, certify, dense, tolerance_of
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
 from .plan import Work, plan_work
@@ -79,32 +81,97 @@ def _take_lattice(tiler: Tiler, group: Group) -> Lattice:
     return Lattice(state, cells.view(np.float64), cells, first_cell, beta, counts)
 
 
-def _fill(tiler: Tiler, group: Group, lattice: Lattice, bounded: BoundedGroups) -> Cost:
-    """Compute the cells that may matter, or all cells if the floor is 0, or if bounds would hardly leave any out."""
-    if tiler.problem.posterior_floor and bounded.wanted(group):
-        scratch = lattice.cells, lattice.first_cell, lattice.beta, lattice.counts
-        cost = certify(tiler, group, lattice.state, *scratch)
-        bounded.learn(group, cost)
-        return cost
-    tiler.score_run(group, lattice.state)
-    return dense(tiler, group)
+class Summed(NamedTuple):
+    """The lattices of a group behind the forward sums.
+
+    `band` is the group with the cells that have a state, which are those of `lattice`.
+    """
+
+    band: Group
+    lattice: Lattice
+    cost: Cost
+
+
+def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
+    """Fill in `log_z` of a group's examples, and compute the cells that may matter.
+
+    All cells are computed if the floor is 0, or if bounds would hardly leave any out.
+    """
+    problem = tiler.problem
+    if not (problem.posterior_floor and bounded.wanted(group)):
+        lattice = _take_lattice(tiler, group)
+        tiler.score_run(group, lattice.state)
+        _sum_forward(tiler, group, lattice, log_z)
+        return Summed(group, lattice, dense(tiler, group))
+    tolerance = tolerance_of(tiler.work.dtype, problem.posterior_floor)
+    if seeks_band(group) and bounded.seeks(group):
+        found = _sum_band(tiler, group, log_z, tolerance)
+        bounded.learn_band(group, found is not None)
+        if found is not None:
+            return found
+    lattice = _take_lattice(tiler, group)
+    cost = _certify(tiler, group, group, lattice, tolerance)
+    bounded.learn(group, cost)
+    _sum_forward(tiler, group, lattice, log_z)
+    return Summed(group, lattice, cost)
+
+
+def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | None:
+    """`_sum` over a band of cells, outside of which nothing is computed. None where no example has one."""
+    used, cells, nats, trusted = tiler.space.used, cells_of(group), usual_reach(group, tolerance), False
+    band = find_band(tiler, group, nats)
+    while band is not None:
+        whole = cells_of(band) == cells  # (examples,)
+        lattice = _take_lattice(tiler, band)
+        shares = np.zeros(len(cells))
+
+        def probe(listed, first_cell, band=band, lattice=lattice, nats=nats, shares=shares):
+            shares[:] = win_back(tiler, band, lattice.state, nats, listed, first_cell)
+            return bool((shares < NARROW).all())
+
+        # What leaves the band weighs little beside what is left out in it.
+        cost = _certify(tiler, band, group, lattice, 0.875 * tolerance, None if trusted else probe)
+        if cost is None:
+            # It has to reach further, where that is of use.
+            nats, trusted = np.where(whole | (shares >= HOPELESS), np.inf, nats / (1 - np.minimum(shares, 0.9))), True
+            tiler.space.rewind(used)
+            band = find_band(tiler, group, nats)
+            continue
+        _sum_forward(tiler, band, lattice, log_z)
+        left = leaving(tiler, group, band, lattice.state, log_z[group.begin : group.end], tolerance)
+        # NaN, too, where no alignment runs inside of the band.
+        failed = ~(left <= tolerance) & ~whole
+        if not failed.any():
+            # A whole lattice has its bracket, and nothing leaves it.
+            known = tiler.device.fetch(cost.certificate) if whole.any() else 0.0
+            return Summed(band, lattice, cost._replace(certificate=np.where(whole, known, np.log1p(left))))
+        tiler.space.rewind(used)
+        band, trusted = None if (failed | whole).all() else whole_where(tiler, group, band, failed), True
+    tiler.space.rewind(used)
+    return None
+
+
+def _certify(tiler: Tiler, group: Group, whole: Group, lattice: Lattice, tolerance: float, probe=None):
+    scratch = lattice.cells, lattice.first_cell, lattice.beta, lattice.counts
+    return certify(tiler, group, lattice.state, *scratch, lattice=whole, tolerance=tolerance, probe=probe)
+
+
+def _sum_forward(tiler: Tiler, group: Group, lattice: Lattice, log_z) -> None:
+    # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
+    sums = lattice.alpha, log_z[group.begin : group.end], lattice.beta
+    forward_sums(group.device_frames, tiler.problem.targets.moves, *lattice.state.scores, *sums)
 
 
 def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
     """Fill in `log_z` (N,) float64 of a group's examples, in the order of work. `bounded` is that of the pass."""
-    lattice = _take_lattice(tiler, group)
-    _fill(tiler, group, lattice, bounded)
-    # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
-    own_log_z = log_z[group.begin : group.end]  # (examples,) a view
-    forward_sums(group.device_frames, tiler.problem.targets.moves, *lattice.state.scores, lattice.alpha, own_log_z)
+    _sum(tiler, group, log_z, bounded)
 
 
-def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> tuple[Lattice, ArcPosteriors, Cost]:
-    """Fill in `log_z` as `forward` does, and the posteriors of the arcs of all cells, in the place of their scores."""
-    lattice = _take_lattice(tiler, group)
-    cost = _fill(tiler, group, lattice, bounded)
-    moves, sums = tiler.problem.targets.moves, (lattice.alpha, log_z[group.begin : group.end], lattice.beta)
-    return lattice, forward_backward(group.device_frames, moves, *lattice.state.scores, *sums), cost
+def _posteriors(tiler: Tiler, summed: Summed, log_z) -> ArcPosteriors:
+    """Posteriors of the arcs of all cells that have a state, in the place of their scores."""
+    band, lattice, _ = summed
+    sums = lattice.alpha, log_z[band.begin : band.end], lattice.beta
+    return to_arc_posteriors(band.device_frames, tiler.problem.targets.moves, *lattice.state.scores, *sums)
 
 
 def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:
@@ -113,16 +180,25 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
     `bounded` is that of the pass, or that of an earlier pass over the same plan, whose decisions are then taken. What
     is returned lies in the workspace, and is good for as long as the group is worked on.
     """
-    lattice, posteriors, cost = _sum(tiler, group, log_z, bounded)
-    frames, floor, log_z = group.device_frames, tiler.problem.posterior_floor, log_z[group.begin : group.end]
-    state, beta, count = lattice.state, lattice.beta, group.frames.cells
+    summed = _sum(tiler, group, log_z, bounded)
+    posteriors = _posteriors(tiler, summed, log_z)
+    band, lattice, cost = summed
+    frames, floor, log_z = band.device_frames, tiler.problem.posterior_floor, log_z[group.begin : group.end]
+    state, beta, count = lattice.state, lattice.beta, band.frames.cells
     # Alpha and beta have been read. `compact` lists cells in the memory of alpha, and moves arrays through beta's.
     spare = None if beta is None else beta.view(tiler.work.dtype)[:count]
     numbers = posteriors, state.maximum, state.rest
     places = lattice.cells, lattice.first_cell, cost.skipped_posterior, lattice.counts, spare
     if tiler.topology.hat:
-        return Forward(*compact_hat(frames, log_z, floor, *numbers, *places), cost)
-    return Forward(compact(frames, log_z, floor, *numbers, *places), None, cost)
+        visited, blanks = compact_hat(frames, log_z, floor, *numbers, *places)
+    else:
+        visited, blanks = compact(frames, log_z, floor, *numbers, *places), None
+    if band is not group:
+        # Behind this all cells are those of the whole lattice.
+        for cells in (visited.cells, None if blanks is None else blanks.cells):
+            if cells is not None:
+                renumber(cells, frames, group.device_frames)
+    return Forward(visited, blanks, cost)
 
 
 def arc_posteriors(tiler: Tiler, log_z):
@@ -140,9 +216,10 @@ def arc_posteriors(tiler: Tiler, log_z):
     found, bounded = (device.zeros(shape, dtype), device.zeros(shape, dtype)), BoundedGroups()
     for index in range(len(tiler.work.plan.groups)):
         with tiler.group(index) as group:
-            posteriors, no_scale = _sum(tiler, group, log_z, bounded)[1], tiler.space.take(0, dtype)
+            summed, no_scale = _sum(tiler, group, log_z, bounded), tiler.space.take(0, dtype)
+            posteriors = _posteriors(tiler, summed, log_z)
             # Of cells that were left out both posteriors are 0, or with HAT the label's.
-            lay_out(group.device_frames, group.device_examples, tiler.none, *posteriors, no_scale, *found)
+            lay_out(summed.band.device_frames, group.device_examples, tiler.none, *posteriors, no_scale, *found)
     return found
 
 

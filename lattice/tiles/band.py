@@ -1,0 +1,226 @@
+"""The band of a group's lattices that alignments reach, and what leaves the cells that were computed.
+
+The proof, and why a band is looked for before anything is computed, are in docs/certified.md.
+"""
+
+import math
+
+import numpy as np
+
+from ..kernels.delay import cost_of
+from ..kernels.frontier import ROWS, TALLIES, Ways
+from ..kernels.layer import measure
+from ..kernels.reach import Rules, reach
+from ..kernels.rows import gather
+from ..kernels.state import CellState
+from ..kernels.upper_bounds import rounding_of, slacks_of
+from .certificate import cells_of
+from .groups import Group
+from .tiler import Tiler
+
+SMALL = 32.0
+"""Cells of a frame, on average, below which bounds on all cells take less time than a band."""
+FOUND_DENSE = 0.25
+"""Share of an example's cells beyond which a band is not looked for: bounds on all cells leave out more."""
+MARGIN = 4.0
+"""Nats below the tolerance at which a band ends, and room for what is let go at each frame."""
+LOOKS = 32
+"""Cells for each frame and label position that are looked at outside of a band, at most."""
+SAMPLED = 16
+"""Of so many frames, one is computed before it is decided how far a band reaches."""
+HOPELESS = 0.6
+"""Where alignments beside a band win back more than this share of what they lose, bounds on all cells are needed."""
+NARROW = 0.1
+"""Below this share a band is wide enough as it is."""
+FAR = np.int32(2**30)
+"""Behind every label position."""
+
+
+def seeks_band(group: Group) -> bool:
+    """Is a lattice wide enough for a band to pay?"""
+    frames = group.frames
+    return frames.cells >= SMALL * len(frames.example) > 0
+
+
+def usual_reach(group: Group, tolerance: float) -> np.ndarray:
+    """(examples,) nats below the best cell of a frame at which a band ends, where exact scores are like the bounds."""
+    arcs = np.diff(group.frames.starts) + group.frames.labels  # (examples,)
+    return MARGIN + np.log(arcs / tolerance)
+
+
+def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
+    """A group whose frames have only cells that alignments reach by upper bounds on their scores.
+
+    On a GPU this waits for the device, once.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    group : Group
+        All cells of the lattices.
+    nats : (examples,) float64
+        How far below the best cell of a frame the band ends; inf for all cells.
+
+    Returns
+    -------
+    band : Group or None
+        Where the band of an example would be too large, it has all cells. None where all are.
+    """
+    frames, device, space = group.frames, tiler.device, tiler.space
+    count, width = len(frames.labels), len(frames.example)
+    most = np.where(np.isfinite(nats), FOUND_DENSE * cells_of(group), -1).astype(np.int64)
+    with space.borrowed():
+        first, last = np.full(width, FAR, np.int32), np.full(width, -1, np.int32)  # (frames,)
+        # A band without cells, for no cell has a state yet.
+        nothing = np.zeros(width, np.int32), np.zeros(width + 1, np.int64)
+        base = np.full(count, -np.inf)
+        first, last, *held, base, nats, most = device.upload(space, first, last, *nothing, base, nats, most)
+        none = space.take(0, tiler.work.dtype)  # (0,)
+        held = group.device_frames._replace(first=held[0], offset=held[1])
+        limits = base, nats, most
+        _, looked = walk(
+            tiler, group, held, CellState(none, none, none, none), ways_of(tiler, -math.inf), limits, (first, last)
+        )
+        first, last, looked = (device.fetch(array) for array in (first, last, looked))
+    if (looked < 0).all():
+        return None
+    whole = (looked < 0)[frames.example]  # (frames,)
+    high = frames.first + np.diff(frames.offset) - 1  # (frames,)
+    return narrowed(tiler, group, np.where(whole, frames.first, first), np.where(whole, high, last))
+
+
+def narrowed(tiler: Tiler, group: Group, first: np.ndarray, last: np.ndarray) -> Group:
+    """A group with the label positions from `first` to `last` (frames,) of each frame, none where last < first."""
+    count = np.maximum(0, last.astype(np.int64) - first + 1)  # (frames,)
+    first = np.where(count, first, 0).astype(np.int32)
+    frames = group.frames._replace(first=first, offset=np.append(0, np.cumsum(count)))
+    return group._replace(frames=frames, device_frames=frames.on(tiler.device, tiler.space)[0])
+
+
+def whole_where(tiler: Tiler, group: Group, band: Group, chosen: np.ndarray) -> Group:
+    """A band with all cells of some more examples, `chosen` (examples,) bool."""
+    ranges = [(own.frames.first, own.frames.first + np.diff(own.frames.offset) - 1) for own in (group, band)]
+    here = chosen[group.frames.example]  # (frames,)
+    return narrowed(tiler, group, *(np.where(here, *pair) for pair in zip(*ranges, strict=True)))
+
+
+def win_back(tiler: Tiler, band: Group, state: CellState, nats: np.ndarray, cells, first_cell) -> np.ndarray:
+    """Compute listed cells, those of some frames first, and tell if the band can be enough: shares (examples,).
+
+    An alignment that runs beside the band lost `nats` on its way there. Its scores are upper bounds, the others' are
+    not, so it wins back what scores lack of the bounds for as long as it stays. If that is more than it has lost, no
+    band is wide enough. The other cells are then left as they are. On a GPU this waits for the device, twice.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    band : Group
+    state : CellState
+    nats : (examples,) float64
+        From the best cell of a frame to the end of the band.
+    cells, first_cell : (n,) int64, (examples + 1,) int64
+        As in `Tiler.score_listed`.
+    """
+    frames, device, space, count = band.frames, tiler.device, tiler.space, int(first_cell[-1])
+    length, labels = np.diff(frames.starts), frames.labels.astype(np.int64)  # (examples,)
+    listed = device.fetch(cells[:count])  # (n,)
+    frame = np.searchsorted(frames.offset, listed, side="right") - 1  # (n,)
+    owner = frames.example[frame]
+    taken = frames.t[frame] % SAMPLED == np.minimum(SAMPLED, length)[owner] // 2  # (n,)
+    with space.borrowed():
+        blank, label = _score_some(tiler, band, state, listed[taken])
+        frame, owner = frame[taken], owner[taken]
+        # The delay penalty is taken off bounds, too.
+        label = label + cost_of(frame, frames.starts[owner], frames.starts[owner + 1], tiler.topology.delay_penalty)
+        lack = -np.logaddexp(blank, label)  # (sampled,)
+        number = np.bincount(owner, minlength=len(length))
+        lack = np.bincount(owner, lack, minlength=len(length)) / np.maximum(1, number)  # (examples,) nats an arc
+        arcs = length + labels * (not tiler.problem.targets.moves.monotonic)
+        width = np.diff(frames.offset[frames.starts]) / length
+        share = lack * arcs / np.maximum(1, labels) * width / nats
+        if not (share < NARROW).all():
+            return share
+        _score_some(tiler, band, state, listed[~taken])
+    return share
+
+
+def _score_some(tiler: Tiler, band: Group, state: CellState, cells: np.ndarray):
+    """Compute cells (n,) of a band, and give their scores (n,) each. Both are on the host."""
+    frames, device, space = band.frames, tiler.device, tiler.space
+    first_cell = np.searchsorted(cells, frames.offset[frames.starts])  # (examples + 1,)
+    (listed,) = device.upload(space, cells)
+    tiler.score_listed(band, state, listed, first_cell)
+    found = []
+    for scores in state.scores:
+        picked = space.take(len(cells), scores.dtype)
+        gather(scores.reshape(-1, 1), listed, picked.reshape(-1, 1))
+        found.append(device.fetch(picked))
+    return found
+
+
+def leaving(tiler: Tiler, group: Group, band: Group, state: CellState, log_z, tolerance: float) -> np.ndarray:
+    """What leaves the computed cells of a band weighs at most so much, in units of what does not: (examples,).
+
+    On a GPU this waits for the device, once.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    group : Group
+        All cells of the lattices.
+    band : Group
+        The cells that have a state.
+    state : CellState
+    log_z : (examples,) float64
+        Log-sums over the alignments that do not.
+    tolerance : float
+        What is far less than this is not followed.
+    """
+    frames, device, space = group.frames, tiler.device, tiler.space
+    most = np.minimum(cells_of(group), LOOKS * (np.diff(frames.starts) + frames.labels))  # (examples,)
+    with space.borrowed():
+        nats, most = device.upload(space, np.full(len(most), np.inf), most)
+        none = space.take(0, np.int32)  # (0,)
+        limits = log_z, nats, most
+        weighed, _ = walk(
+            tiler, group, band.device_frames, state, ways_of(tiler, math.log(tolerance) - MARGIN), limits, (none, none)
+        )
+        inside, outside = device.fetch(weighed).T
+    # Where no alignment is inside, the difference is NaN or inf.
+    return np.exp(outside - inside)
+
+
+def ways_of(tiler: Tiler, share: float, *, largest: bool = False) -> Ways:
+    """How walks go through the lattices of a problem."""
+    topology, moves = tiler.topology, tiler.problem.targets.moves
+    return Ways(moves.monotonic, moves.paired, topology.hat, largest, float(topology.delay_penalty), share)
+
+
+def walk(tiler: Tiler, group: Group, held, state: CellState, ways: Ways, limits, band):
+    """`reach` with the rows of a group, and the whole output layer: (weighed, looked), where the kernels are.
+
+    `limits` are base, nats and most. Positions in vocabularies are turned into ids, so that examples with several
+    layers are walked through at once.
+    """
+    space, problem, dtype, device = tiler.space, tiler.problem, tiler.work.dtype, tiler.device
+    V, H = tiler.weight.shape
+    count = len(group.frames.labels)
+    weighed, looked = space.take((count, 2), np.float64), space.take(count, np.int64)
+    with space.borrowed():
+        norm, ceiling = space.take(V, dtype), space.take(3, dtype)
+        measure(tiler.weight, tiler.bias, norm, ceiling)
+        few, spare = slacks_of(V, dtype)
+        rounding = dtype.type(rounding_of(H, dtype, device.on_gpu))
+        label_row, blank_id = group.positions, int(problem.targets.blank_id[group.examples[0]])
+        if problem.vocabulary is not None:
+            blank_id = int(problem.vocabulary[group.examples[0]][blank_id])
+            rows = problem.targets.positions[group.examples]  # (examples, U)
+            for n, U in enumerate(group.frames.labels):
+                rows[n, :U] = problem.vocabulary[group.examples[n]][rows[n, :U]]
+            (label_row,) = device.upload(space, rows)
+        rules = Rules(blank_id, tiler.weight, tiler.bias, norm, ceiling, rounding, few, spare)
+        width = group.frames.widest + 2
+        scratch = space.take((count, ROWS, width), np.float64), space.take((count, TALLIES), np.float64)
+        inputs = problem.activation, group.inputs, group.device_frames, held, group.label_base, label_row
+        reach(*inputs, rules, ways, state, *limits, *scratch, band, weighed, looked)
+    return weighed, looked
