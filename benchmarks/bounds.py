@@ -27,7 +27,7 @@ def certified(blank, label, norm, bound_norm) -> float:
     count = frames.cells
     state = CellState(np.full(count, -np.inf), np.full(count, -np.inf), bounds[0].copy(), bounds[1] + BOUND)
     alpha, cells, first_cell = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
-    brackets = first_brackets(1, DEFAULT_POSTERIOR_FLOOR)
+    brackets = first_brackets(np.array([count]), DEFAULT_POSTERIOR_FLOOR)
     # The tolerance of float32, whose counts these stand for.
     tolerance = tolerance_of(np.dtype(np.float32), DEFAULT_POSTERIOR_FLOOR)
     for listed in rounds(frames, RNNT, state, alpha, None, cells, first_cell, None, brackets, tolerance):

@@ -74,7 +74,7 @@ def certified(counted: int) -> dict:
     for _ in range(counted + 1):
         state = CellState(*np.full((2, count), -np.inf, F4), bounds[0].copy(), (bounds[1] + BOUND).astype(F4))
         alpha, cells, first_cell = np.empty(count), np.empty(count, np.int64), np.empty(2, np.int64)
-        brackets, spent = first_brackets(1, DEFAULT_POSTERIOR_FLOOR), 0.0
+        brackets, spent = first_brackets(np.array([count]), DEFAULT_POSTERIOR_FLOOR), 0.0
         given = state, alpha, None, cells, first_cell, None, brackets, tolerance_of(F4, DEFAULT_POSTERIOR_FLOOR)
         steps = rounds(frames, RNNT, *given)
         while True:

@@ -21,6 +21,7 @@ def joint_transducer_loss(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, precision: Precision = "default",
+    near: Array | None = None,
 ) -> A:  # fmt: skip
     """Transducer loss from encoder, predictor and output layer, without the logits.
 
@@ -68,6 +69,9 @@ def joint_transducer_loss(
         are split into two halves each, and three products in TF32 stand for one. They take less time. Their error
         is between that of float32 and a tenth of that of TF32 (`docs/numerics.md`). The halves lie in the workspace.
         Nothing changes on the host, nor where float64 or bfloat16 is multiplied.
+    near : (B, U) int32 or int64, optional
+        Frames at which the labels may be emitted, -1 where that is not known: those of the last epoch or of any
+        aligner. In wide lattices the cells beside them are computed first. They never decide what is exact.
 
     Returns
     -------
@@ -106,6 +110,7 @@ def joint_transducer_loss(
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
         precision=precision,
+        near=near,
     )
     # A plan is made of integers, so a limit that is too small is refused before anything is allocated.
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
@@ -126,6 +131,7 @@ def joint_transducer_loss_and_grad(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False, precision: Precision = "default",
+    near: Array | None = None,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """`joint_transducer_loss` and the gradients of encoder, predictor, weight and bias.
 
@@ -141,7 +147,7 @@ def joint_transducer_loss_and_grad(
         Write the gradients of encoder and predictor into these two arguments. Refused for read-only arrays and with
         `encoder_index`. Not for arrays that an autograd host keeps for its own backward pass, because the host does not
         see the write.
-    precision
+    precision, near
         As in `joint_transducer_loss`.
 
     Returns
@@ -187,6 +193,7 @@ def joint_transducer_loss_and_grad(
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
         precision=precision,
+        near=near,
     )
     # What can be refused is refused here, before `overwrite` writes anything.
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
@@ -205,12 +212,13 @@ def joint_transducer_loss_vjp(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, overwrite: bool = False,
     precision: Precision = "default",
+    near: Array | None = None,
 ) -> tuple[A, Callable[..., JointGradients[A]]]:  # fmt: skip
     """`joint_transducer_loss` and a function that gives its gradients for an upstream gradient, for autograd hosts.
 
     Parameters
     ----------
-    encoder, ..., fastemit_lambda, overwrite, precision
+    encoder, ..., fastemit_lambda, overwrite, precision, near
         As in `joint_transducer_loss_and_grad`.
 
     Returns
@@ -251,6 +259,7 @@ def joint_transducer_loss_vjp(
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
         precision=precision,
+        near=near,
     )
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     try:

@@ -92,12 +92,13 @@ def joint_transducer_posteriors(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, precision: Precision = "default",
+    near: Array | None = None,
 ) -> Posteriors[A]:  # fmt: skip
     """Posteriors of the arcs of `joint_transducer_loss`, without the logits.
 
     Parameters
     ----------
-    encoder, ..., precision
+    encoder, ..., near
         As in `joint_transducer_loss`. A cell whose posterior is below `posterior_floor` may be left at 0.
 
     Returns
@@ -140,6 +141,7 @@ def joint_transducer_posteriors(
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
         precision=precision,
+        near=near,
     )
     # A plan is made of integers, so a limit that is too small is refused before anything is allocated.
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)

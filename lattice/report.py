@@ -39,6 +39,10 @@ class LatticeReport(NamedTuple):
         counts by its label posterior, and a blank's logit by what its gradient is at most. The l1 error of the logits'
         gradient is at most kappa times this number, and a term for the certificate: kappa is 2, with HAT 3
         (`docs/certified.md`).
+    exit_posterior : float64
+        At most this share of the probability of all alignments is of those that leave the cells that were computed, or
+        with `bounds` the cells that exist. So with `bounds` the loss is at most -log1p(-exit_posterior) nats above the
+        loss without. 1 where that cannot be said.
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.
     """
@@ -49,6 +53,7 @@ class LatticeReport(NamedTuple):
     rounds: np.ndarray
     certificate: np.ndarray
     skipped_posterior: np.ndarray
+    exit_posterior: np.ndarray
     workspace_bytes: int
 
 
@@ -59,6 +64,7 @@ def joint_transducer_report(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False, precision: Precision = "default",
+    near: Array | None = None,
 ) -> LatticeReport:  # fmt: skip
     """Count the cells that `joint_transducer_loss_and_grad` would compute and visit with the same arguments.
 
@@ -70,7 +76,7 @@ def joint_transducer_report(
         As in `joint_transducer_loss`.
     fastemit_lambda, grad_loss, overwrite
         Taken so that one call can be swapped for the other. They change nothing that is reported.
-    precision
+    precision, near
         As in `joint_transducer_loss`.
 
     Returns
@@ -110,6 +116,7 @@ def joint_transducer_report(
         memory_limit=memory_limit,
         posterior_floor=posterior_floor,
         precision=precision,
+        near=near,
     )
     # For its checks only, so that the report refuses what the call itself would refuse.
     Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
@@ -117,19 +124,23 @@ def joint_transducer_report(
     work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
     checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
     ledger: list[Cost] = []
-    bounded = BoundedGroups()
+    shares: list[np.ndarray] = []
+    bounded, exits = BoundedGroups(), problem.targets.bounds is not None
     with problem.device.active():
         log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
         for index in range(len(work.plan.groups)):
             with tiler.group(index) as group:
-                visited, _, cost = full_sum.forward(tiler, group, log_z, bounded)
+                visited, _, cost, left = full_sum.forward(tiler, group, log_z, bounded, exits=exits)
                 # The next group uses the same memory, so this one is fetched now. On a GPU each fetch waits.
                 ledger.append(cost.on_host(np.diff(visited.first_cell)))
+                # Without bounds an alignment leaves what was computed, or nothing.
+                shares.append(-np.expm1(-ledger[-1].certificate) if left is None else left)
     columns: dict[str, Any] = {}
-    for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8"), strict=True):
+    for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8", "f8"), strict=True):
         column = np.empty(len(work.order), kind)
+        found = shares if name == "exit_posterior" else [getattr(cost, name) for cost in ledger]
         # From the order of work to the order of the targets; an empty batch has no groups.
-        column[work.order] = np.concatenate([getattr(cost, name) for cost in ledger]) if ledger else 0
+        column[work.order] = np.concatenate(found) if found else 0
         columns[name] = column
     told, labels = LatticeReport(**columns, workspace_bytes=work.plan.size), problem.targets
     # (N,) arcs of an alignment, each of which may have a posterior that is off by the certificate. A pair is two.

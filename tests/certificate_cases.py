@@ -239,9 +239,13 @@ def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
     cells, first_cell = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
-    brackets = Brackets(*(like(exact, N, np.int64 if name == "exact" else np.float64) for name in Brackets._fields))
-    for array, value in zip(brackets, (0, 0, -1, log_floor, 0, 0), strict=True):
+    counted = ("exact", "cells")
+    brackets = Brackets(*(like(exact, N, np.int64 if name in counted else np.float64) for name in Brackets._fields))
+    for array, value in zip(brackets, (0, 0, -1, log_floor, 0, 0, 0), strict=True):
         array.fill(value)
+    # The lattices have no other cells.
+    for n, cells_of_one in enumerate(np.diff(fetched(frames.offset)[fetched(frames.starts)])):
+        brackets.cells[n : n + 1].fill(cells_of_one)
     marked = []
     for number in range(rounds):
         probing, settle = number == 0, last and number == 1

@@ -20,7 +20,7 @@ from .checks import (
     read_real,
     refuse,
 )
-from .restrictions import read_bounds, read_vocabulary
+from .restrictions import read_bounds, read_near, read_vocabulary
 from .targets import Targets, read_targets
 
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
@@ -51,6 +51,8 @@ class JointProblem:
     posterior_floor : float
         0 to below 1.
     precision : {"default", "tf32x3"}
+    near : (N, U) int64, or None
+        The frames by which a band is looked for first, -1 where a label has none.
     """
 
     device: Host | Cuda
@@ -65,6 +67,7 @@ class JointProblem:
     memory_limit: int
     posterior_floor: float
     precision: str = "default"
+    near: np.ndarray | None = None
 
     @property
     def blank_rows(self) -> np.ndarray:
@@ -78,7 +81,7 @@ class JointProblem:
 def read_joint(
     encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank, activation, topology,
     vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=None, posterior_floor=0.0,
-    precision="default",
+    precision="default", near=None,
 ) -> JointProblem:  # fmt: skip
     """Check the arguments of `joint_transducer_loss`."""
     encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
@@ -87,14 +90,17 @@ def read_joint(
     device = device_of(encoder)
     one_device(device, predictor=predictor, weight=weight, bias=bias)
     # The one wait for a GPU at this door, and only if integers lie there.
-    targets, encoder_lengths, target_lengths, vocabulary, vocabulary_lengths, bounds, encoder_index = arrays.to_host(
-        targets=targets,
-        encoder_lengths=encoder_lengths,
-        target_lengths=target_lengths,
-        vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths,
-        bounds=bounds,
-        encoder_index=encoder_index,
+    targets, encoder_lengths, target_lengths, vocabulary, vocabulary_lengths, bounds, encoder_index, near = (
+        arrays.to_host(
+            targets=targets,
+            encoder_lengths=encoder_lengths,
+            target_lengths=target_lengths,
+            vocabulary=vocabulary,
+            vocabulary_lengths=vocabulary_lengths,
+            bounds=bounds,
+            encoder_index=encoder_index,
+            near=near,
+        )
     )
     topology = read_topology(topology)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
@@ -128,6 +134,7 @@ def read_joint(
     source = f"axis 1 of encoder {encoder.shape}"
     T = read_lengths(encoder_lengths, "encoder_lengths", N, low=1, high=T_max, source=source, owner=owner)  # (N,)
     bounds = read_bounds(bounds, N, int(T.max(initial=0)), owner)
+    near = read_near(near, T, U, owner)
     limit = device.memory_limit if memory_limit is None else read_integer(memory_limit, "memory_limit")
     if limit < 1:
         raise ValueError(f"memory_limit is {limit}, expected at least 1 byte")
@@ -138,9 +145,8 @@ def read_joint(
     precision = read_choice(precision, "precision", PRECISIONS)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
     read = Targets(positions, blanks, T, U, topology, bounds, columns)
-    return JointProblem(
-        device, encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
-    )
+    given = encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
+    return JointProblem(device, *given, near)
 
 
 def check_dtypes(encoder, predictor, weight, bias, name: str = "encoder") -> None:

@@ -110,3 +110,23 @@ def _cut_off(first, last):
     # int64 values may lie near 2**63. To label positions 0 to U, -1 and the largest int32 compare as those did.
     most = np.iinfo(np.int32).max
     return np.clip(first, -1, most).astype(np.int32), np.clip(last, -1, most).astype(np.int32)
+
+
+def read_near(near, frame_lengths: np.ndarray, target_lengths: np.ndarray, owner: str) -> np.ndarray | None:
+    """(N, U) int64: the frame of each label by which a band is looked for first, -1 where it has none.
+
+    U is at least the longest target. The frames decide nothing that is exact, so they may be in any order.
+    """
+    if near is None:
+        return None
+    near = read_integers(near, "near", (len(target_lengths), None), f"(N, U) for {owner}").astype(np.int64)
+    longest = int(target_lengths.max(initial=0))
+    if near.shape[1] < longest:
+        raise ValueError(f"near has shape {near.shape}, expected at least {longest} labels, the longest target")
+    real = np.arange(near.shape[1]) < target_lengths[:, None]  # (N, U)
+    expected = "expected -1, or 0 to {}, encoder_lengths[{}] less one"
+    refuse(
+        real & ((near < -1) | (near >= frame_lengths[:, None])),
+        lambda at: f"near{index(at)} is {near[at]}, {expected.format(frame_lengths[at[0]] - 1, at[0])}",
+    )
+    return np.where(real, near, -1)

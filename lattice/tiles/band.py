@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..aligned_frames import around
 from ..kernels.delay import cost_of
 from ..kernels.frontier import ROWS, TALLIES, Ways
 from ..kernels.layer import measure
@@ -14,7 +15,8 @@ from ..kernels.reach import Rules, reach
 from ..kernels.rows import gather
 from ..kernels.state import CellState
 from ..kernels.upper_bounds import rounding_of, slacks_of
-from .certificate import cells_of
+from ..layout import frames_of
+from .certificate import TOLERANCE, cells_of
 from .groups import Group
 from .tiler import Tiler
 
@@ -30,6 +32,8 @@ SAMPLED = 16
 """Of so many frames, one is computed before it is decided how far a band reaches."""
 HOPELESS = 0.6
 """Where alignments beside a band win back more than this share of what they lose, bounds on all cells are needed."""
+BESIDE = 5
+"""Frames by which a label may be away from the one that the caller named, in the band that is tried first."""
 NARROW = 0.1
 """Below this share a band is wide enough as it is."""
 FAR = np.int32(2**30)
@@ -87,6 +91,18 @@ def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
     whole = (looked < 0)[frames.example]  # (frames,)
     high = frames.first + np.diff(frames.offset) - 1  # (frames,)
     return narrowed(tiler, group, np.where(whole, frames.first, first), np.where(whole, high, last))
+
+
+def near_band(tiler: Tiler, group: Group) -> Group:
+    """A group whose frames have only cells beside those of the alignments that the caller named."""
+    frames, near = group.frames, tiler.problem.near[group.examples]  # (examples, U)
+    real = np.arange(near.shape[1]) < frames.labels[:, None]
+    # In order, and a label that has no frame goes with the one before it.
+    near = np.where(real, np.maximum(0, np.maximum.accumulate(near, axis=1)), -1)
+    ranges = around(near, np.diff(frames.starts), BESIDE, BESIDE, tiler.problem.targets.moves)  # (examples, T) each
+    first, last = (positions[frames.example, frames.t] for positions in ranges)  # (frames,) each
+    high = frames.first + np.diff(frames.offset) - 1
+    return narrowed(tiler, group, np.maximum(frames.first, first - 1), np.minimum(high, last + 1))
 
 
 def narrowed(tiler: Tiler, group: Group, first: np.ndarray, last: np.ndarray) -> Group:
@@ -186,8 +202,23 @@ def leaving(tiler: Tiler, group: Group, band: Group, state: CellState, log_z, to
             tiler, group, band.device_frames, state, ways_of(tiler, math.log(tolerance) - MARGIN), limits, (none, none)
         )
         inside, outside = device.fetch(weighed).T
-    # Where no alignment is inside, the difference is NaN or inf.
+    # inf where there is an alignment outside alone, and NaN where there is none at all.
     return np.exp(outside - inside)
+
+
+def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, log_z) -> np.ndarray:
+    """At most this share of the probability of all alignments is of those that leave the computed cells: (examples,).
+
+    All alignments are those of the lattices without `bounds`. The other parameters are as in `leaving`.
+    """
+    targets = tiler.problem.targets
+    with tiler.space.borrowed():
+        frames = frames_of(group.examples, targets.frame_lengths, targets.target_lengths, targets.moves, None)
+        device_frames = frames.on(tiler.device, tiler.space)[0]
+        every = group._replace(frames=frames, device_frames=device_frames)
+        left = leaving(tiler, every, band, state, log_z, TOLERANCE[tiler.work.dtype])
+    # Infinite where nothing is inside. NaN where nothing is outside either: then nothing leaves.
+    return np.where(np.isinf(left), 1.0, left / (1.0 + left))
 
 
 def ways_of(tiler: Tiler, share: float, *, largest: bool = False) -> Ways:

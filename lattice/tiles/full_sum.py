@@ -14,7 +14,18 @@ from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
 from ..kernels.padded import lay_out
 from ..kernels.state import ArcPosteriors, CellState, Visited
-from .band import HOPELESS, NARROW, find_band, leaving, seeks_band, usual_reach, whole_where, win_back
+from .band import (
+    HOPELESS,
+    NARROW,
+    exit_posterior,
+    find_band,
+    leaving,
+    near_band,
+    seeks_band,
+    usual_reach,
+    whole_where,
+    win_back,
+)
 from .certificate import BoundedGroups, Cost, cells_of, certify, dense, tolerance_of
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
@@ -50,11 +61,13 @@ class Forward(NamedTuple):
     """What a forward pass leaves: the cells that the backward pass visits, and what the forward pass cost.
 
     `blanks` are those of which only the blank's logit has a gradient that counts, with HAT; else None.
+    `exit_posterior` (examples,) is there if it was asked for.
     """
 
     visited: Visited
     blanks: Visited | None
     cost: Cost
+    exit_posterior: np.ndarray | None = None
 
 
 def plan(problem: JointProblem, *, gradients: bool, limit: int) -> Work:
@@ -119,7 +132,8 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
 def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | None:
     """`_sum` over a band of cells, outside of which nothing is computed. None where no example has one."""
     used, cells, nats, trusted = tiler.space.used, cells_of(group), usual_reach(group, tolerance), False
-    band = find_band(tiler, group, nats)
+    named = tiler.problem.near is not None
+    band = near_band(tiler, group) if named else find_band(tiler, group, nats)
     while band is not None:
         whole = cells_of(band) == cells  # (examples,)
         lattice = _take_lattice(tiler, band)
@@ -133,6 +147,7 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
         cost = _certify(tiler, band, group, lattice, 0.875 * tolerance, None if trusted else probe)
         if cost is None:
             # It has to reach further, where that is of use.
+            named = False
             nats, trusted = np.where(whole | (shares >= HOPELESS), np.inf, nats / (1 - np.minimum(shares, 0.9))), True
             tiler.space.rewind(used)
             band = find_band(tiler, group, nats)
@@ -146,7 +161,10 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
             known = tiler.device.fetch(cost.certificate) if whole.any() else 0.0
             return Summed(band, lattice, cost._replace(certificate=np.where(whole, known, np.log1p(left))))
         tiler.space.rewind(used)
-        band, trusted = None if (failed | whole).all() else whole_where(tiler, group, band, failed), True
+        if named:
+            band, named = find_band(tiler, group, nats), False
+        else:
+            band, trusted = None if (failed | whole).all() else whole_where(tiler, group, band, failed), True
     tiler.space.rewind(used)
     return None
 
@@ -174,13 +192,16 @@ def _posteriors(tiler: Tiler, summed: Summed, log_z) -> ArcPosteriors:
     return to_arc_posteriors(band.device_frames, tiler.problem.targets.moves, *lattice.state.scores, *sums)
 
 
-def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forward:
+def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups, *, exits: bool = False) -> Forward:
     """Fill in `log_z` (N,) float64 of a group's examples, in the order of work, and find their occupied cells.
 
     `bounded` is that of the pass, or that of an earlier pass over the same plan, whose decisions are then taken. What
-    is returned lies in the workspace, and is good for as long as the group is worked on.
+    is returned lies in the workspace, and is good for as long as the group is worked on. With `exits` the alignments
+    are weighed that leave the computed cells, also for cells that `bounds` close.
     """
     summed = _sum(tiler, group, log_z, bounded)
+    own = log_z[group.begin : group.end]
+    leave = exit_posterior(tiler, group, summed.band, summed.lattice.state, own) if exits else None
     posteriors = _posteriors(tiler, summed, log_z)
     band, lattice, cost = summed
     frames, floor, log_z = band.device_frames, tiler.problem.posterior_floor, log_z[group.begin : group.end]
@@ -198,7 +219,7 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Forwar
         for cells in (visited.cells, None if blanks is None else blanks.cells):
             if cells is not None:
                 renumber(cells, frames, group.device_frames)
-    return Forward(visited, blanks, cost)
+    return Forward(visited, blanks, cost, leave)
 
 
 def arc_posteriors(tiler: Tiler, log_z):
@@ -253,7 +274,7 @@ def hold(work: Work, log_z, room: int) -> Held:
     held, tiler = Held({}, BoundedGroups()), Tiler(work)
     for index in range(len(work.plan.groups)):
         with tiler.group(index) as group:
-            visited, blanks, _ = forward(tiler, group, log_z, held.bounded)
+            visited, blanks, *_ = forward(tiler, group, log_z, held.bounded)
             cost = sum(array.nbytes for own in (visited, blanks or ()) for array in own)
             # A later group may still fit where this one does not.
             if cost <= room:

@@ -34,9 +34,10 @@ def rounds_of(joint: Joint) -> Rounds:
     """Run the forward pass of one lattice as far as its certificate."""
     problem = read_joint(*joint, blank=BLANK, activation="tanh", topology="rnnt", posterior_floor=FLOOR)
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
-    tiler, brackets, tolerance = Tiler(work), first_brackets(1, FLOOR), tolerance_of(work.dtype, FLOOR)
+    tiler, tolerance = Tiler(work), tolerance_of(work.dtype, FLOOR)
     with tiler.group(0) as group:
         count = group.frames.cells
+        brackets = first_brackets(np.array([count]), FLOOR)
         state = CellState.take(np.empty, count, work.dtype)
         bound_group(tiler, group, state)
         # Not in one piece of memory, as in the library: the sums of the probe are wanted beside the cells it finds.
