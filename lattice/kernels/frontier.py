@@ -278,8 +278,9 @@ def open_frame(base, nats, frames, labels, most, ways, tally):
 
     That is what is `nats` below the best cell of the frame before, and what is a small share of `base`.
     """
-    # What is let go at each of so many arcs adds up.
-    cut = max(base + ways.share - math.log(frames + labels + 1.0), tally[BEST] - nats)
+    # What is let go at each of so many arcs adds up, but the largest of all does not.
+    arcs = 0.0 if ways.largest else math.log(frames + labels + 1.0)
+    cut = max(base + ways.share - arcs, tally[BEST] - nats)
     empty, empty_power = nothing(ways.largest)
     tally[CARRIED], tally[CARRIED + 1], tally[CARRIED + 2], tally[CARRIED + 3] = empty, empty_power, empty, empty_power
     tally[BEST] = CLOSED

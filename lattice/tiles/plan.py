@@ -21,6 +21,8 @@ ARRAYS = 64
 """More pieces than the workspace is ever cut into. Each piece may lose up to `ALIGNMENT` bytes."""
 MIN_BLOCK = 16
 """The fewest rows of the weight gradient that the host works on at once."""
+BAND = 12
+"""Cells for each frame and label position for which there is room where there is none for all cells of a lattice."""
 CELLS_A_ROW = 4
 """Cells for each frame and label position from which on factors pay. A factor costs as much as two or three cells."""
 
@@ -42,6 +44,10 @@ class Work(NamedTuple):
         Groups are runs of the order of work.
     factored : bool
         Whether each group makes the factors of its rows, of which hidden vectors are made.
+    room : (N,) int64, or None
+        The cells of each lattice for which there is room, in the order of work. None for all.
+    refusal : str
+        With `room`: what all cells would need.
     """
 
     problem: JointProblem
@@ -52,9 +58,38 @@ class Work(NamedTuple):
     halved: bool
     plan: layout.Plan
     factored: bool
+    room: np.ndarray | None = None
+    refusal: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether rows of the gradients of encoder and predictor are summed where they are handed out.
+
+        That is where every group has one example and no gradient is rounded.
+        """
+        problem = self.problem
+        return self.room is not None and problem.encoder_index is None and problem.encoder.dtype == self.dtype
 
 
-def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int) -> Work:
+def plan_bands(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, bands: bool) -> Work:
+    """`plan_work`, or where all cells have no room and `bands` are allowed, room for a band of each lattice.
+
+    The rows of gradients are then written where they are handed out, if they can be.
+    """
+    try:
+        return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
+    except layout.WorkspaceTooSmall as refused:
+        if not bands:
+            raise
+        try:
+            return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit, refusal=str(refused))
+        except layout.WorkspaceTooSmall:
+            raise refused from None
+
+
+def plan_work(
+    problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, refusal: str = ""
+) -> Work:
     """Groups of examples, tiles of cells and blocks of the weight gradient for a limit.
 
     Parameters
@@ -67,6 +102,8 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         Whether a backward pass will follow.
     limit : int
         Bytes of the workspace.
+    refusal : str
+        Why there is no room for all cells. Then there is to be room for a band of each lattice.
 
     Raises
     ------
@@ -87,7 +124,12 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         order, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
     )  # (N,)
     rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
-    copies = int(widens(problem)) + int(gradients)  # rows of H numbers that a group holds of each
+    work = Work(problem, device, order, dtype, operand, halved, layout.Plan([], 0, 0, 0, 0, 0), False)
+    if refusal:
+        work = work._replace(room=np.minimum(cells, BAND * rows), refusal=refusal)
+        cells = work.room
+    # Rows of H numbers that a group holds of each.
+    copies = int(widens(problem)) + int(gradients and not work.in_place)
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
     scratch = scratch_bytes(targets.target_lengths[order]) * (not device.on_gpu)
@@ -126,6 +168,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         tile_bytes=device.tile_bytes,
         reserve=device.reserve,
         limit=limit,
+        alone=bool(refusal),
     )
     plan, factored = share_out(state), False
     if problem.activation.rate is not None and cells.sum() >= CELLS_A_ROW * rows.sum():
@@ -134,7 +177,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
             larger = share_out(state + rows * (row + TAIL * real))
             if 2 * larger.tile >= plan.tile:
                 plan, factored = larger._replace(least=plan.least), True
-    return Work(problem, device, order, dtype, operand, halved, plan, factored)
+    return work._replace(plan=plan, factored=factored)
 
 
 def per_target(work: Work, values, like, *, owed=None, negated: bool = False):
