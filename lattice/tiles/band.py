@@ -90,6 +90,8 @@ def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
         return None
     whole = (looked < 0)[frames.example]  # (frames,)
     high = frames.first + np.diff(frames.offset) - 1  # (frames,)
+    # A pair ends with the blank of the cell above it, to which no alignment may lead.
+    last = np.minimum(high, last + tiler.problem.targets.moves.paired)
     return narrowed(tiler, group, np.where(whole, frames.first, first), np.where(whole, high, last))
 
 
