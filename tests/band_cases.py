@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels.activations import ACTIVATIONS
-from lattice.kernels.frontier import ROWS, TALLIES, Ways
+from lattice.kernels.frontier import ROWS, Ways
 from lattice.kernels.locate import renumber
 from lattice.kernels.reach import Rules, reach
 from lattice.kernels.state import BOUND, WANTED, CellState
@@ -124,18 +124,17 @@ def walked(
     """What keeps to the set and what leaves it, in float32, how many cells were looked at, and the band."""
     N, count, real = len(base), len(frames.example) if find else 0, norm.dtype
     rules = Rules(BLANK, weight, bias, norm, ceiling, real.type(2.0**-10), *slacks_of(len(weight), real))
-    rows, tallies = like(base, N * ROWS * (frames.widest + 2), np.float64), like(base, N * TALLIES, np.float64)
+    rows = like(base, N * ROWS * (frames.widest + 2), np.float64)
     rows.fill(np.nan)
-    tallies.fill(np.nan)
     first, last = like(base, count, np.int32), like(base, count, np.int32)
     first.fill(2**30)
     last.fill(-1)
     weighed, looked = like(base, 2 * N, np.float64), like(base, N, np.int64)
-    scratch = rows.reshape(N, ROWS, -1), tallies.reshape(N, TALLIES)
-    inputs = activation, (encoder, predictor, factors, encoder_row, predictor_row)
-    places = frames, held, label_base, label_row
+    inputs = activation, (encoder, predictor, factors, encoder_row, predictor_row), frames, held, label_base, label_row
+    found = (first, last), weighed.reshape(N, 2), looked
+    limits = base, nats, most
     state = CellState(blank, label, maximum, rest)
-    reach(*inputs, *places, rules, ways, state, base, nats, most, *scratch, (first, last), weighed.reshape(N, 2), looked)
+    reach(*inputs, rules, ways, state, *limits, rows.reshape(N, ROWS, -1), *found)
     return (*in_float32(weighed), looked, first, last)
 
 
