@@ -9,7 +9,7 @@ import numpy as np
 
 from ..aligned_frames import around
 from ..kernels.delay import cost_of
-from ..kernels.frontier import ROWS, TALLIES, Ways
+from ..kernels.frontier import ROWS, Ways
 from ..kernels.layer import measure
 from ..kernels.reach import Rules, reach
 from ..kernels.rows import gather
@@ -103,6 +103,8 @@ def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
         return None
     whole = (looked < 0)[frames.example]  # (frames,)
     high = frames.first + np.diff(frames.offset) - 1  # (frames,)
+    # A pair ends with the blank of the cell above it, to which no alignment may lead.
+    last = np.minimum(high, last + tiler.problem.targets.moves.paired)
     return narrowed(tiler, group, np.where(whole, frames.first, first), np.where(whole, high, last))
 
 
@@ -274,8 +276,7 @@ def walk(tiler: Tiler, group: Group, held, state: CellState, ways: Ways, limits,
                 rows[n, :U] = problem.vocabulary[group.examples[n]][rows[n, :U]]
             (label_row,) = device.upload(space, rows)
         rules = Rules(blank_id, tiler.weight, tiler.bias, norm, ceiling, rounding, few, spare)
-        width = group.frames.widest + 2
-        scratch = space.take((count, ROWS, width), np.float64), space.take((count, TALLIES), np.float64)
+        scratch = space.take((count, ROWS, group.frames.widest + 2), np.float64)
         inputs = problem.activation, group.inputs, group.device_frames, held, group.label_base, label_row
-        reach(*inputs, rules, ways, state, *limits, *scratch, band, weighed, looked)
+        reach(*inputs, rules, ways, state, *limits, scratch, band, weighed, looked)
     return weighed, looked

@@ -47,6 +47,9 @@ FLOAT64_KERNELS = {
     "pool_cuda",
     "expected_risk_cuda",
     "factors_cuda",
+    "reach_tanh_cuda",
+    "reach_relu_cuda",
+    "reach_identity_cuda",
     "extend_cuda",
     "extend_paired_cuda",
     "trace_cuda",
@@ -67,6 +70,9 @@ LARGER = {
     "sums_paired_cuda": 128,
     "bests_cuda": 112,
     "bests_paired_cuda": 112,
+    "reach_tanh_cuda": 144,
+    "reach_relu_cuda": 144,
+    "reach_identity_cuda": 144,
 }
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
 way as four. The others are bound by their chain of steps and have few blocks. Of 128 registers, a block of 512 threads
