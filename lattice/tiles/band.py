@@ -90,6 +90,9 @@ def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
         return None
     whole = (looked < 0)[frames.example]  # (frames,)
     high = frames.first + np.diff(frames.offset) - 1  # (frames,)
+    if tiler.problem.targets.moves.paired:
+        # A pair ends with the blank of the next cell, to which no alignment need come by another way.
+        last = np.where(last < 0, last, np.minimum(high, last + 1))
     return narrowed(tiler, group, np.where(whole, frames.first, first), np.where(whole, high, last))
 
 
@@ -202,8 +205,9 @@ def leaving(tiler: Tiler, group: Group, band: Group, state: CellState, log_z, to
             tiler, group, band.device_frames, state, ways_of(tiler, math.log(tolerance) - MARGIN), limits, (none, none)
         )
         inside, outside = device.fetch(weighed).T
-    # inf where there is an alignment outside alone, and NaN where there is none at all.
-    return np.exp(outside - inside)
+    # inf where there is an alignment outside alone. Where there is none outside, nothing leaves, be anything inside or
+    # not.
+    return np.exp(np.where(np.isneginf(outside), outside, outside - inside))
 
 
 def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, log_z) -> np.ndarray:
@@ -217,8 +221,8 @@ def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, lo
         device_frames = frames.on(tiler.device, tiler.space)[0]
         every = group._replace(frames=frames, device_frames=device_frames)
         left = leaving(tiler, every, band, state, log_z, TOLERANCE[tiler.work.dtype])
-    # Infinite where nothing is inside. NaN where nothing is outside either: then nothing leaves.
-    return np.where(np.isinf(left), 1.0, left / (1.0 + left))
+    # Infinite where nothing is inside, and NaN where a score outside is.
+    return np.where(np.isfinite(left), left / (1.0 + left), 1.0)
 
 
 def ways_of(tiler: Tiler, share: float, *, largest: bool = False) -> Ways:

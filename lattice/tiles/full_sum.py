@@ -154,7 +154,7 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
             continue
         _sum_forward(tiler, band, lattice, log_z)
         left = leaving(tiler, group, band, lattice.state, log_z[group.begin : group.end], tolerance)
-        # NaN, too, where no alignment runs inside of the band.
+        # NaN, too.
         failed = ~(left <= tolerance) & ~whole
         if not failed.any():
             # A whole lattice has its bracket, and nothing leaves it.
