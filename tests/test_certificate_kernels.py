@@ -165,7 +165,7 @@ def test_brackets_hold_and_what_is_left_out_is_negligible(topology, floor):
                 scores = logits[:2] - np.logaddexp.reduce(logits, axis=0)
                 bounds = logits[:2] - np.logaddexp(logits[0], logits[1])
                 truth, posterior = posteriors_of(frames, MOVES[topology], scores)
-                *marked, _, _, certificate, _, exact, skipped, blank, label, _, _ = selected(
+                *marked, _, _, certificate, _, exact, skipped, _, blank, label, _, _ = selected(
                     frames, MOVES[topology], scores, bounds, np.log(floor), False, rounds=9
                 )
                 assert (certificate >= 0).all()
@@ -191,7 +191,7 @@ def test_of_an_example_without_an_alignment_only_what_cannot_be_bounded_is_compu
     last[0, 4] = -1
     frames = layout.frames_of(np.arange(1), np.array([9]), np.array([3]), RNNT, (first, last))
     scores = np.log(np.random.default_rng(0).dirichlet(np.ones(3), frames.cells)[:, :2].T)
-    *marked, _, _, certificate, _, exact, skipped, _, _, _, total = selected(
+    *marked, _, _, certificate, _, exact, skipped, _, _, _, _, total = selected(
         frames, RNNT, scores, scores, np.log(1e-3), False
     )
     assert [cells.tolist() for cells in marked] == [[2], [], [], []]

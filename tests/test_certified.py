@@ -344,6 +344,7 @@ def test_the_report_takes_the_call_it_reports_on_and_writes_nothing():
         "rounds",
         "certificate",
         "skipped_posterior",
+        "exit_posterior",
         "workspace_bytes",
     )
     with pytest.raises(ValueError, match=r"posterior_floor is 1\.0"):

@@ -99,7 +99,8 @@ def pass_on(f, u, c, fresh, numbers, inside, kept, ways, rows, tally, low_u, hig
 @register_jitable
 def gives_up(most, tally, low_u):
     """Has a band become too large?"""
-    return low_u.shape[0] > 0 and tally[COUNT] > most
+    # With as many as that, the next frame would get none.
+    return low_u.shape[0] > 0 and tally[COUNT] >= most
 
 
 @register_jitable
@@ -264,7 +265,7 @@ def reach(
         Scratch.
     band : pair of (frames,) or (0,) int32
         Where one is looked for, the first and the last label position of each frame that are kept. The caller fills the
-        first with a large number and the second with -1. More than `most` cells are not looked for.
+        first with a large number and the second with -1. A band has fewer than `most` cells.
     weighed : (examples, 2) float64
         Filled with the logarithms of what keeps to the set, and of what leaves it, at most.
     looked : (examples,) int64

@@ -103,8 +103,9 @@ def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
         return None
     whole = (looked < 0)[frames.example]  # (frames,)
     high = frames.first + np.diff(frames.offset) - 1  # (frames,)
-    # A pair ends with the blank of the cell above it, to which no alignment may lead.
-    last = np.minimum(high, last + tiler.problem.targets.moves.paired)
+    if tiler.problem.targets.moves.paired:
+        # A pair ends with the blank of the next cell, to which no alignment need come by another way.
+        last = np.where(last < 0, last, np.minimum(high, last + 1))
     return narrowed(tiler, group, np.where(whole, frames.first, first), np.where(whole, high, last))
 
 
@@ -197,7 +198,7 @@ def leaving(
 ) -> np.ndarray:
     """What leaves the computed cells of a band, over what does not, at most: (examples,) nats.
 
-    It is inf where there is an alignment outside alone, and NaN where there is none at all. On a GPU this waits for the
+    It is inf where there is an alignment outside alone, and -inf where none leaves. On a GPU this waits for the
     device, once.
 
     Parameters
@@ -224,7 +225,8 @@ def leaving(
         ways, limits = ways_of(tiler, share, largest=largest), (base, nats, most)
         weighed, _ = walk(tiler, group, band.device_frames, state, ways, limits, (none, none))
         inside, outside = device.fetch(weighed).T
-    return outside - inside
+    # Where there is none outside, nothing leaves, be anything inside or not.
+    return np.where(np.isneginf(outside), outside, outside - inside)
 
 
 def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, log_z) -> np.ndarray:
@@ -238,8 +240,8 @@ def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, lo
         device_frames = frames.on(tiler.device, tiler.space)[0]
         every = group._replace(frames=frames, device_frames=device_frames)
         left = np.exp(leaving(tiler, every, band, state, log_z, share_of(TOLERANCE[tiler.work.dtype])))
-    # Infinite where nothing is inside.
-    return np.where(np.isinf(left), 1.0, left / (1.0 + left))
+    # Infinite where nothing is inside, and NaN where a score outside is.
+    return np.where(np.isfinite(left), left / (1.0 + left), 1.0)
 
 
 def share_of(tolerance: float) -> float:

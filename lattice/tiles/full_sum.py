@@ -165,7 +165,7 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
         _sum_forward(tiler, band, lattice, log_z)
         own = log_z[group.begin : group.end]  # (examples,)
         left = np.exp(leaving(tiler, group, band, lattice.state, own, share_of(tolerance)))
-        # NaN, too, where no alignment runs inside of the band.
+        # NaN, too.
         failed = ~(left <= tolerance) & ~whole
         if not failed.any():
             # A whole lattice has its bracket, and nothing leaves it.
