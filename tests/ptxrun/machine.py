@@ -1,6 +1,7 @@
 """Blocks of threads that run translated PTX on this processor, wait for each other, and are watched."""
 
 import ctypes
+import functools
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def launch(function: Function, call: Launch) -> None:
         block[index] = value
     block[[w.EX2, w.RCP]] = np.array([settings.ex2, settings.rcp]).view(np.int64)
     threads = np.empty((-(-call.threads // WARP) * WARP, code.words), np.int64)
-    numbers = ordered(range(call.grid[0] * call.grid[1]))
+    numbers = turns(settings.order, call.grid[0] * call.grid[1]).tolist()
     for number in numbers:
         block[w.CTAID_Y], block[w.CTAID_X] = divmod(number, call.grid[0])
         block[w.BLOCK], block[w.BLOCK_EPOCH] = number, 0
@@ -151,14 +152,14 @@ def launch(function: Function, call: Launch) -> None:
             totals.races[(call.name, *found)] += 1
 
 
-def ordered(items):
-    kind, _, seed = settings.order.partition(":")
-    items = list(items)
-    return (
-        random.Random(int(seed)).sample(items, len(items))
-        if kind == "random"
-        else items[:: -1 if kind == "reverse" else 1]
-    )
+@functools.cache
+def turns(order: str, count: int) -> np.ndarray:
+    """The order in which so many threads or blocks take their turns."""
+    kind, _, seed = order.partition(":")
+    forward = range(count)
+    if kind == "random":
+        return np.array(random.Random(int(seed)).sample(forward, count), np.int64)
+    return np.array(forward[:: -1 if kind == "reverse" else 1], np.int64)
 
 
 def _run_block(function, call, block, threads):
@@ -167,8 +168,8 @@ def _run_block(function, call, block, threads):
     threads[:, w.RESUME], threads[:, w.WAIT], threads[:, w.EPOCH] = 0, w.RUNS, 0
     threads[call.threads :, w.WAIT] = w.RETURNED_ALL
     threads[:, w.TID] = np.arange(len(threads))
+    order = turns(settings.order, call.threads)
     while True:
-        order = np.array(ordered(range(call.threads)), np.int64)
         bad = function.run(threads.ctypes.data, code.words, order.ctypes.data, len(order), block.ctypes.data)
         if bad:
             fault, address, place = block[[w.FAULT, w.FAULT_ADDRESS, w.FAULT_PLACE]].tolist()
