@@ -185,8 +185,8 @@ def _run_block(function, call, block, threads):
 
 def _release_block(function, call, block, threads, live):
     """Let all go on that wait at the block's barrier, if every thread that has not returned does."""
-    places = np.unique(threads[live, w.RESUME])
-    if any(function.translation.syncs[place - 1].opcode[:2] != ("bar", "sync") for place in places.tolist()):
+    places = _different(threads[live, w.RESUME])
+    if any(function.translation.syncs[place - 1].opcode[:2] != ("bar", "sync") for place in places):
         return False
     if settings.strict and (len(places) > 1 or live.sum() != call.threads):
         raise RuntimeError(f"{call.name}: {live.sum()} of {call.threads} threads at a barrier, in {len(places)} places")
@@ -200,12 +200,12 @@ def _release_warps(function, threads, live):
     served = False
     lanes = threads.reshape(-1, WARP, threads.shape[1])
     returned = (threads[:, w.WAIT] == w.RETURNED_ALL).reshape(-1, WARP)
-    for place in np.unique(threads[live, w.RESUME]).tolist():
+    for place in _different(threads[live, w.RESUME]):
         sync = function.translation.syncs[place - 1]
         if sync.opcode[:2] == ("bar", "sync"):
             continue
         here = live & (threads[:, w.RESUME] == place)
-        for mask in np.unique(threads[here, w.MASK]).tolist():
+        for mask in _different(threads[here, w.MASK]):
             members = (mask >> np.arange(WARP) & 1).astype(bool)
             asking = (here & (threads[:, w.MASK] == mask)).reshape(-1, WARP)
             if (asking & ~members).any():
@@ -217,9 +217,14 @@ def _release_warps(function, threads, live):
     return served
 
 
+def _different(values):
+    """The different ones of some numbers; most often all are one."""
+    return np.unique(values).tolist() if (values != values[0]).any() else values[:1].tolist()
+
+
 def _serve(sync, lanes, asking):
     """One instruction of some warps for the lanes that ask for it; all arrays are (warps, lanes)."""
-    lane, given = np.arange(WARP), lanes[:, :, w.VALUE]
+    lane, warp, given = np.arange(WARP), np.arange(len(lanes))[:, None], lanes[:, :, w.VALUE]
     if sync.opcode[0] == "shfl":
         way, by, clamp = sync.opcode[2], lanes[:, :, w.LANE] & 31, lanes[:, :, w.CLAMP]
         fixed = clamp >> 8 & 31
@@ -227,8 +232,7 @@ def _serve(sync, lanes, asking):
         source = {"up": lane - by, "down": lane + by, "bfly": lane ^ by, "idx": least | (by & ~fixed)}[way]
         valid = source >= most if way == "up" else source <= most
         source = np.where(valid, source, lane) & 31
-        there = np.take_along_axis(asking, source, axis=1)
-        lanes[asking, w.RESULT] = np.where(there, np.take_along_axis(given, source, axis=1), POISON)[asking]
+        lanes[asking, w.RESULT] = np.where(asking[warp, source], given[warp, source], POISON)[asking]
         lanes[asking, w.FLAG] = valid[asking]
     elif sync.opcode[0] == "vote":
         ballots = ((asking & (given == 1)) * (np.int64(1) << lane)).sum(axis=1)
