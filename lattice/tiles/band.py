@@ -20,8 +20,6 @@ from .certificate import TOLERANCE, cells_of
 from .groups import Group
 from .tiler import Tiler
 
-SMALL = 32.0
-"""Cells of a frame, on average, below which bounds on all cells take less time than a band."""
 FOUND_DENSE = 0.25
 """Share of an example's cells beyond which a band is not looked for: bounds on all cells leave out more."""
 MARGIN = 4.0
@@ -40,12 +38,6 @@ NARROW = 0.1
 """Below this share a band is wide enough as it is."""
 FAR = np.int32(2**30)
 """Behind every label position."""
-
-
-def seeks_band(group: Group) -> bool:
-    """Is a lattice wide enough for a band to pay?"""
-    frames = group.frames
-    return frames.cells >= SMALL * len(frames.example) > 0
 
 
 def refuse_too_large(tiler: Tiler, group: Group) -> None:

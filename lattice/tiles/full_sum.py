@@ -22,7 +22,6 @@ from .band import (
     leaving,
     near_band,
     refuse_too_large,
-    seeks_band,
     share_of,
     usual_reach,
     whole_where,
@@ -31,7 +30,7 @@ from .band import (
 from .certificate import BoundedGroups, Cost, cells_of, certify, dense, tolerance_of
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
-from .plan import Work, plan_bands
+from .plan import Work, plan_bands, seeks_band
 from .tiler import Tiler
 
 
@@ -127,7 +126,7 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
         _sum_forward(tiler, group, lattice, log_z)
         return Summed(group, lattice, dense(tiler, group))
     tolerance = tolerance_of(tiler.work.dtype, problem.posterior_floor)
-    if must or (seeks_band(group) and bounded.seeks(group)):
+    if must or (seeks_band(cells_of(group), np.diff(group.frames.starts)) and bounded.seeks(group)):
         found = _sum_band(tiler, group, log_z, tolerance)
         bounded.learn_band(group, found is not None)
         if found is not None:

@@ -21,7 +21,6 @@ from .band import (
     leaving,
     near_band,
     refuse_too_large,
-    seeks_band,
     usual_reach,
     whole_where,
     win_back,
@@ -29,7 +28,7 @@ from .band import (
 from .certificate import bound_group, cells_of, marked_rounds
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
-from .plan import Work, plan_bands, plan_work
+from .plan import Work, plan_bands, plan_work, seeks_band
 from .tiler import Tiler
 
 ROUNDS = 6
@@ -170,7 +169,8 @@ def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
         There is room for a band only, and none is enough.
     """
     found = group.device_examples, score[group.begin : group.end], frames
-    if run is None and (tiler.work.room is not None or seeks_band(group)) and _in_band(tiler, group, found):
+    seeks = tiler.work.room is not None or seeks_band(cells_of(group), np.diff(group.frames.starts))
+    if run is None and seeks and _in_band(tiler, group, found):
         return
     refuse_too_large(tiler, group)
     left, bits = _memory(tiler, group)

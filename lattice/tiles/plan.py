@@ -13,6 +13,7 @@ from ..device.arrays import ALIGNMENT, computing_dtype
 from ..device.memory import Cuda, Host
 from ..inputs.joint import JointProblem
 from ..kernels.factors import TAIL
+from ..kernels.frontier import ROWS
 from ..kernels.rows import gather
 from ..kernels.runs import scratch_bytes
 from .groups import widens
@@ -21,6 +22,10 @@ ARRAYS = 64
 """More pieces than the workspace is ever cut into. Each piece may lose up to `ALIGNMENT` bytes."""
 MIN_BLOCK = 16
 """The fewest rows of the weight gradient that the host works on at once."""
+SMALL = 32.0
+"""Cells of a frame, on average, below which bounds on all cells take less time than a band."""
+BAND_FRAME = 96
+"""Bytes that a band takes of each frame and label position in index arrays, while it is looked for."""
 BAND = 12
 """Cells for each frame and label position for which there is room where there is none for all cells of a lattice."""
 CELLS_A_ROW = 4
@@ -69,6 +74,11 @@ class Work(NamedTuple):
         """
         problem = self.problem
         return self.room is not None and problem.encoder_index is None and problem.encoder.dtype == self.dtype
+
+
+def seeks_band(cells: np.ndarray, frames: np.ndarray) -> bool:
+    """Are lattices of so many cells and frames (examples,) wide enough for a band to pay?"""
+    return 0 < SMALL * frames.sum() <= cells.sum()
 
 
 def plan_bands(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, bands: bool) -> Work:
@@ -130,12 +140,19 @@ def plan_work(
         cells = work.room
     # Rows of H numbers that a group holds of each.
     copies = int(widens(problem)) + int(gradients and not work.in_place)
+    # A band may be looked for in a group, if any of its lattices is wide enough.
+    seeks = bool((cells >= SMALL * targets.frame_lengths[order]).any())
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
     scratch = scratch_bytes(targets.target_lengths[order]) * (not device.on_gpu)
-    outside = rows * layout.FRAME_BYTES * (not device.on_gpu) + scratch
+    frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME
+    outside = rows * frame_bytes * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.
-    state = state + rows * (copies * row + layout.FRAME_BYTES) + scratch + 8 + real
+    state = state + rows * (copies * row + frame_bytes) + scratch + 8 + real
+    if seeks:
+        # What a walk holds, and the lengths of the rows of the whole output layer.
+        state = state + 8 * (ROWS * (targets.target_lengths[order] + 2) + 4) + 4 * ALIGNMENT
+        fixed += V * real
     # Throughout: what alignment loses, bias and its gradient, and the weight where it is not used as it lies.
     fixed += (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != operand) * V * operand_row
     fixed += (problem.weight.dtype != dtype) * gradients * V * row

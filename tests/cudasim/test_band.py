@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice.tiles import band, full_sum
-from tests import compare
+from lattice.tiles import band, full_sum, plan
 from tests.cudasim.test_walk import both
 from tests.on_device import OnDevice
 from tests.problems import BFLOAT16, joint_problem
@@ -38,9 +37,9 @@ def numbered(monkeypatch):
 
     full_sum_renumber = full_sum.renumber
     monkeypatch.setattr(full_sum, "renumber", renumber)
-    for module, names in ((band, ("SMALL", "FOUND_DENSE", "NARROW")), (full_sum, ("HOPELESS", "NARROW"))):
-        for name in names:
-            monkeypatch.setattr(module, name, {"SMALL": 1e-9, "FOUND_DENSE": 1.0}.get(name, math.inf))
+    limits = (plan, "SMALL", 1e-9), (band, "FOUND_DENSE", 2.0)
+    for module, name, value in (*limits, (full_sum, "HOPELESS", math.inf), (full_sum, "NARROW", math.inf)):
+        monkeypatch.setattr(module, name, value)
     return found
 
 
