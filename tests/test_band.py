@@ -88,14 +88,16 @@ def test_examples_without_an_alignment_disturb_no_other(topology, bounded, monke
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_nan_where_alignments_go_is_seen(topology, monkeypatch):
-    """In a frame, which all alignments pass through, and in the output layer. No other example has NaN."""
+    """In a frame or label position, through which all alignments pass, and in the output layer. No other example has NaN."""
     force(monkeypatch)
     problem = many(1, topology, 8.0, batch=3, lengths=([26, 20, 26], [8, 8, 0]))
-    encoder, weight = problem.encoder.copy(), problem.weight.copy()
-    encoder[0, 11, 0] = np.nan
-    loss, grads = call("loss_and_grad", replace(problem, encoder=encoder))
-    assert np.isnan(loss).tolist() == [True, False, False]
-    assert np.isnan(grads.encoder[0, :26]).all() and not np.isnan(grads.encoder[1:]).any()
+    for name in ("encoder", "predictor"):
+        rows = getattr(problem, name).copy()
+        rows[0, 7, 0] = np.nan
+        loss, grads = call("loss_and_grad", replace(problem, **{name: rows}))
+        assert np.isnan(loss).tolist() == [True, False, False]
+        assert np.isnan(grads.encoder[0, :26]).all() and not np.isnan(grads.encoder[1:]).any()
+    weight = problem.weight.copy()
     weight[3, 0] = np.nan
     assert np.isnan(call("loss", replace(problem, weight=weight))).all()
 
@@ -120,19 +122,19 @@ def test_the_same_whatever_the_threads_and_the_memory(topology, monkeypatch):
         numba.set_num_threads(before)
     told = call("report", problem)
     narrow = [n for n, cells in whole.items() if cells < told.cells[n]]
-    assert len(narrow) > 12
+    assert len(narrow) > 5
     least = least_limit(problem)
     for limit in (least, 2 * least, 1 << 20):
         small = call("report", problem, memory_limit=limit)
-        for name in ("certified", "occupied", "rounds", "cells", "certificate", "exit_posterior"):
-            # An example that has all cells in a band of others has another tolerance than alone.
-            one, other = (getattr(report, name)[narrow] for report in (small, told))
-            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-14, err_msg=name)
+        # A cell joins by the gap between two sums, of which little is left behind their roundings in float64.
+        assert (np.abs(small.certified - told.certified)[narrow] <= 3).all()
+        assert (np.abs(small.occupied - told.occupied)[narrow] <= 3).all()
+        assert (small.certificate <= 1e-12).all() and (small.exit_posterior <= 1e-12).all()
         bands.clear()
         other, rows = call("loss_and_grad", problem, memory_limit=limit)
         found = {n: cells for group in bands for n, cells in (group or {}).items()}
         assert all(found[n] == whole[n] for n in narrow) and (len(bands) > 1 or limit > least)
-        compare.assert_same(other, loss, per_example=True, what="loss")
+        compare.assert_same(other, loss, per_example=True, slack=1e-12, what="loss")
         for name, ours, one in zip(grads._fields, rows, grads, strict=True):
             compare.assert_same(ours, one, scale=1e3, slack=1e-9, what=name)
 
@@ -169,7 +171,7 @@ def test_the_report_says_which_way_each_example_went(monkeypatch):
     problem.predictor[2] *= 1e-3
     bands = spied(monkeypatch)
     told = call("report", problem)
-    (own,) = bands
+    own = np.array([*bands[0].values()])[np.argsort([*bands[0]])]
     assert own[0] < told.cells[0] and own[1] < told.cells[1] and own[2] == told.cells[2]
     assert (told.certified <= own).all() and told.certified[2] == told.cells[2]
     assert (told.rounds > 0).all() and told.certificate[2] == 0
@@ -246,7 +248,8 @@ def test_a_narrow_lattice_has_no_band(monkeypatch):
     for lengths, wide in (
         (([40], [30]), False),
         (([40], [31]), True),
-        (([60, 20], [40, 4]), False),
+        (([60, 20], [39, 4]), False),
+        (([60, 20], [41, 4]), True),
         (([9], [0]), False),
     ):
         bands.clear()
