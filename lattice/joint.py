@@ -197,7 +197,7 @@ def joint_transducer_loss_and_grad(
     )
     # What can be refused is refused here, before `overwrite` writes anything.
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
-    work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
+    work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit, bands=not pullback.overwrite)
     grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)  # (N,)
     with problem.device.active():
         log_z = problem.device.empty(len(work.order), np.float64)  # (N,) in the order of work
@@ -264,9 +264,9 @@ def joint_transducer_loss_vjp(
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     try:
         # Half of the limit is for the pass, the other half for what is held between the passes.
-        work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit // 2)
+        work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit // 2, bands=False)
     except WorkspaceTooSmall:
-        work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
+        work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit, bands=not pullback.overwrite)
     room = problem.memory_limit - work.plan.size
     with problem.device.active():
         log_z = problem.device.empty(len(work.order), np.float64)

@@ -162,7 +162,7 @@ class WorkspaceTooSmall(ValueError):
 
 def plan(
     cells, state_bytes, outside_bytes, *, tile_cell_bytes, block_row_bytes, block_rows, min_block, fixed_bytes,
-    tile_bytes, reserve, limit,
+    tile_bytes, reserve, limit, alone=False,
 ) -> Plan:  # fmt: skip
     """Share out the workspace between lattices of examples, a tile, and a block of the weight gradient.
 
@@ -181,6 +181,8 @@ def plan(
         What a tile fills where there is room, and what is left unused where there is room.
     limit : int
         Bytes in all.
+    alone : bool
+        Every example is a group of its own.
 
     Raises
     ------
@@ -209,7 +211,7 @@ def plan(
     while begin < len(cells):
         costs = np.cumsum(state_bytes[begin:])
         # As many examples as fit; the largest one always does.
-        count = max(1, int(np.searchsorted(costs, capacity, side="right")))
+        count = 1 if alone else max(1, int(np.searchsorted(costs, capacity, side="right")))
         groups.append((begin, begin + count))
         # Groups use the same workspace one after the other.
         size = max(size, int(costs[count - 1]))

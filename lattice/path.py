@@ -3,6 +3,7 @@
 Tools for alignments as whole numbers are in alignments.py.
 """
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from .inputs.alignments import read_frames
 from .inputs.joint import read_joint
 from .inputs.logits import read_logits
 from .lattices import Lattices
+from .layout import WorkspaceTooSmall
 from .tiles import path as paths
 from .tiles.plan import per_target
 from .tiles.pullback import JointGradients, Pullback
@@ -80,13 +82,13 @@ def joint_transducer_alignment(
     encoder: A, predictor: Array, weight: Array, bias: Array | None, targets: Array, encoder_lengths: Array,
     target_lengths: Array, *, blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt",
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
-    encoder_index: Array | None = None, memory_limit: int | None = None,
+    encoder_index: Array | None = None, memory_limit: int | None = None, near: Array | None = None,
 ) -> tuple[Any, A]:  # fmt: skip
     """`transducer_alignment` of the joint's logits, without the logits.
 
     Parameters
     ----------
-    encoder, ..., memory_limit
+    encoder, ..., memory_limit, near
         As in `joint_transducer_loss`. With `encoder_index` there are N alignments.
 
     Returns
@@ -124,20 +126,23 @@ def joint_transducer_alignment(
         bounds=bounds,
         encoder_index=encoder_index,
         memory_limit=memory_limit,
+        near=near,
     )
-    work, run = paths.plan_best(problem)
-    device, count = problem.device, len(work.order)
-    with device.active():
-        # (N,) in the order of work, and (N, U) in the order of the targets.
-        score, frames = device.empty(count, np.float64), device.empty((count, problem.targets.label_axis), np.int32)
-        # A search sets only the frames of labels, and only where there is an alignment.
-        frames.fill(-1)
-        tiler = Tiler(work)
-        for index in range(len(work.plan.groups)):
-            with tiler.group(index) as group:
-                paths.best(tiler, group, run, score, frames)
-        score = per_target(work, score, encoder)
-        return arrays.give_back(frames, encoder), score
+    device, count = problem.device, len(problem.predictor)
+    for work, run in paths.plans_best(problem):
+        # The last way is never too small once it is planned.
+        with contextlib.suppress(WorkspaceTooSmall), device.active():
+            # (N,) in the order of work, and (N, U) in the order of the targets.
+            score, frames = device.empty(count, np.float64), device.empty((count, problem.targets.label_axis), np.int32)
+            # A search sets only the frames of labels, and only where there is an alignment.
+            frames.fill(-1)
+            tiler = Tiler(work)
+            for index in range(len(work.plan.groups)):
+                with tiler.group(index) as group:
+                    paths.best(tiler, group, run, score, frames)
+            score = per_target(work, score, encoder)
+            return arrays.give_back(frames, encoder), score
+    raise AssertionError("no plan was the last one")
 
 
 def joint_path_loss_and_grad(

@@ -119,9 +119,9 @@ def joint_transducer_report(
         near=near,
     )
     # For its checks only, so that the report refuses what the call itself would refuse.
-    Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
+    pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     # `gradients`: in the workspace and the groups of that call.
-    work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit)
+    work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit, bands=not pullback.overwrite)
     checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
     ledger: list[Cost] = []
     shares: list[np.ndarray] = []

@@ -4,7 +4,7 @@ import numpy as np
 
 import lattice
 from lattice.inputs.joint import read_joint
-from lattice.tiles import band, certificate, full_sum
+from lattice.tiles import band, certificate, full_sum, path, plan
 from lattice.tiles.tiler import Tiler
 from tests.problems import joint_problem
 
@@ -15,7 +15,7 @@ SHARPNESS = (0.0, 0.3, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 30.0)
 def force(monkeypatch, names=tuple(LIMITS), tolerance=None):
     """Let every lattice have a band, whatever it costs, and certificates be as large as `tolerance` nats."""
     for name in names:
-        for module in (band, full_sum):
+        for module in (band, full_sum, path, plan):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, LIMITS[name])
     if tolerance is not None:

@@ -3,7 +3,7 @@
 from lattice.kernels import hidden_transpose, launch
 
 FEW = (
-    (launch, {"THREADS": 64, "LATTICE_THREADS": 3, "SCAN_THREADS": 64}),
+    (launch, {"THREADS": 64, "LATTICE_THREADS": 3, "REACH_THREADS": 64, "SCAN_THREADS": 64}),
     (hidden_transpose, {"MOST_THREADS": 32, "MOST_BLOCKS": 2, "SEARCHED": 4}),
 )
 """More than a warp in `THREADS`; else fewer threads, blocks and places than there is work for."""

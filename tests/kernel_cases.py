@@ -22,6 +22,7 @@ from lattice.kernels.locate import locate
 from lattice.kernels.occupied import compact, list_cells
 from lattice.kernels.state import BOUND, WANTED
 from tests import (
+    band_cases,
     certificate_cases,
     ctc_cases,
     decode_cases,
@@ -62,6 +63,7 @@ def every_case() -> list[Case]:
         _list("list-edges", F4, (np.ones(260, np.int64), np.arange(260) % 2)),
         *_places(),
         *_halves(),
+        *band_cases.every_case(),
         *certificate_cases.every_case(),
         *ctc_cases.every_case(),
         *decode_cases.every_case(),
@@ -95,7 +97,7 @@ def wide_cases() -> list[Case]:
     # More frames than the one block that adds up has threads.
     found.append(_list("list-frames-ever-more", F4, (np.array([1100, 2]), np.array([1, 0])), ever_more=True))
     others = (
-        *(certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, mixed_cases),
+        *(band_cases, certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, mixed_cases),
         *(padded_cases, path_cases, sampler_cases),
     )
     return [*found, *(case for module in others for case in module.wide_cases())]

@@ -20,10 +20,13 @@ from .scaled import log_of, normalised
 from .state import is_computed, scores_at
 from .walk import nothing, number_of, sum_of
 
-ROWS = 10
-"""Numbers that a walk holds of each label position: `in` and `out` of two frames, and two scores of the frame."""
-BLANK, LABEL = 8, 9
-"""Rows of the scores. Row 4 (f % 2) is the first of frame f: value and power of `in`, value and power of `out`."""
+ROWS = 13
+"""Numbers that a walk holds of each label position: `in` and `out` of two frames, and what is noted of a cell. Row
+4 (f % 2) is the first of frame f: value and power of `in`, value and power of `out`."""
+STAY, MOVE, KIND = 8, 10, 12
+"""Rows of what is noted: value and power of the probabilities of both arcs, and one of the following."""
+OUTSIDE, INSIDE, KNOWN = 0.0, 1.0, 2.0
+"""The cell is not one of the set. It is one. It is one, and the probability of its label arc is exact, too."""
 TALLIES = 8
 """Numbers that a walk holds of an example."""
 CARRIED, LOST, BEST, COUNT = 0, 4, 6, 7
@@ -96,11 +99,20 @@ def hold(u, at, first_time, numbers, largest, rows):
 
 
 @register_jitable
-def held_scores(c, behind, ways, state):
-    """(blank score, label score, whether the label's is exact) of a cell that has a state; `behind` ends its frame."""
+def note(u, blank_score, label_score, kind, ways, rows):
+    """Note the scores of the cell at label position u of a frame, float64, or upper bounds on them."""
+    rows[STAY, u], rows[STAY + 1, u] = number_of(blank_score, ways.largest)
+    rows[MOVE, u], rows[MOVE + 1, u] = number_of(label_score, ways.largest)
+    rows[KIND, u] = kind
+
+
+@register_jitable
+def note_held(u, c, behind, ways, state, rows):
+    """`note` of cell c, which has a state; `behind` ends its frame."""
     blank_score, label_score = scores_at(c, True, state)
     # As float64, in which a pair is summed.
-    blank_score, label_score, known = np.float64(blank_score), np.float64(label_score), is_computed(state.rest[c])
+    blank_score, label_score, computed = np.float64(blank_score), np.float64(label_score), is_computed(state.rest[c])
+    known = computed
     if ways.paired:
         if c + 1 < behind:
             label_score += scores_at(c + 1, True, state)[0]
@@ -108,12 +120,13 @@ def held_scores(c, behind, ways, state):
         else:
             # The pair ends with a blank of a cell without a state. No score is above 0.
             known = False
-    return blank_score, label_score, known
+    kind = INSIDE if ways.by_label or computed else OUTSIDE
+    note(u, blank_score, label_score, KNOWN if known else kind, ways, rows)
 
 
 @register_jitable
-def enter(f, u, c, low, high, cut, ways, state, rows, tally):
-    """Come to cell (f, u), of number c or, without a state, -1.
+def enter(f, u, c, low, high, cut, ways, rows, tally):
+    """Come to cell (f, u), of number c, which has been noted, or without a state, -1.
 
     Parameters
     ----------
@@ -131,7 +144,7 @@ def enter(f, u, c, low, high, cut, ways, state, rows, tally):
     """
     largest = ways.largest
     inner, inner_power, outer, outer_power = arriving(u, low, high, 4 * (f % 2), largest, rows, tally)
-    inside = c >= 0 and (ways.by_label or is_computed(state.rest[c]))
+    inside = c >= 0 and rows[KIND, u] != OUTSIDE
     if not inside:
         # What comes here has left.
         outer, outer_power = sum_of(outer, outer_power, inner, inner_power, largest)
@@ -148,13 +161,11 @@ def enter(f, u, c, low, high, cut, ways, state, rows, tally):
 
 
 @register_jitable
-def leave(f, u, c, behind, fresh, numbers, ways, state, rows, tally):
-    """Go on from a cell that is inside or kept. Its scores lie in `rows` if it has no state.
+def leave(f, u, fresh, numbers, ways, rows, tally):
+    """Go on from a cell that is inside or kept, and has been noted.
 
     Parameters
     ----------
-    behind : int
-        The cell behind the last one of the frame that has a state.
     fresh : int
         The first label position of the next frame to which nothing has been handed.
     numbers : tuple
@@ -166,14 +177,10 @@ def leave(f, u, c, behind, fresh, numbers, ways, state, rows, tally):
     """
     largest, then = ways.largest, 4 * ((f + 1) % 2)
     inner, inner_power, outer, outer_power = numbers
-    blank_score, label_score, known = rows[BLANK, u], rows[LABEL, u], False
-    if c >= 0:
-        blank_score, label_score, known = held_scores(c, behind, ways, state)
-    stay, stay_power = number_of(blank_score, largest)
-    move, move_power = number_of(label_score, largest)
+    stay, stay_power, move, move_power = rows[STAY, u], rows[STAY + 1, u], rows[MOVE, u], rows[MOVE + 1, u]
     moved, moved_power = inner * move, inner_power + move_power
     moved_out, moved_out_power = outer * move, outer_power + move_power
-    if not known:
+    if rows[KIND, u] != KNOWN:
         # By an arc of which only a bound is known an alignment leaves.
         moved_out, moved_out_power = sum_of(moved_out, moved_out_power, moved, moved_power, largest)
         moved, moved_power = nothing(largest)
@@ -278,8 +285,9 @@ def open_frame(base, nats, frames, labels, most, ways, tally):
 
     That is what is `nats` below the best cell of the frame before, and what is a small share of `base`.
     """
-    # What is let go at each of so many arcs adds up.
-    cut = max(base + ways.share - math.log(frames + labels + 1.0), tally[BEST] - nats)
+    # What is let go at each of so many arcs adds up, but the largest of all does not.
+    arcs = 0.0 if ways.largest else math.log(frames + labels + 1.0)
+    cut = max(base + ways.share - arcs, tally[BEST] - nats)
     empty, empty_power = nothing(ways.largest)
     tally[CARRIED], tally[CARRIED + 1], tally[CARRIED + 2], tally[CARRIED + 3] = empty, empty_power, empty, empty_power
     tally[BEST] = CLOSED

@@ -75,7 +75,7 @@ def reach(best, margin):
 
 @cpu_sweep
 def narrow_cpu(
-    begin, end, starts, labels, first, offset, moves, blank_score, label_score, rest, alpha, beta, computed, last
+    begin, end, starts, labels, first, offset, moves, blank_score, label_score, rest, alpha, beta, bests, computed, last
 ):
     for n in range(begin, end):
         low, high = offset[starts[n]], offset[starts[n + 1]]
@@ -84,6 +84,7 @@ def narrow_cpu(
         best = best_through(
             starts[n], starts[n + 1], labels[n], first, offset, moves, blank_score, label_score, alpha, beta
         )
+        bests[n] = best
         # Is any cell unknown that an alignment as good as the best may visit?
         if count_joining(low, high, 1, rest, alpha, reach(best, slack_of(best))) == 0:
             computed[n] = -1
@@ -129,7 +130,7 @@ def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last
     alpha, beta : (cells,) float64
         Scratch.
     best : (examples,) float64
-        Scratch, on a GPU.
+        Filled with what no alignment scores more than, which is the best score where no more cells are needed.
     computed : (examples,) int64
         0 before the first call. Then the number of cells computed, or -1 where the best alignment needs no more cells.
     last : bool
@@ -138,7 +139,7 @@ def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last
     rest = state.rest
     if on_host(rest):
         lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, *state.scores, rest
-        sweep(narrow_cpu, len(computed), *lattices, alpha, beta, computed, last, work=64 * len(alpha), pieces=8)
+        sweep(narrow_cpu, len(computed), *lattices, alpha, beta, best, computed, last, work=64 * len(alpha), pieces=8)
         return
     bests(frames, moves, *state.scores, alpha, best, beta)
     if moves.paired:

@@ -1,7 +1,8 @@
 """The cells that alignments reach, and the weight of the alignments that leave a set of cells: drivers of frontier.py.
 
 A thread of a CPU takes an example, and gives a cell its upper bounds when it comes there. A block of a GPU takes one:
-its warps bound the cells of a frame side by side, and its first thread goes through them.
+its threads note the scores of a frame's cells side by side, where a warp gives a cell its bounds. Its first thread goes
+through the cells, which are a chain of sums.
 """
 
 import math
@@ -17,14 +18,16 @@ from .arcs import cell_at
 from .cells import CLOSED, typed
 from .delay import cost_of
 from .frontier import (
-    BLANK,
     COUNT,
-    LABEL,
+    OUTSIDE,
+    TALLIES,
     Ways,
     carries,
     enter,
     frame_range,
     leave,
+    note,
+    note_held,
     open_frame,
     pass_by,
     start,
@@ -82,14 +85,14 @@ def goes_on(u, end, top, ways, tally):
 
 
 @register_jitable
-def pass_on(f, u, c, behind, fresh, numbers, inside, kept, ways, state, rows, tally, low_u, high_u):
+def pass_on(f, u, c, fresh, numbers, inside, kept, ways, rows, tally, low_u, high_u):
     """Go on from a cell that has been entered, and note it if it is kept. Returns `fresh`."""
     if kept and low_u.shape[0]:
         low_u[f], high_u[f] = min(low_u[f], u), max(high_u[f], u)
     if kept and c < 0:
         tally[COUNT] += 1.0
     if kept or inside:
-        return leave(f, u, c, behind, fresh, numbers, ways, state, rows, tally)
+        return leave(f, u, fresh, numbers, ways, rows, tally)
     return pass_by(f, u, fresh, ways, rows, tally)
 
 
@@ -122,35 +125,33 @@ def compile_kernels(activation: Activation) -> Kernels:
     @named(f"reach_{activation.name}_cpu")
     def reach_cpu(
         begin, end, encoder, predictor, factors, encoder_row, predictor_row, starts, labels, first, offset, held_first,
-        held_offset, label_base, label_row, rules, ways, state, base, nats, most, rows, tallies, low_u, high_u, weighed,
-        looked,
+        held_offset, label_base, label_row, rules, ways, state, base, nats, most, rows, low_u, high_u, weighed, looked,
     ):  # fmt: skip
         hidden = np.empty((1, rules.weight.shape[1]), rules.weight.dtype)
         frame, slot = np.empty(1, np.int64), np.empty(1, np.int64)
-        lattice, held = (first, offset), (held_first, held_offset)
+        lattice, held, tally = (first, offset), (held_first, held_offset), np.empty(TALLIES)
         for n in range(begin, end):
-            a, b, U, own_rows, tally = starts[n], starts[n + 1], labels[n], rows[n], tallies[n]
+            a, b, U, own_rows = starts[n], starts[n + 1], labels[n], rows[n]
             start(a, ways, own_rows, tally)
             low, high = 0, 1
             for f in range(a, b):
                 low, high, u, least, top = frame_range(f, low, high, held, lattice, ways, own_rows)
-                begins, fresh, behind = u, u, held_offset[f + 1]
+                begins, fresh = u, u
                 cut = open_frame(base[n], nats[n], b - a, U, most[n], ways, tally)
                 while goes_on(u, least, top, ways, tally):
                     c = cell_at(f, u, held_first, held_offset)
-                    numbers, inside, kept = enter(f, u, c, low, high, cut, ways, state, own_rows, tally)
+                    if c >= 0:
+                        note_held(u, c, held_offset[f + 1], ways, state, own_rows)
+                    numbers, inside, kept = enter(f, u, c, low, high, cut, ways, own_rows, tally)
                     if kept and c < 0:
                         own = label_row[n, u] if u < U else -1
                         frame[0], slot[0], at = f, label_base[n] + u, own if own >= 0 else rules.blank_id
                         fill(0, 1, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
                         products_of = three_products(hidden, 0, rules.weight, rules.blank_id, at)
                         cost = cost_of(f, a, b, ways.penalty)
-                        own_rows[BLANK, u], own_rows[LABEL, u] = bounds_of(
-                            *products_of, own, cost, rules, ways.by_label
-                        )
-                    fresh = pass_on(
-                        f, u, c, behind, fresh, numbers, inside, kept, ways, state, own_rows, tally, low_u, high_u
-                    )
+                        bounds = bounds_of(*products_of, own, cost, rules, ways.by_label)
+                        note(u, *bounds, OUTSIDE, ways, own_rows)
+                    fresh = pass_on(f, u, c, fresh, numbers, inside, kept, ways, own_rows, tally, low_u, high_u)
                     u += 1
                 low, high = begins, fresh
                 if gives_up(most[n], tally, low_u):
@@ -162,11 +163,12 @@ def compile_kernels(activation: Activation) -> Kernels:
     def reach_cuda(
         encoder, predictor, factors, encoder_row, predictor_row, starts, labels, first, offset, held_first, held_offset,
         label_base, label_row, blank_id, weight, bias, norm, ceiling, rounding, few, spare, monotonic, paired, by_label,
-        largest, penalty, share, blank_score, label_score, maximum, rest, base, nats, most, rows, tallies, low_u,
-        high_u, weighed, looked,
+        largest, penalty, share, blank_score, label_score, maximum, rest, base, nats, most, rows, low_u, high_u,
+        weighed, looked,
     ):  # fmt: skip
-        # The label positions that all warps are to bound next, from the first to behind the last.
+        # The label positions that all threads are to note next, from the first to behind the last.
         told = cuda.shared.array(2, np.int64)
+        tally = cuda.shared.array(TALLIES, np.float64)
         n, me, lane, warp = cuda.blockIdx.x, cuda.threadIdx.x, cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         warps = cuda.blockDim.x // WARP
         rules = Rules(blank_id, weight, bias, norm, ceiling, rounding, few, spare)
@@ -176,9 +178,9 @@ def compile_kernels(activation: Activation) -> Kernels:
             (first, offset),
             (held_first, held_offset),
         )
-        a, b, U, own_rows, tally = starts[n], starts[n + 1], labels[n], rows[n], tallies[n]
+        a, b, U, own_rows = starts[n], starts[n + 1], labels[n], rows[n]
         low, high, u, least, top, fresh, begins, cut = 0, 1, 0, 0, 0, 0, 0, 0.0
-        # Only the first thread goes through cells. All others are told how far to bound them, and what is -1 ends it.
+        # Only the first thread goes through cells. All are told how far to note them. Nothing to note ends a frame.
         if me == 0:
             start(a, ways, own_rows, tally)
         for f in range(a, b):
@@ -190,6 +192,10 @@ def compile_kernels(activation: Activation) -> Kernels:
             cuda.syncthreads()
             known, ready = told[0], told[1]
             while known < ready:
+                for v in range(known + me, ready, cuda.blockDim.x):
+                    c = cell_at(f, v, held_first, held_offset)
+                    if c >= 0:
+                        note_held(v, c, held_offset[f + 1], ways, state, own_rows)
                 for v in range(known + warp, ready, warps):
                     if cell_at(f, v, held_first, held_offset) < 0:
                         own = label_row[n, v] if v < U else -1
@@ -204,18 +210,14 @@ def compile_kernels(activation: Activation) -> Kernels:
                             square += cuda.shfl_xor_sync(0xFFFFFFFF, square, distance)
                         if lane == 0:
                             cost = cost_of(f, a, b, penalty)
-                            own_rows[BLANK, v], own_rows[LABEL, v] = bounds_of(
-                                blank_dot, label_dot, square, own, cost, rules, by_label
-                            )
+                            bounds = bounds_of(blank_dot, label_dot, square, own, cost, rules, by_label)
+                            note(v, *bounds, OUTSIDE, ways, own_rows)
                 cuda.syncthreads()
                 if me == 0:
                     while u < ready and goes_on(u, least, top, ways, tally):
                         c = cell_at(f, u, held_first, held_offset)
-                        numbers, inside, kept = enter(f, u, c, low, high, cut, ways, state, own_rows, tally)
-                        fresh = pass_on(
-                            f, u, c, held_offset[f + 1], fresh, numbers, inside, kept, ways, state, own_rows, tally,
-                            low_u, high_u,
-                        )  # fmt: skip
+                        numbers, inside, kept = enter(f, u, c, low, high, cut, ways, own_rows, tally)
+                        fresh = pass_on(f, u, c, fresh, numbers, inside, kept, ways, own_rows, tally, low_u, high_u)
                         u += 1
                     told[0], told[1] = ready, min(ready + warps, top) if goes_on(u, least, top, ways, tally) else ready
                 cuda.syncthreads()
@@ -236,7 +238,7 @@ KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS
 
 def reach(
     activation, inputs, frames, held, label_base, label_row, rules: Rules, ways: Ways, state: CellState, base, nats,
-    most, rows, tallies, band, weighed, looked,
+    most, rows, band, weighed, looked,
 ):  # fmt: skip
     """Walk through the lattices of some examples along the cells that alignments reach.
 
@@ -259,7 +261,7 @@ def reach(
         in the next one.
     most : (examples,) int64
         How many cells without a state are looked at. All that comes to others is let go.
-    rows, tallies : (examples, ROWS, widest + 2), (examples, TALLIES) float64
+    rows : (examples, ROWS, widest + 2) float64
         Scratch.
     band : pair of (frames,) or (0,) int32
         Where one is looked for, the first and the last label position of each frame that are kept. The caller fills the
@@ -271,7 +273,7 @@ def reach(
     """
     own = entry_of(KERNELS, activation)
     cells = *inputs, frames.starts, frames.labels, frames.first, frames.offset, held.first, held.offset
-    rest = base, nats, most, rows, tallies, *band, weighed, looked
+    rest = base, nats, most, rows, *band, weighed, looked
     if on_host(rows):
         work = 64 * len(frames.example) * rules.weight.shape[1]
         sweep(own.reach_cpu, len(base), *cells, label_base, label_row, rules, ways, state, *rest, work=work, pieces=8)

@@ -9,25 +9,25 @@ import numpy as np
 
 from ..aligned_frames import around
 from ..kernels.delay import cost_of
-from ..kernels.frontier import ROWS, TALLIES, Ways
+from ..kernels.frontier import ROWS, Ways
 from ..kernels.layer import measure
 from ..kernels.reach import Rules, reach
 from ..kernels.rows import gather
 from ..kernels.state import CellState
 from ..kernels.upper_bounds import rounding_of, slacks_of
-from ..layout import frames_of
+from ..layout import WorkspaceTooSmall, frames_of
 from .certificate import TOLERANCE, cells_of
 from .groups import Group
 from .tiler import Tiler
 
-SMALL = 32.0
-"""Cells of a frame, on average, below which bounds on all cells take less time than a band."""
 FOUND_DENSE = 0.25
 """Share of an example's cells beyond which a band is not looked for: bounds on all cells leave out more."""
 MARGIN = 4.0
 """Nats below the tolerance at which a band ends, and room for what is let go at each frame."""
 LOOKS = 32
 """Cells for each frame and label position that are looked at outside of a band, at most."""
+FARTHER = 16
+"""So many times more where there is no room for all cells, so that bounds on all are no way out."""
 SAMPLED = 16
 """Of so many frames, one is computed before it is decided how far a band reaches."""
 HOPELESS = 0.6
@@ -40,10 +40,15 @@ FAR = np.int32(2**30)
 """Behind every label position."""
 
 
-def seeks_band(group: Group) -> bool:
-    """Is a lattice wide enough for a band to pay?"""
-    frames = group.frames
-    return frames.cells >= SMALL * len(frames.example) > 0
+def refuse_too_large(tiler: Tiler, group: Group) -> None:
+    """Raise `WorkspaceTooSmall` where the workspace has no room for the cells of a group."""
+    room, cells = tiler.work.room, group.frames.cells
+    # Such a workspace has groups of one example.
+    if room is not None and cells > room[group.begin]:
+        n = int(group.examples[0])
+        raise WorkspaceTooSmall(
+            f"{tiler.work.refusal}. A band of {room[group.begin]} cells has room, but example {n} needs {cells}"
+        )
 
 
 def usual_reach(group: Group, tolerance: float) -> np.ndarray:
@@ -123,12 +128,15 @@ def whole_where(tiler: Tiler, group: Group, band: Group, chosen: np.ndarray) -> 
     return narrowed(tiler, group, *(np.where(here, *pair) for pair in zip(*ranges, strict=True)))
 
 
-def win_back(tiler: Tiler, band: Group, state: CellState, nats: np.ndarray, cells, first_cell) -> np.ndarray:
+def win_back(
+    tiler: Tiler, band: Group, state: CellState, nats: np.ndarray, cells, first_cell, most: float
+) -> np.ndarray:
     """Compute listed cells, those of some frames first, and tell if the band can be enough: shares (examples,).
 
     An alignment that runs beside the band lost `nats` on its way there. Its scores are upper bounds, the others' are
     not, so it wins back what scores lack of the bounds for as long as it stays. If that is more than it has lost, no
-    band is wide enough. The other cells are then left as they are. On a GPU this waits for the device, twice.
+    band is wide enough. Where that share is not below `most`, the other cells are left as they are. On a GPU this waits
+    for the device, a few times.
 
     Parameters
     ----------
@@ -157,7 +165,7 @@ def win_back(tiler: Tiler, band: Group, state: CellState, nats: np.ndarray, cell
         arcs = length + labels * (not tiler.problem.targets.moves.monotonic)
         width = np.diff(frames.offset[frames.starts]) / length
         share = lack * arcs / np.maximum(1, labels) * width / nats
-        if not (share < NARROW).all():
+        if not (share < most).all():
             return share
         _score_some(tiler, band, state, listed[~taken])
     return share
@@ -177,10 +185,13 @@ def _score_some(tiler: Tiler, band: Group, state: CellState, cells: np.ndarray):
     return found
 
 
-def leaving(tiler: Tiler, group: Group, band: Group, state: CellState, log_z, tolerance: float) -> np.ndarray:
-    """What leaves the computed cells of a band weighs at most so much, in units of what does not: (examples,).
+def leaving(
+    tiler: Tiler, group: Group, band: Group, state: CellState, base, share: float, *, largest: bool = False
+) -> np.ndarray:
+    """What leaves the computed cells of a band, over what does not, at most: (examples,) nats.
 
-    On a GPU this waits for the device, once.
+    It is inf where there is an alignment outside alone, and -inf where none leaves. On a GPU this waits for the
+    device, once.
 
     Parameters
     ----------
@@ -190,24 +201,24 @@ def leaving(tiler: Tiler, group: Group, band: Group, state: CellState, log_z, to
     band : Group
         The cells that have a state.
     state : CellState
-    log_z : (examples,) float64
-        Log-sums over the alignments that do not.
-    tolerance : float
-        What is far less than this is not followed.
+    base : (examples,) float64
+        What alignments weigh that do not leave, in nats.
+    share : float
+        What is less than exp(share) of that, in all, is not followed.
+    largest : bool
+        The best alignment stands for all.
     """
     frames, device, space = group.frames, tiler.device, tiler.space
-    most = np.minimum(cells_of(group), LOOKS * (np.diff(frames.starts) + frames.labels))  # (examples,)
+    looks = LOOKS if tiler.work.room is None else FARTHER * LOOKS
+    most = np.minimum(cells_of(group), looks * (np.diff(frames.starts) + frames.labels))  # (examples,)
     with space.borrowed():
         nats, most = device.upload(space, np.full(len(most), np.inf), most)
         none = space.take(0, np.int32)  # (0,)
-        limits = log_z, nats, most
-        weighed, _ = walk(
-            tiler, group, band.device_frames, state, ways_of(tiler, math.log(tolerance) - MARGIN), limits, (none, none)
-        )
+        ways, limits = ways_of(tiler, share, largest=largest), (base, nats, most)
+        weighed, _ = walk(tiler, group, band.device_frames, state, ways, limits, (none, none))
         inside, outside = device.fetch(weighed).T
-    # inf where there is an alignment outside alone. Where there is none outside, nothing leaves, be anything inside or
-    # not.
-    return np.exp(np.where(np.isneginf(outside), outside, outside - inside))
+    # Where there is none outside, nothing leaves, be anything inside or not.
+    return np.where(np.isneginf(outside), outside, outside - inside)
 
 
 def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, log_z) -> np.ndarray:
@@ -220,9 +231,14 @@ def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, lo
         frames = frames_of(group.examples, targets.frame_lengths, targets.target_lengths, targets.moves, None)
         device_frames = frames.on(tiler.device, tiler.space)[0]
         every = group._replace(frames=frames, device_frames=device_frames)
-        left = leaving(tiler, every, band, state, log_z, TOLERANCE[tiler.work.dtype])
+        left = np.exp(leaving(tiler, every, band, state, log_z, share_of(TOLERANCE[tiler.work.dtype])))
     # Infinite where nothing is inside, and NaN where a score outside is.
     return np.where(np.isfinite(left), left / (1.0 + left), 1.0)
+
+
+def share_of(tolerance: float) -> float:
+    """A share of a tolerance that may be lost, in nats."""
+    return math.log(tolerance) - MARGIN
 
 
 def ways_of(tiler: Tiler, share: float, *, largest: bool = False) -> Ways:
@@ -254,8 +270,7 @@ def walk(tiler: Tiler, group: Group, held, state: CellState, ways: Ways, limits,
                 rows[n, :U] = problem.vocabulary[group.examples[n]][rows[n, :U]]
             (label_row,) = device.upload(space, rows)
         rules = Rules(blank_id, tiler.weight, tiler.bias, norm, ceiling, rounding, few, spare)
-        width = group.frames.widest + 2
-        scratch = space.take((count, ROWS, width), np.float64), space.take((count, TALLIES), np.float64)
+        scratch = space.take((count, ROWS, group.frames.widest + 2), np.float64)
         inputs = problem.activation, group.inputs, group.device_frames, held, group.label_base, label_row
-        reach(*inputs, rules, ways, state, *limits, *scratch, band, weighed, looked)
+        reach(*inputs, rules, ways, state, *limits, scratch, band, weighed, looked)
     return weighed, looked

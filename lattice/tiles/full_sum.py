@@ -21,7 +21,8 @@ from .band import (
     find_band,
     leaving,
     near_band,
-    seeks_band,
+    refuse_too_large,
+    share_of,
     usual_reach,
     whole_where,
     win_back,
@@ -29,7 +30,7 @@ from .band import (
 from .certificate import BoundedGroups, Cost, cells_of, certify, dense, tolerance_of
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
-from .plan import Work, plan_work
+from .plan import Work, plan_bands, seeks_band
 from .tiler import Tiler
 
 
@@ -70,8 +71,12 @@ class Forward(NamedTuple):
     exit_posterior: np.ndarray | None = None
 
 
-def plan(problem: JointProblem, *, gradients: bool, limit: int) -> Work:
-    """Share out a workspace of `limit` bytes for the sum over all alignments, with a backward pass or without."""
+def plan(problem: JointProblem, *, gradients: bool, limit: int, bands: bool = True) -> Work:
+    """Share out a workspace of `limit` bytes for the sum over all alignments, with a backward pass or without.
+
+    Where the cells of a lattice have no room, a band of them may have, if `bands` are allowed. That is known when it
+    has been found, too late for a call that writes over its inputs.
+    """
     real, hat = computing_dtype(problem.weight.dtype).itemsize, problem.targets.topology.hat  # bytes of a number
 
     def lattice_bytes(cells, order):
@@ -80,11 +85,13 @@ def plan(problem: JointProblem, *, gradients: bool, limit: int) -> Work:
         blank = (2 * problem.weight.shape[1] + 2) * 8 + 6 * ALIGNMENT
         return cells * (4 * real + 8 + 8 * problem.device.on_gpu), hat * blank
 
-    return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
+    bands = bands and problem.posterior_floor > 0
+    return plan_bands(problem, lattice_bytes, gradients=gradients, limit=limit, bands=bands)
 
 
 def _take_lattice(tiler: Tiler, group: Group) -> Lattice:
     """Memory for a group's lattices, uninitialised; it is lent for as long as the group is worked on."""
+    refuse_too_large(tiler, group)
     take, frames = tiler.space.take, group.frames
     cells, beta, counts = take(frames.cells, np.int64), None, None
     state = CellState.take(take, frames.cells, tiler.work.dtype)
@@ -111,13 +118,15 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
     All cells are computed if the floor is 0, or if bounds would hardly leave any out.
     """
     problem = tiler.problem
-    if not (problem.posterior_floor and bounded.wanted(group)):
+    # Where there is no room for all cells, a band is all that can be tried.
+    must = tiler.work.room is not None
+    if not (problem.posterior_floor and (bounded.wanted(group) or must)):
         lattice = _take_lattice(tiler, group)
         tiler.score_run(group, lattice.state)
         _sum_forward(tiler, group, lattice, log_z)
         return Summed(group, lattice, dense(tiler, group))
     tolerance = tolerance_of(tiler.work.dtype, problem.posterior_floor)
-    if seeks_band(group) and bounded.seeks(group):
+    if must or (seeks_band(cells_of(group), np.diff(group.frames.starts)) and bounded.seeks(group)):
         found = _sum_band(tiler, group, log_z, tolerance)
         bounded.learn_band(group, found is not None)
         if found is not None:
@@ -140,7 +149,7 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
         shares = np.zeros(len(cells))
 
         def probe(listed, first_cell, band=band, lattice=lattice, nats=nats, shares=shares):
-            shares[:] = win_back(tiler, band, lattice.state, nats, listed, first_cell)
+            shares[:] = win_back(tiler, band, lattice.state, nats, listed, first_cell, NARROW)
             return bool((shares < NARROW).all())
 
         # What leaves the band weighs little beside what is left out in it.
@@ -153,7 +162,8 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
             band = find_band(tiler, group, nats)
             continue
         _sum_forward(tiler, band, lattice, log_z)
-        left = leaving(tiler, group, band, lattice.state, log_z[group.begin : group.end], tolerance)
+        own = log_z[group.begin : group.end]  # (examples,)
+        left = np.exp(leaving(tiler, group, band, lattice.state, own, share_of(tolerance)))
         # NaN, too.
         failed = ~(left <= tolerance) & ~whole
         if not failed.any():

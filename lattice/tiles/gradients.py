@@ -86,11 +86,17 @@ def backward(tiler: Tiler, group: Group, passes: Sequence[Pass], grad_loss, outp
     Returns
     -------
     grad_encoder, grad_predictor : (frames, H), (slots, H)
-        In the workspace, in the dtype that is computed in.
+        In the workspace, or in the outputs, in the dtype that is computed in.
     """
     space, dtype, H = tiler.space, tiler.work.dtype, tiler.weight.shape[1]
-    grad_encoder = space.take((len(group.encoder_row), H), dtype)
-    grad_predictor = space.take((len(group.predictor_row), H), dtype)
+    if tiler.work.in_place:
+        # The rows of the one example lie one behind the other in the outputs.
+        n = group.examples[0]
+        grad_encoder = outputs.encoder[n, : len(group.encoder_row)]
+        grad_predictor = outputs.predictor[n, : len(group.predictor_row)]
+    else:
+        grad_encoder = space.take((len(group.encoder_row), H), dtype)
+        grad_predictor = space.take((len(group.predictor_row), H), dtype)
     # Tiles add to them, and cells that are not listed add nothing.
     grad_encoder.fill(0)
     grad_predictor.fill(0)

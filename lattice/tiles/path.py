@@ -1,6 +1,8 @@
 """Paths through the lattices of a joint problem: loss and gradients along a given one, and the search for the best."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,14 +15,28 @@ from ..kernels.path_rows import path_rows, sum_rows
 from ..kernels.rows import cast
 from ..kernels.state import CellState
 from ..layout import WorkspaceTooSmall
-from .certificate import bound_group, marked_rounds
+from .band import (
+    HOPELESS,
+    find_band,
+    leaving,
+    near_band,
+    refuse_too_large,
+    usual_reach,
+    whole_where,
+    win_back,
+)
+from .certificate import bound_group, cells_of, marked_rounds
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
-from .plan import Work, plan_work
+from .plan import Work, plan_bands, plan_work, seeks_band
 from .tiler import Tiler
 
 ROUNDS = 6
 """Rounds of the search after which the cells that an example still lacks are computed without more proofs."""
+SURE = 1e-4
+"""A band for the search ends where alignments beside it weigh about this share."""
+TIE = 1e-6
+"""Nats within which two alignments are taken for equal. Sums along both are known better."""
 
 
 def plan_along(problem: JointProblem, *, labels_alone: bool = False) -> Work:
@@ -92,14 +108,15 @@ def _without_blank(tiler: Tiler):
     return bias
 
 
-def plan_best(problem: JointProblem) -> tuple[Work, int | None]:
-    """Share out the workspace for the search of the best alignment.
+def plans_best(problem: JointProblem) -> Iterator[tuple[Work, int | None]]:
+    """Share out the workspace for the search of the best alignment, in one way after the other, until one has done.
 
-    Returns
-    -------
+    Yields
+    ------
     work : Work
     run : int or None
-        None where the state of all cells of an example has room. Else this many cells are worked on at once.
+        None where the state of all cells of an example has room, or that of a band. Else this many cells are worked on
+        at once.
     """
     real = computing_dtype(problem.weight.dtype).itemsize
     T, U = problem.targets.frame_lengths, problem.targets.target_lengths
@@ -110,10 +127,12 @@ def plan_best(problem: JointProblem) -> tuple[Work, int | None]:
         # Of a cell: its state, alpha and beta.
         return cells * (4 * real + 16) + bit_bytes(cells, T[order]) + left + 16 * T[order] + 6 * ALIGNMENT, 0
 
-    try:
-        return plan_work(problem, whole, gradients=False, limit=problem.memory_limit), None
-    except WorkspaceTooSmall:
-        pass
+    # A band of which the workspace has no room, or that is not enough, is told by `WorkspaceTooSmall`.
+    with contextlib.suppress(WorkspaceTooSmall):
+        work = plan_bands(problem, whole, gradients=False, limit=problem.memory_limit, bands=True)
+        yield work, None
+        if work.room is None:
+            return
     frame = widest + 1  # most cells of a frame
 
     def in_runs(run):
@@ -125,9 +144,9 @@ def plan_best(problem: JointProblem) -> tuple[Work, int | None]:
 
     # Long runs where they have room. In the smallest workspace a run has the cells of one frame.
     try:
-        return in_runs(max(frame, problem.memory_limit // (8 * 4 * real)))
+        yield in_runs(max(frame, problem.memory_limit // (8 * 4 * real)))
     except WorkspaceTooSmall:
-        return in_runs(frame)
+        yield in_runs(frame)
 
 
 def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
@@ -138,25 +157,76 @@ def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
     tiler : Tiler
     group : Group
     run : int or None
-        From `plan_best`.
+        From `plans_best`.
     score : (N,) float64
         Filled in the order of work with the log-probabilities in nats.
     frames : (N, U) int32
         Set to the frame of each label, where there is an alignment.
+
+    Raises
+    ------
+    WorkspaceTooSmall
+        There is room for a band only, and none is enough.
     """
-    own = group.frames
-    left, bits = path_memory(tiler.space.take, len(group.examples), own.widest, own.cells, len(own.example))
+    found = group.device_examples, score[group.begin : group.end], frames
+    seeks = tiler.work.room is not None or seeks_band(cells_of(group), np.diff(group.frames.starts))
+    if run is None and seeks and _in_band(tiler, group, found):
+        return
+    refuse_too_large(tiler, group)
+    left, bits = _memory(tiler, group)
     if run is None:
         _narrowed(tiler, group, left, bits)
     else:
         _in_runs(tiler, group, run, left, bits)
     # The walk has passed all frames, so `left` holds what the last frame hands on.
-    found = group.device_examples, score[group.begin : group.end], frames
     best_path(group.device_frames, tiler.problem.targets.moves, left, bits, *found)
 
 
-def _narrowed(tiler: Tiler, group: Group, left, bits) -> None:
-    """Walk over the cells that the best alignment may visit. Upper bounds narrow them down to a few computed ones."""
+def _memory(tiler: Tiler, group: Group):
+    own = group.frames
+    return path_memory(tiler.space.take, len(group.examples), own.widest, own.cells, len(own.example))
+
+
+def _in_band(tiler: Tiler, group: Group, found: tuple) -> bool:
+    """Search a band, and tell whether the best alignments are found: no alignment that leaves it is as good."""
+    used, cells, nats = tiler.space.used, cells_of(group), usual_reach(group, SURE)
+    named = tiler.problem.near is not None
+    band = near_band(tiler, group) if named else find_band(tiler, group, nats)
+    while band is not None:
+        refuse_too_large(tiler, band)
+        whole, memory = cells_of(band) == cells, _memory(tiler, band)  # (examples,)
+        shares = np.zeros(len(cells))
+        search = _narrowed(tiler, band, *memory, partial(_hopes, tiler, band, nats, shares))
+        failed = shares >= HOPELESS
+        if search is not None:
+            # Not `>=`: NaN, too, where no alignment runs inside of the band.
+            failed = ~(leaving(tiler, group, band, *search, -TIE, largest=True) < -TIE) & ~whole
+            if not failed.any():
+                best_path(band.device_frames, tiler.problem.targets.moves, *memory, *found)
+                return True
+        tiler.space.rewind(used)
+        if named:
+            band, named = find_band(tiler, group, nats), False
+        else:
+            band = None if (failed | whole).all() else whole_where(tiler, group, band, failed)
+    tiler.space.rewind(used)
+    return False
+
+
+def _hopes(tiler: Tiler, band: Group, nats, shares, state: CellState, listed, first_cell) -> bool:
+    """Compute the cells of the first round, unless a band is hopeless for an example; `shares` are filled."""
+    shares[:] = win_back(tiler, band, state, nats, listed, first_cell, HOPELESS)
+    return bool((shares < HOPELESS).all())
+
+
+def _narrowed(tiler: Tiler, group: Group, left, bits, probe: Callable | None = None) -> tuple | None:
+    """Walk over the cells that the best alignment may visit. Upper bounds narrow them down to a few computed ones.
+
+    Returns
+    -------
+    state, best : CellState, (examples,) float64
+        The scores of the best alignments. None, and nothing is walked over, where `probe` says no.
+    """
     take, cells, examples = tiler.space.take, group.frames.cells, len(group.examples)
     frames, moves, count = group.device_frames, tiler.problem.targets.moves, len(group.frames.example)
     state = CellState.take(take, cells, tiler.work.dtype)
@@ -174,9 +244,14 @@ def _narrowed(tiler: Tiler, group: Group, left, bits) -> None:
     # Cells are listed in the memory of alpha, which the next round makes anew.
     listed = alpha.view(np.int64)
     for found in marked_rounds(mark, ROUNDS, frames, state, listed, first_cell, counts):
-        tiler.score_listed(group, state, listed, found)
+        if probe is None:
+            tiler.score_listed(group, state, listed, found)
+        elif not probe(state, listed, found):
+            return None
+        probe = None
     # Cells that kept their upper bounds are walked over too, but the best alignment visits none of them.
     extend(frames, 0, count, 0, examples, moves, *state.scores, left, bits)
+    return state, best_score
 
 
 def _in_runs(tiler: Tiler, group: Group, run: int, left, bits) -> None:

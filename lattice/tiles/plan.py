@@ -13,6 +13,7 @@ from ..device.arrays import ALIGNMENT, computing_dtype
 from ..device.memory import Cuda, Host
 from ..inputs.joint import JointProblem
 from ..kernels.factors import TAIL
+from ..kernels.frontier import ROWS
 from ..kernels.rows import gather
 from ..kernels.runs import scratch_bytes
 from .groups import widens
@@ -21,6 +22,12 @@ ARRAYS = 64
 """More pieces than the workspace is ever cut into. Each piece may lose up to `ALIGNMENT` bytes."""
 MIN_BLOCK = 16
 """The fewest rows of the weight gradient that the host works on at once."""
+SMALL = 32.0
+"""Cells of a frame, on average, below which bounds on all cells take less time than a band."""
+BAND_FRAME = 96
+"""Bytes that a band takes of each frame and label position in index arrays, while it is looked for."""
+BAND = 12
+"""Cells for each frame and label position for which there is room where there is none for all cells of a lattice."""
 CELLS_A_ROW = 4
 """Cells for each frame and label position from which on factors pay. A factor costs as much as two or three cells."""
 
@@ -42,6 +49,10 @@ class Work(NamedTuple):
         Groups are runs of the order of work.
     factored : bool
         Whether each group makes the factors of its rows, of which hidden vectors are made.
+    room : (N,) int64, or None
+        The cells of each lattice for which there is room, in the order of work. None for all.
+    refusal : str
+        With `room`: what all cells would need.
     """
 
     problem: JointProblem
@@ -52,9 +63,43 @@ class Work(NamedTuple):
     halved: bool
     plan: layout.Plan
     factored: bool
+    room: np.ndarray | None = None
+    refusal: str = ""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether rows of the gradients of encoder and predictor are summed where they are handed out.
+
+        That is where every group has one example and no gradient is rounded.
+        """
+        problem = self.problem
+        return self.room is not None and problem.encoder_index is None and problem.encoder.dtype == self.dtype
 
 
-def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int) -> Work:
+def seeks_band(cells: np.ndarray, frames: np.ndarray) -> bool:
+    """Are lattices of so many cells and frames (examples,) wide enough for a band to pay?"""
+    return 0 < SMALL * frames.sum() <= cells.sum()
+
+
+def plan_bands(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, bands: bool) -> Work:
+    """`plan_work`, or where all cells have no room and `bands` are allowed, room for a band of each lattice.
+
+    The rows of gradients are then written where they are handed out, if they can be.
+    """
+    try:
+        return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
+    except layout.WorkspaceTooSmall as refused:
+        if not bands:
+            raise
+        try:
+            return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit, refusal=str(refused))
+        except layout.WorkspaceTooSmall:
+            raise refused from None
+
+
+def plan_work(
+    problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, refusal: str = ""
+) -> Work:
     """Groups of examples, tiles of cells and blocks of the weight gradient for a limit.
 
     Parameters
@@ -67,6 +112,8 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         Whether a backward pass will follow.
     limit : int
         Bytes of the workspace.
+    refusal : str
+        Why there is no room for all cells. Then there is to be room for a band of each lattice.
 
     Raises
     ------
@@ -87,13 +134,25 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         order, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
     )  # (N,)
     rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
-    copies = int(widens(problem)) + int(gradients)  # rows of H numbers that a group holds of each
+    work = Work(problem, device, order, dtype, operand, halved, layout.Plan([], 0, 0, 0, 0, 0), False)
+    if refusal:
+        work = work._replace(room=np.minimum(cells, BAND * rows), refusal=refusal)
+        cells = work.room
+    # Rows of H numbers that a group holds of each.
+    copies = int(widens(problem)) + int(gradients and not work.in_place)
+    # A band may be looked for in a group, if any of its lattices is wide enough.
+    seeks = bool((cells >= SMALL * targets.frame_lengths[order]).any())
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
     scratch = scratch_bytes(targets.target_lengths[order]) * (not device.on_gpu)
-    outside = rows * layout.FRAME_BYTES * (not device.on_gpu) + scratch
+    frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME
+    outside = rows * frame_bytes * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.
-    state = state + rows * (copies * row + layout.FRAME_BYTES) + scratch + 8 + real
+    state = state + rows * (copies * row + frame_bytes) + scratch + 8 + real
+    if seeks:
+        # What a walk holds, and the lengths of the rows of the whole output layer.
+        state = state + 8 * (ROWS * (targets.target_lengths[order] + 2) + 4) + 4 * ALIGNMENT
+        fixed += V * real
     # Throughout: what alignment loses, bias and its gradient, and the weight where it is not used as it lies.
     fixed += (2 + ARRAYS) * ALIGNMENT + 2 * V * real + (problem.weight.dtype != operand) * V * operand_row
     fixed += (problem.weight.dtype != dtype) * gradients * V * row
@@ -126,6 +185,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
         tile_bytes=device.tile_bytes,
         reserve=device.reserve,
         limit=limit,
+        alone=bool(refusal),
     )
     plan, factored = share_out(state), False
     if problem.activation.rate is not None and cells.sum() >= CELLS_A_ROW * rows.sum():
@@ -134,7 +194,7 @@ def plan_work(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool
             larger = share_out(state + rows * (row + TAIL * real))
             if 2 * larger.tile >= plan.tile:
                 plan, factored = larger._replace(least=plan.least), True
-    return Work(problem, device, order, dtype, operand, halved, plan, factored)
+    return work._replace(plan=plan, factored=factored)
 
 
 def per_target(work: Work, values, like, *, owed=None, negated: bool = False):

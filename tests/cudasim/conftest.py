@@ -61,7 +61,7 @@ def device(monkeypatch):
     arrays.cupy.cache_clear()
 
 
-@pytest.fixture(params=["forward", "reverse", "random:0"])
+@pytest.fixture(params=["forward", "reverse"])
 def order(request, monkeypatch):
-    """The order in which the threads of a block run: a missing barrier shows in one of them."""
+    """The order in which the threads of a block run. Of two threads either one comes first in one of them."""
     monkeypatch.setattr(scheduler, "ORDER", request.param)

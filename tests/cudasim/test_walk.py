@@ -217,7 +217,9 @@ def test_the_smallest_workspace_does_and_is_not_left(there, device, dtype, preci
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("there", [True], ids=["device-ids"], indirect=True)
 def test_the_smallest_workspace_of_a_lattice_that_fills_it(there):
+    """Where the ids come from is all the same to a workspace, and other tests try both."""
     problem = joint_problem(13, batch=1, frames=60, labels=25, vocab=3, width=2, blank=0)
     host = lattice.joint_transducer_loss_and_grad(*problem.args)
     ours = there.joint_transducer_loss_and_grad(*problem.args, memory_limit=least(there, problem))

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from tests import launches as recorder
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
+
+from numba.cuda import codegen
 
 FLOAT64_KERNELS = {
     "sums_cuda",
@@ -47,6 +50,9 @@ FLOAT64_KERNELS = {
     "pool_cuda",
     "expected_risk_cuda",
     "factors_cuda",
+    "reach_tanh_cuda",
+    "reach_relu_cuda",
+    "reach_identity_cuda",
     "extend_cuda",
     "extend_paired_cuda",
     "trace_cuda",
@@ -55,8 +61,10 @@ FLOAT64_KERNELS = {
 """Sums over alignments are float64 whatever dtype the scores have, and two kernels compare with them and add up
 posteriors. Sums over N-best lists are float64, too. Factors and delay penalties are made in float64, so that they are
 rounded once. Draws are float64 so that no two ids arrive at the same time, and every device draws the same."""
-PARTS = 8
-"""Tests that share the kernels of an architecture, so that several processes can."""
+PARTS = 16
+"""Tests that share the kernels, so that several processes can."""
+OLDEST, NEWEST = (8, 0), (9, 0)
+"""Compute capabilities."""
 NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80
@@ -67,6 +75,9 @@ LARGER = {
     "sums_paired_cuda": 128,
     "bests_cuda": 112,
     "bests_paired_cuda": 112,
+    "reach_tanh_cuda": 144,
+    "reach_relu_cuda": 144,
+    "reach_identity_cuda": 144,
 }
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
 way as four. The others are bound by their chain of steps and have few blocks. Of 128 registers, a block of 512 threads
@@ -95,31 +106,52 @@ def test_kernels_are_called_apart():
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("cc", [(8, 0), (9, 0)], ids=lambda cc: f"sm_{cc[0]}{cc[1]}")
-def test_kernels_compile_and_assemble(launches, cc, part, tmp_path):
+def test_kernels_compile_and_assemble(launches, part, tmp_path):
     ptxas = sass.tool("ptxas")
     assert ptxas or not os.environ.get("CI"), "ptxas is part of the requirements of this tier"
     for (kernel, types), (arguments, dtype) in list(launches.items())[part::PARTS]:
         name = f"{kernel.py_func.__name__} {types}"
-        text = compiled(kernel, types, arguments, cc)
-        assert f".target sm_{cc[0]}{cc[1]}" in text, name
-        version = tuple(map(int, re.search(r"\.version (\d+)\.(\d+)", text).groups()))
-        assert version <= NEWEST_PTX, f"{name}: PTX {version}, expected at most {NEWEST_PTX}"
-        if dtype != np.float64 and kernel.py_func.__name__ not in FLOAT64_KERNELS:
-            assert not re.search(r"\.f64\b", text), f"{name} computes in float64"
-        assert not re.search(r"\b(add|sub|mul|fma|max|min)(\.\w+)*\.(f16|bf16)", text), (
-            f"{name} computes in half precision"
-        )
-        assert ptx.parameters(text) == passed_sizes(arguments), name
-        if ptxas:
-            assert_fits(ptxas, text, cc, tmp_path, name, LARGER.get(kernel.py_func.__name__, REGISTERS))
+        texts = compiled(kernel, arguments)
+        # Kept for tier ptxrun, which finds it in the cache.
+        ptx_store.keep(ptx_store.cached(kernel, types, NEWEST), texts[NEWEST])
+        for cc, text in texts.items():
+            assert f".target sm_{cc[0]}{cc[1]}" in text, (name, cc)
+            version = tuple(map(int, re.search(r"\.version (\d+)\.(\d+)", text).groups()))
+            assert version <= NEWEST_PTX, f"{name}: PTX {version}, expected at most {NEWEST_PTX}"
+            if dtype != np.float64 and kernel.py_func.__name__ not in FLOAT64_KERNELS:
+                assert not re.search(r"\.f64\b", text), f"{name} computes in float64"
+            assert not re.search(r"\b(add|sub|mul|fma|max|min)(\.\w+)*\.(f16|bf16)", text), (
+                f"{name} computes in half precision"
+            )
+            assert ptx.parameters(text) == passed_sizes(arguments), name
+            if ptxas:
+                assert_fits(ptxas, text, cc, tmp_path, name, LARGER.get(kernel.py_func.__name__, REGISTERS))
 
 
-def compiled(kernel, types, arguments, cc) -> str:
-    """The PTX of a kernel, compiled here and kept for tier ptxrun, which finds it in the cache."""
-    text = ptx.compile_kernel(kernel, arguments, cc)
-    ptx_store.keep(ptx_store.cached(kernel, types, cc), text)
-    return text
+def test_kernels_of_the_older_architecture_are_made_of_the_same_code(launches):
+    """The test above makes them of what numba made for the newest one; here some are compiled from the source."""
+    for (kernel, types), (arguments, _) in list(launches.items())[:: len(launches) // 8]:
+        alone = ptx.compile_kernel(kernel, arguments, OLDEST)
+        assert nameless(alone) == nameless(compiled(kernel, arguments)[OLDEST]), (kernel.py_func.__name__, types)
+
+
+def compiled(kernel, arguments) -> dict[tuple[int, int], str]:
+    """The PTX of a kernel for `NEWEST`, compiled as ever, and for `OLDEST`, of the same LLVM code."""
+    texts, of_code = {}, codegen.CUDACodeLibrary.get_asm_strs
+
+    def of_both(code, cc):
+        (texts[OLDEST],) = of_code(code, cc=OLDEST)
+        return of_code(code, cc=cc)
+
+    with mock.patch.object(codegen.CUDACodeLibrary, "get_asm_strs", of_both):
+        texts[NEWEST] = ptx.compile_kernel(kernel, arguments, NEWEST)
+    return texts
+
+
+def nameless(text) -> str:
+    """PTX with its names counted: in numba's stand the architecture and how much was compiled before."""
+    names = {}
+    return re.sub(r"(_Z|_cudapy_smem)\w+", lambda found: names.setdefault(found[0], f"name{len(names)}"), text)
 
 
 def passed_sizes(arguments) -> list[int]:

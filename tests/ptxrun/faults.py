@@ -117,8 +117,7 @@ def _make(kernel, arguments, cc):
     else:
         with mock.patch.object(cuda, "compile_ptx", partial(cuda.compile_ptx, lineinfo=True)):
             text = ptx.compile_kernel(kernel, arguments, cc)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        ptx_store.keep(path, text)
     if text not in _kernels:
         _kernels[text] = Kernel(kernel, arguments, text)
     return ptx.load(text)

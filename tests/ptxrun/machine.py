@@ -1,6 +1,7 @@
 """Blocks of threads that run translated PTX on this processor, wait for each other, and are watched."""
 
 import ctypes
+import functools
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def launch(function: Function, call: Launch) -> None:
         block[index] = value
     block[[w.EX2, w.RCP]] = np.array([settings.ex2, settings.rcp]).view(np.int64)
     threads = np.empty((-(-call.threads // WARP) * WARP, code.words), np.int64)
-    numbers = ordered(range(call.grid[0] * call.grid[1]))
+    numbers = turns(settings.order, call.grid[0] * call.grid[1]).tolist()
     for number in numbers:
         block[w.CTAID_Y], block[w.CTAID_X] = divmod(number, call.grid[0])
         block[w.BLOCK], block[w.BLOCK_EPOCH] = number, 0
@@ -151,14 +152,14 @@ def launch(function: Function, call: Launch) -> None:
             totals.races[(call.name, *found)] += 1
 
 
-def ordered(items):
-    kind, _, seed = settings.order.partition(":")
-    items = list(items)
-    return (
-        random.Random(int(seed)).sample(items, len(items))
-        if kind == "random"
-        else items[:: -1 if kind == "reverse" else 1]
-    )
+@functools.cache
+def turns(order: str, count: int) -> np.ndarray:
+    """The order in which so many threads or blocks take their turns."""
+    kind, _, seed = order.partition(":")
+    forward = range(count)
+    if kind == "random":
+        return np.array(random.Random(int(seed)).sample(forward, count), np.int64)
+    return np.array(forward[:: -1 if kind == "reverse" else 1], np.int64)
 
 
 def _run_block(function, call, block, threads):
@@ -167,8 +168,8 @@ def _run_block(function, call, block, threads):
     threads[:, w.RESUME], threads[:, w.WAIT], threads[:, w.EPOCH] = 0, w.RUNS, 0
     threads[call.threads :, w.WAIT] = w.RETURNED_ALL
     threads[:, w.TID] = np.arange(len(threads))
+    order = turns(settings.order, call.threads)
     while True:
-        order = np.array(ordered(range(call.threads)), np.int64)
         bad = function.run(threads.ctypes.data, code.words, order.ctypes.data, len(order), block.ctypes.data)
         if bad:
             fault, address, place = block[[w.FAULT, w.FAULT_ADDRESS, w.FAULT_PLACE]].tolist()
@@ -184,8 +185,8 @@ def _run_block(function, call, block, threads):
 
 def _release_block(function, call, block, threads, live):
     """Let all go on that wait at the block's barrier, if every thread that has not returned does."""
-    places = np.unique(threads[live, w.RESUME])
-    if any(function.translation.syncs[place - 1].opcode[:2] != ("bar", "sync") for place in places.tolist()):
+    places = _different(threads[live, w.RESUME])
+    if any(function.translation.syncs[place - 1].opcode[:2] != ("bar", "sync") for place in places):
         return False
     if settings.strict and (len(places) > 1 or live.sum() != call.threads):
         raise RuntimeError(f"{call.name}: {live.sum()} of {call.threads} threads at a barrier, in {len(places)} places")
@@ -199,12 +200,12 @@ def _release_warps(function, threads, live):
     served = False
     lanes = threads.reshape(-1, WARP, threads.shape[1])
     returned = (threads[:, w.WAIT] == w.RETURNED_ALL).reshape(-1, WARP)
-    for place in np.unique(threads[live, w.RESUME]).tolist():
+    for place in _different(threads[live, w.RESUME]):
         sync = function.translation.syncs[place - 1]
         if sync.opcode[:2] == ("bar", "sync"):
             continue
         here = live & (threads[:, w.RESUME] == place)
-        for mask in np.unique(threads[here, w.MASK]).tolist():
+        for mask in _different(threads[here, w.MASK]):
             members = (mask >> np.arange(WARP) & 1).astype(bool)
             asking = (here & (threads[:, w.MASK] == mask)).reshape(-1, WARP)
             if (asking & ~members).any():
@@ -216,9 +217,14 @@ def _release_warps(function, threads, live):
     return served
 
 
+def _different(values):
+    """The different ones of some numbers; most often all are one."""
+    return np.unique(values).tolist() if (values != values[0]).any() else values[:1].tolist()
+
+
 def _serve(sync, lanes, asking):
     """One instruction of some warps for the lanes that ask for it; all arrays are (warps, lanes)."""
-    lane, given = np.arange(WARP), lanes[:, :, w.VALUE]
+    lane, warp, given = np.arange(WARP), np.arange(len(lanes))[:, None], lanes[:, :, w.VALUE]
     if sync.opcode[0] == "shfl":
         way, by, clamp = sync.opcode[2], lanes[:, :, w.LANE] & 31, lanes[:, :, w.CLAMP]
         fixed = clamp >> 8 & 31
@@ -226,8 +232,7 @@ def _serve(sync, lanes, asking):
         source = {"up": lane - by, "down": lane + by, "bfly": lane ^ by, "idx": least | (by & ~fixed)}[way]
         valid = source >= most if way == "up" else source <= most
         source = np.where(valid, source, lane) & 31
-        there = np.take_along_axis(asking, source, axis=1)
-        lanes[asking, w.RESULT] = np.where(there, np.take_along_axis(given, source, axis=1), POISON)[asking]
+        lanes[asking, w.RESULT] = np.where(asking[warp, source], given[warp, source], POISON)[asking]
         lanes[asking, w.FLAG] = valid[asking]
     elif sync.opcode[0] == "vote":
         ballots = ((asking & (given == 1)) * (np.int64(1) << lane)).sum(axis=1)

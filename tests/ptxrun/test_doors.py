@@ -7,6 +7,7 @@ from _pytest.fixtures import FixtureFunctionDefinition
 
 from tests.cudasim import (
     test_alignments,
+    test_band,
     test_benchmark_steps,
     test_ctc,
     test_decode,
@@ -24,6 +25,7 @@ from tests.cudasim import (
 
 MODULES = (
     test_alignments,
+    test_band,
     test_benchmark_steps,
     test_ctc,
     test_decode,
