@@ -24,12 +24,13 @@ def force(monkeypatch, names=tuple(LIMITS), tolerance=None):
 
 
 def spied(monkeypatch):
-    """What `_sum_band` gives, call by call: the cells of each example's band, or None."""
+    """What `_sum_band` gives, call by call: from each example to the cells of its band, or None."""
     found, sum_band = [], full_sum._sum_band
 
     def spy(tiler, group, *rest):
         summed = sum_band(tiler, group, *rest)
-        found.append(None if summed is None else certificate.cells_of(summed.band).tolist())
+        cells = None if summed is None else certificate.cells_of(summed.band).tolist()
+        found.append(cells and dict(zip(group.examples.tolist(), cells, strict=True)))
         return summed
 
     monkeypatch.setattr(full_sum, "_sum_band", spy)

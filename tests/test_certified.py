@@ -29,14 +29,13 @@ def trained_like(seed=15, sharpness=8.0, **options):
     )
 
 
-def compare_with_dense(problem, posterior_floor=FLOOR):
+def compare_with_dense(problem, posterior_floor=FLOOR, **extra):
     """Loss and gradients against those of all cells, within what the report allows; returns the report."""
-    told = report(problem, posterior_floor=posterior_floor)
+    extra["posterior_floor"] = posterior_floor
+    told = report(problem, **extra)
     dense_loss, dense = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, posterior_floor=0)
-    loss, grads = lattice.joint_transducer_loss_and_grad(
-        *problem.args, **problem.options, posterior_floor=posterior_floor
-    )
-    alone = lattice.joint_transducer_loss(*problem.args, **problem.options, posterior_floor=posterior_floor)
+    loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, **extra)
+    alone = lattice.joint_transducer_loss(*problem.args, **problem.options, **extra)
     assert (told.certificate >= 0).all() and (told.certificate <= 1e-6).all()
     compare.assert_same(loss, dense_loss, per_example=True, slack=told.certificate.max(), what="loss")
     compare.assert_same(alone, loss, per_example=True, what="loss alone")
