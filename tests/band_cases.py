@@ -36,28 +36,37 @@ def every_case() -> list[Case]:
             _walk("reach-hat-tanh", dtype, **hat, find=True),
         ]
     found += [
-        _walk("reach-find-monotonic", F4, "monotonic", find=True),
+        _walk("reach-find-monotonic", F8, "monotonic", find=True),
         _walk("reach-leave-monotonic", F4, "monotonic"),
         _walk("reach-largest", F4, largest=True),
         _walk("reach-no-label", F4, lengths=none),
         _walk("reach-hat-constrained", F4, "constrained", **hat, penalty=0.5),
         _walk("reach-hat-leave", F4, **hat),
     ]
-    # A body for each activation and type, compiled each.
+    # Other activations share the walk, as compiled for each type.
     for stored, layer in ((F4, F4), (F8, F8), (F2, F4), (BF, BF), (BF, F4)):
         for activation in ACTIVATIONS:
+            own = {"activation": activation, "layer": layer}
             if activation != "tanh" or stored not in (F4, F8):
                 name = f"reach-hat-{activation}" + "-mixed" * (stored == BF and layer == F4)
-                found.append(_walk(name, stored, layer=layer, activation=activation, lengths=none, **hat))
+                found.append(_walk(name, stored, **own, **hat, find=stored == F8))
+            if activation != "tanh" and stored == F8:
+                found.append(_walk(f"reach-{activation}-constrained", F8, "constrained", **own, penalty=0.25))
+                found.append(_walk(f"reach-hat-{activation}-monotonic", F8, "monotonic", **own))
     return found
 
 
 def wide_cases() -> list[Case]:
     """More label positions than a block has warps, in wide rows."""
-    wide = np.array([3, 2]), np.array([21, 9])
+    wide, hat = (np.array([3, 2]), np.array([21, 9])), {"by_label": True}
     return [
         _walk("reach-wide", F4, lengths=wide, width=130),
         _walk("reach-wide-find", F4, lengths=wide, width=130, find=True),
+        _walk("reach-wide-hat-find", F2, **hat, layer=F4, lengths=wide, width=250, find=True),
+        *(
+            _walk(f"reach-wide-hat-{name}", F8, **hat, lengths=wide, width=130, activation=name)
+            for name in ("relu", "identity")
+        ),
     ]
 
 
@@ -75,7 +84,9 @@ def _walk(
         fraction_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (count, label_base[-1])
     )
     inputs = encoder, predictor, np.zeros((0, width), dtype), rng.permutation(count), rng.permutation(len(predictor))
-    label_row = rng.integers(0, BLANK, (N, max(1, frames.widest))).astype(np.int32)
+    # Nobody reads what stands behind an example's labels.
+    label_row = rng.integers(0, BLANK, (N, frames.widest + 1)).astype(np.int32)
+    label_row[np.arange(frames.widest + 1) >= frames.labels[:, None]] = 2**30
     bias, norm = (rng.integers(-4, 5, 9) / 8).astype(dtype), (rng.permutation(9) / 8 + 1).astype(dtype)
     output = fraction_layer(rng, layer or stored, width=width), bias, norm, np.array([3, 4, 1e30], dtype)
     held, state, most = frames, _state(rng, 0, dtype, False), np.diff(frames.offset[frames.starts])
@@ -121,7 +132,7 @@ def walked(
     activation, encoder, predictor, factors, encoder_row, predictor_row, frames, held, label_base, label_row, weight,
     bias, norm, ceiling, blank, label, maximum, rest, base, nats, most, *, ways, find,
 ):  # fmt: skip
-    """What keeps to the set and what leaves it, in float32, how many cells were looked at, and the band."""
+    """What keeps to the set and what leaves it, how many cells were looked at, and the band."""
     N, count, real = len(base), len(frames.example) if find else 0, norm.dtype
     rules = Rules(BLANK, weight, bias, norm, ceiling, real.type(2.0**-10), *slacks_of(len(weight), real))
     rows = like(base, N * ROWS * (frames.widest + 2), np.float64)
@@ -135,7 +146,8 @@ def walked(
     limits = base, nats, most
     state = CellState(blank, label, maximum, rest)
     reach(*inputs, rules, ways, state, *limits, rows.reshape(N, ROWS, -1), *found)
-    return (*in_float32(weighed), looked, first, last)
+    # It is known as well as the scores are.
+    return (weighed if real == F8 else in_float32(weighed)[0], looked, first, last)
 
 
 def _numbers():

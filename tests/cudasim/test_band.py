@@ -8,7 +8,6 @@ import pytest
 
 import lattice
 from lattice.tiles import band, full_sum
-from tests import compare
 from tests.cudasim.test_walk import both
 from tests.on_device import OnDevice
 from tests.problems import BFLOAT16, joint_problem
