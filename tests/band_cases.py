@@ -16,6 +16,7 @@ from lattice.kernels.reach import Rules, reach
 from lattice.kernels.state import BOUND, WANTED, CellState
 from lattice.kernels.upper_bounds import slacks_of
 from tests.certificate_cases import fraction_layer
+from tests.factor_cases import listed
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -40,6 +41,7 @@ def every_case() -> list[Case]:
         _walk("reach-leave-monotonic", F4, "monotonic"),
         _walk("reach-largest", F4, largest=True),
         _walk("reach-no-label", F4, lengths=none),
+        _walk("reach-hat-factors", F4, **hat, factors=True),
         _walk("reach-hat-constrained", F4, "constrained", **hat, penalty=0.5),
         _walk("reach-hat-leave", F4, **hat),
     ]
@@ -49,9 +51,9 @@ def every_case() -> list[Case]:
             own = {"activation": activation, "layer": layer}
             if activation != "tanh" or stored not in (F4, F8):
                 name = f"reach-hat-{activation}" + "-mixed" * (stored == BF and layer == F4)
-                found.append(_walk(name, stored, **own, **hat, find=stored == F8))
+                found.append(_walk(name, stored, **own, **hat))
             if activation != "tanh" and stored == F8:
-                found.append(_walk(f"reach-{activation}-constrained", F8, "constrained", **own, penalty=0.25))
+                found.append(_walk(f"reach-{activation}-constrained", F8, "constrained", **own, find=True))
                 found.append(_walk(f"reach-hat-{activation}-monotonic", F8, "monotonic", **own))
     return found
 
@@ -62,7 +64,7 @@ def wide_cases() -> list[Case]:
     return [
         _walk("reach-wide", F4, lengths=wide, width=130),
         _walk("reach-wide-find", F4, lengths=wide, width=130, find=True),
-        _walk("reach-wide-hat-find", F2, **hat, layer=F4, lengths=wide, width=250, find=True),
+        _walk("reach-wide-hat-factors", F2, **hat, layer=F4, lengths=wide, width=250, factors=True),
         *(
             _walk(f"reach-wide-hat-{name}", F8, **hat, lengths=wide, width=130, activation=name)
             for name in ("relu", "identity")
@@ -71,8 +73,9 @@ def wide_cases() -> list[Case]:
 
 
 def _walk(
-    name, stored, topology="rnnt", lengths=LENGTHS, layer=None, activation="tanh", width=37, find=False, **options
-):
+    name, stored, topology="rnnt", lengths=LENGTHS, layer=None, activation="tanh", width=37, find=False, factors=False,
+    **options,
+):  # fmt: skip
     """A walk where no cell has a state, to `find` a band, or where the cells of a band with holes have one."""
     rng, dtype, moves = np.random.default_rng(60), F8 if stored == F8 else F4, MOVES[topology]
     frames = frames_for(moves, False, lengths)
@@ -83,7 +86,11 @@ def _walk(
     encoder, predictor = (
         fraction_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (count, label_base[-1])
     )
-    inputs = encoder, predictor, np.zeros((0, width), dtype), rng.permutation(count), rng.permutation(len(predictor))
+    made = rng.choice([1, 3, 2.0**60, 2.0**-60], (factors * (count + len(predictor)), width)).astype(dtype)
+    if factors:
+        # A frame and a label position are far throughout, and made of the inputs.
+        made = listed(made, {1: slice(None), count + 2: slice(None)})
+    inputs = encoder, predictor, made, rng.permutation(count), rng.permutation(len(predictor))
     # Nobody reads what stands behind an example's labels.
     label_row = rng.integers(0, BLANK, (N, frames.widest + 1)).astype(np.int32)
     label_row[np.arange(frames.widest + 1) >= frames.labels[:, None]] = 2**30
