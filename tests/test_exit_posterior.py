@@ -75,8 +75,8 @@ def test_bounds_beside_the_best_alignment(topology, sharpness):
     )
     for reach in (0, 1, 3):
         ours, truth = check(beside_best(problem, reach, reach))
-        # Where a network is sure, the bound tells. A delay penalty may still be owed by what leaves.
-        if sharpness == 12 and reach == 3 and not topology.delay_penalty:
+        # Where a network is sure, the bound tells. HAT is less sure here, and a penalty may be owed by what leaves.
+        if sharpness == 12 and reach == 3 and topology in map(lattice.Topology, TOPOLOGIES):
             assert (ours <= 1e-2).all()
 
 
