@@ -112,8 +112,10 @@ def transducer_exit_posterior(
     -----
     What leaves is weighed by the score up to where it leaves, and is taken to come to the end for certain. So the bound
     is tight where a network is sure, and may be of no use early in training (`docs/pruning.md`), nor with a large
-    `delay_penalty`, which what leaves has not paid yet. Alignments that leave and come back have left. Allocates what `transducer_loss` does for cells inside the bounds, and about 120 bytes a
-    frame and 100 a label position. On a GPU the call waits for its result.
+    `delay_penalty`, which what leaves has not paid yet. Alignments that leave and come back have left.
+
+    Allocates what `transducer_loss` does for the cells inside the bounds, and some 120 bytes a frame and 100 a label
+    position. On a GPU the call waits for its result.
 
     References
     ----------

@@ -1,6 +1,4 @@
-"""The pruning study: k2's smoothed loss and bands, the training step, what is measured, and the program at smoke size."""
-
-# ruff: noqa: E402 - packages that may be missing are asked for first
+"""The pruning study: k2's smoothed loss and bands, the training step, what is measured, the program at smoke size."""
 
 import json
 import os
