@@ -50,5 +50,6 @@ def exit_posterior(device, targets, held, state) -> np.ndarray:
     walked = lattice, held, *labels, rules, ways, state
     reach(ACTIVATIONS["identity"], inputs, *walked, *limits, *scratch, (none, none), weighed, looked)
     inside, outside = device.fetch(weighed).T
-    whole = np.logaddexp(inside, outside)
+    with np.errstate(invalid="ignore"):  # of a NaN
+        whole = np.logaddexp(inside, outside)
     return np.exp(outside - np.where(np.isneginf(whole), 0.0, whole))

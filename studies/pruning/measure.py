@@ -70,7 +70,7 @@ def cells_of(joint, bounds) -> np.ndarray:
 def errors_of(parameters: Arrays, strings: DigitStrings, before: Arrays | None) -> dict[str, dict[str, np.ndarray]]:
     """What is measured of each band: name -> (B,) each.
 
-    cells : share of the lattice's cells. bias : the loss in the band minus the loss, in nats. bound : what no bias
+    loss : over all alignments, in nats. cells : share of the lattice's cells. bias : the loss in the band minus the loss, in nats. bound : what no bias
     passes, in nats, from banded logits alone. joint_bound : the same of the joint, which looks at what leaves.
     gradient : l2 distance of the encoder's gradient from the one without bounds, as a share of that one's norm.
     """
@@ -83,6 +83,7 @@ def errors_of(parameters: Arrays, strings: DigitStrings, before: Arrays | None) 
         told = joint_transducer_report(*joint, bounds=bounds).exit_posterior
         with np.errstate(divide="ignore"):
             found[name] = {
+                "loss": loss,
                 "cells": cells_of(joint, bounds) / cells,
                 "bias": near - loss,
                 "bound": -np.log1p(-share),

@@ -24,7 +24,10 @@ LABELS = {
 }
 LOWEST = 1e-12
 """Nats: what is less is rounding, and drawn here."""
-HEAD = "step", "band", "cells", "bias, nats", "largest", "bound, nats", "largest", "joint's bound", "gradient's error"
+CEILING = 300.0
+"""Nats: what is more is drawn here, and so is inf."""
+COLUMNS = {"bias": "bias, nats", "bound": "bound", "joint_bound": "joint's bound"}
+HEAD = ["step", "loss", "band", "cells", *(cell for name in COLUMNS.values() for cell in (name, "largest")), "gradient"]
 
 
 def environment() -> dict:
@@ -49,12 +52,12 @@ def share(value: float) -> str:
 
 
 def table_lines(rows: list[dict]) -> list[str]:
-    """The table in Markdown: medians over the strings, and the largest of bias and bound."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|---:|---|" + "---:|" * (len(HEAD) - 2)]
+    """The table in Markdown: medians over the strings, and the largest of bias and bounds."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|---:|---:|---|" + "---:|" * (len(HEAD) - 3)]
     for row in rows:
-        pairs = [nats(row[name][which]) for name in ("bias", "bound") for which in ("median", "max")]
-        cells = [str(row["step"]), row["band"], share(row["cells"]["median"]), *pairs]
-        cells += [nats(row["joint_bound"]["median"]), share(row["gradient"]["median"])]
+        pairs = [nats(row[name][which]) for name in COLUMNS for which in ("median", "max")]
+        cells = [str(row["step"]), nats(row["loss"]["median"]), row["band"], share(row["cells"]["median"]), *pairs]
+        cells.append(share(row["gradient"]["median"]))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -67,7 +70,7 @@ def draw(path: Path, rows: list[dict]) -> None:
         # The axis of steps is logarithmic, and begins at step 0.
         at = [max(row["step"], own[-1]["step"] / 400) for row in own]
         for name, colour in COLOURS.items():
-            median, most = ([min(max(row[name][k], LOWEST), 1e4) for row in own] for k in ("median", "max"))
+            median, most = ([min(max(row[name][k], LOWEST), CEILING) for row in own] for k in ("median", "max"))
             axes.plot(at, median, "o-", color=colour, markersize=4, label=LABELS[name])
             axes.fill_between(at, median, most, color=colour, alpha=0.12, linewidth=0)
         cells = own[-1]["cells"]["median"]
@@ -76,6 +79,7 @@ def draw(path: Path, rows: list[dict]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.axhline(CEILING, color="#999999", linewidth=0.8, linestyle=":")
     for axes in panels[1]:
         axes.set_xlabel("step of training (leftmost: untrained)")
     for axes in panels[:, 0]:
