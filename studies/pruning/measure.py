@@ -70,8 +70,10 @@ def cells_of(joint, bounds) -> np.ndarray:
 def errors_of(parameters: Arrays, strings: DigitStrings, before: Arrays | None) -> dict[str, dict[str, np.ndarray]]:
     """What is measured of each band: name -> (B,) each.
 
-    loss : over all alignments, in nats. cells : share of the lattice's cells. bias : the loss in the band minus the loss, in nats. bound : what no bias
-    passes, in nats, from banded logits alone. joint_bound : the same of the joint, which looks at what leaves.
+    loss : over all alignments, in nats. cells : share of the lattice's cells.
+    bias : the loss in the band minus the loss, in nats.
+    bound, joint_bound : what no bias passes, in nats; from banded logits alone, and of the joint, which looks at what
+    leaves.
     gradient : l2 distance of the encoder's gradient from the one without bounds, as a share of that one's norm.
     """
     joint, found = joint_of(parameters, strings), {}

@@ -80,6 +80,7 @@ def draw(path: Path, rows: list[dict]) -> None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.axhline(CEILING, color="#999999", linewidth=0.8, linestyle=":")
+        axes.annotate("inf", (1, CEILING), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
     for axes in panels[1]:
         axes.set_xlabel("step of training (leftmost: untrained)")
     for axes in panels[:, 0]:
