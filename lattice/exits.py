@@ -34,7 +34,7 @@ def exit_posterior(device, targets, held, state) -> np.ndarray:
     width, none = lattice.widest + 1, np.zeros(0, np.int32)
     # No cell is looked at, so whatever leaves is let go where it leaves.
     limits = np.full(count, -math.inf), np.full(count, math.inf), np.zeros(count, np.int64)  # base, nats, most
-    # What a NaN takes along. It stays a NaN by bounds of any size: one row serves for every row of a joint.
+    # A NaN that leaves is followed and stays NaN, whatever the scores outside are: here those of a joint of zeros.
     rows = np.zeros((1, 1), dtype), np.zeros((1, 1), dtype), np.zeros((0, 1 + TAIL), dtype)
     places = np.zeros(len(lattice.example), np.int64), np.zeros(width, np.int64)
     labels = np.zeros(count + 1, np.int64), np.zeros((count, width), np.int32)

@@ -71,24 +71,6 @@ def test_bands_can_be_followed_from_the_first_cell_to_the_last(size):
         assert np.isfinite(lattice.transducer_loss(logits, *integers, bounds=(first, last))).all()
 
 
-def test_bands_are_those_of_the_page_for_torch():
-    torch = pytest.importorskip("torch")
-    from tests import migrating_blocks
-
-    names = {}
-    exec(migrating_blocks.blocks()["k2 and fast_rnnt", "functions of a pruned recipe"], names)
-    am, lm, *integers = problem(2)
-    loss, *_, posteriors = bands.smoothed_loss(am, lm, *integers, blank=0)
-    tensors = [torch.from_numpy(x) for x in (am, lm)]
-    scores = names["smoothed_scores"](*tensors, torch.from_numpy(integers[0]), 0.25, 0.0)
-    theirs = lattice.scores_loss_and_grad(*scores, *map(torch.from_numpy, LENGTHS))
-    np.testing.assert_allclose(loss, theirs[0], rtol=1e-12)
-    for size in (2, 3, 5, 8):
-        other = names["pruned_bounds"](*(-x for x in theirs[1:]), *map(torch.from_numpy, LENGTHS), size)
-        for ours, tensor in zip(bands.pruned_bounds(posteriors, *LENGTHS, size), other, strict=True):
-            np.testing.assert_array_equal(ours, tensor)
-
-
 def test_gradients_of_a_step_are_finite_differences():
     parameters = model.parameters_with_simple(np.random.default_rng(3), dtype=np.float64)
     batch = strings(2)
