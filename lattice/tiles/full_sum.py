@@ -126,7 +126,9 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
         _sum_forward(tiler, group, lattice, log_z)
         return Summed(group, lattice, dense(tiler, group))
     tolerance = tolerance_of(tiler.work.dtype, problem.posterior_floor)
-    if must or (seeks_band(cells_of(group), np.diff(group.frames.starts)) and bounded.seeks(group)):
+    if must or (
+        seeks_band(cells_of(group), np.diff(group.frames.starts), tiler.device.on_gpu) and bounded.seeks(group)
+    ):
         found = _sum_band(tiler, group, log_z, tolerance)
         bounded.learn_band(group, found is not None)
         if found is not None:
