@@ -7,7 +7,7 @@ import numpy as np
 from . import layout
 from .kernels.activations import ACTIVATIONS
 from .kernels.factors import TAIL
-from .kernels.frontier import ROWS, TALLIES, Ways
+from .kernels.frontier import ROWS, Ways
 from .kernels.reach import Rules, reach
 from .kernels.upper_bounds import rounding_of, slacks_of
 
@@ -45,10 +45,10 @@ def exit_posterior(device, targets, held, state) -> np.ndarray:
     rules = Rules(0, *layer, dtype.type(rounding_of(1, dtype, device.on_gpu)), few, spare)
     moves = targets.moves
     ways = Ways(moves.monotonic, moves.paired, topology.hat, False, float(topology.delay_penalty), -math.inf)
-    scratch = device.empty((count, ROWS, width + 1), np.float64), device.empty((count, TALLIES), np.float64)
+    scratch = device.empty((count, ROWS, width + 1), np.float64)
     weighed, looked = device.empty((count, 2), np.float64), device.empty(count, np.int64)
     walked = lattice, held, *labels, rules, ways, state
-    reach(ACTIVATIONS["identity"], inputs, *walked, *limits, *scratch, (none, none), weighed, looked)
+    reach(ACTIVATIONS["identity"], inputs, *walked, *limits, scratch, (none, none), weighed, looked)
     inside, outside = device.fetch(weighed).T
     with np.errstate(invalid="ignore"):  # of a NaN
         whole = np.logaddexp(inside, outside)

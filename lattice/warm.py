@@ -11,6 +11,7 @@ from .internal_language_model import internal_language_model_loss_and_grad
 from .joint import joint_transducer_loss_and_grad
 from .kernels.activations import ACTIVATIONS
 from .path import joint_path_loss_and_grad
+from .report import joint_transducer_report
 from .risk import minimum_bayes_risk
 from .scores import scores_loss_and_grad
 from .transducer import transducer_loss_and_grad
@@ -61,6 +62,10 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
         others: list[dict[str, Any]] = [{"encoder_index": np.zeros(1, np.int32)}, {"precision": "tf32x3"}]
         for options in (*activations, {"vocabulary": vocabulary}, *others, {"topology": "constrained"}):
             joint_transducer_loss_and_grad(rows[:, :1], rows, weight, bias, targets, one, one, **options)
+        # A report walks along the cells of any lattice with bounds, the loss along those of wide lattices.
+        bounds = 0 * one[None], one[None]  # (1, 1) each
+        for options in activations:
+            joint_transducer_report(rows[:, :1], rows, weight, bias, targets, one, one, bounds=bounds, **options)
         # Where cells are many beside the frames and labels, the group makes factors.
         wide, labels = put(np.zeros((1, 8, 1), dtype)), np.ones((1, 7), np.int32)
         joint_transducer_loss_and_grad(wide, wide, weight, bias, labels, one * 8, one * 7)

@@ -8,7 +8,7 @@ from lattice.tiles import band, certificate, full_sum, path, plan
 from lattice.tiles.tiler import Tiler
 from tests.problems import joint_problem
 
-LIMITS = {"SMALL": 1e-9, "FOUND_DENSE": 2.0, "HOPELESS": 1e300, "NARROW": 1e300}
+LIMITS = {"SMALL": 1e-9, "SIDE_BY_SIDE": 0.0, "FOUND_DENSE": 2.0, "HOPELESS": 1e300, "NARROW": 1e300}
 SHARPNESS = (0.0, 0.3, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 30.0)
 
 

@@ -22,7 +22,7 @@ from .tiler import Tiler
 
 FOUND_DENSE = 0.25
 """Share of an example's cells beyond which a band is not looked for: bounds on all cells leave out more."""
-MARGIN = 4.0
+MARGIN = 5.0
 """Nats below the tolerance at which a band ends, and room for what is let go at each frame."""
 LOOKS = 32
 """Cells for each frame and label position that are looked at outside of a band, at most."""

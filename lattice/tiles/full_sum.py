@@ -22,6 +22,10 @@ from .plan import Work, plan_bands, seeks_band
 from .tiler import Tiler
 
 
+IN_BAND = 0.75
+"""The share of a tolerance for what is left out in a band. The rest is for what leaves it."""
+
+
 class Lattice(NamedTuple):
     """What is held of a group's lattices in the workspace while they are summed over.
 
@@ -114,7 +118,9 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
         _sum_forward(tiler, group, lattice, log_z)
         return Summed(group, lattice, dense(tiler, group))
     tolerance = tolerance_of(tiler.work.dtype, problem.posterior_floor)
-    if must or (seeks_band(cells_of(group), np.diff(group.frames.starts)) and bounded.seeks(group)):
+    if must or (
+        seeks_band(cells_of(group), np.diff(group.frames.starts), tiler.device.on_gpu) and bounded.seeks(group)
+    ):
         found = _sum_band(tiler, group, log_z, tolerance)
         bounded.learn_band(group, found is not None)
         if found is not None:
@@ -137,8 +143,7 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
             shares[:] = win_back(tiler, search, lattice.state, listed, first_cell, NARROW)
             return bool((shares < NARROW).all())
 
-        # What leaves the band weighs little beside what is left out in it.
-        cost = _certify(tiler, band, group, lattice, 0.875 * tolerance, probe if search.fresh else None)
+        cost = _certify(tiler, band, group, lattice, IN_BAND * tolerance, probe if search.fresh else None)
         if cost is None:
             tiler.space.rewind(used)
             search.told(shares)

@@ -159,7 +159,8 @@ def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
         There is room for a band only, and none is enough.
     """
     found = group.device_examples, score[group.begin : group.end], frames
-    seeks = tiler.work.room is not None or seeks_band(cells_of(group), np.diff(group.frames.starts))
+    lattices = cells_of(group), np.diff(group.frames.starts)
+    seeks = tiler.work.room is not None or seeks_band(*lattices, tiler.device.on_gpu)
     if run is None and seeks and _in_band(tiler, group, found):
         return
     refuse_too_large(tiler, group)

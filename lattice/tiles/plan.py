@@ -24,6 +24,9 @@ MIN_BLOCK = 16
 """The fewest rows of the weight gradient that the host works on at once."""
 SMALL = 32.0
 """Cells of a frame, on average, below which bounds on all cells take less time than a band."""
+SIDE_BY_SIDE = 2.0**14
+"""On a GPU, cells of a group for each frame of its longest lattice below which bounds on all take less time than walks.
+An estimate from instructions: bounds take 0.5 ns a cell, and walks that find and weigh a band 10 us a frame."""
 BAND_FRAME = 96
 """Bytes that a band takes of each frame and label position in index arrays, while it is looked for."""
 BAND = 12
@@ -76,9 +79,11 @@ class Work(NamedTuple):
         return self.room is not None and problem.encoder_index is None and problem.encoder.dtype == self.dtype
 
 
-def seeks_band(cells: np.ndarray, frames: np.ndarray) -> bool:
+def seeks_band(cells: np.ndarray, frames: np.ndarray, on_gpu: bool) -> bool:
     """Are lattices of so many cells and frames (examples,) wide enough for a band to pay?"""
-    return 0 < SMALL * frames.sum() <= cells.sum()
+    # A GPU bounds all cells side by side, but walks through a lattice cell after cell.
+    enough = not on_gpu or cells.sum() >= SIDE_BY_SIDE * frames.max(initial=0)
+    return bool(enough and 0 < SMALL * frames.sum() <= cells.sum())
 
 
 def _any_wide(cells: np.ndarray, frames: np.ndarray) -> bool:

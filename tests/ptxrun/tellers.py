@@ -303,10 +303,28 @@ TELLERS = {
         "posteriors-constrained-bounded-float32/few",
         "compact-constrained-float32/few",
     ),
+    "reach_identity_cuda": (
+        "reach-wide-hat-identity-float64/production",
+        "reach-hat-identity-monotonic-float64/few",
+        "reach-identity-constrained-float64/production",
+    ),
+    "reach_relu_cuda": (
+        "reach-wide-hat-relu-float64/production",
+        "reach-hat-relu-monotonic-float64/few",
+        "reach-hat-relu-float64/few",
+        "reach-relu-constrained-float64/production",
+    ),
+    "reach_tanh_cuda": (
+        "reach-constrained-float64/few",
+        "reach-find-float64/few",
+        "reach-find-monotonic-float64/few",
+        "reach-hat-tanh-float64/production",
+    ),
     "read_scores_cuda": (
         "read-scores-False-False-0.75-float64/production",
         "read-scores-wide-170-0.75-float64/production",
     ),
+    "renumber_cuda": ("renumber-float32/production",),
     "scatter_cuda": ("scatter-float32/production",),
     "select_cuda": (
         "select-cells-wide-128-False-False-2.0-float64/production",
