@@ -24,6 +24,8 @@ FOUND_DENSE = 0.25
 """Share of an example's cells beyond which a band is not looked for: bounds on all cells leave out more."""
 MARGIN = 5.0
 """Nats below the tolerance at which a band ends, and room for what is let go at each frame."""
+DELAYED = 2.0
+"""Nats more with a delay penalty, which is smaller beside the alignments that count."""
 LOOKS = 32
 """Cells for each frame and label position that are looked at outside of a band, at most."""
 FARTHER = 16
@@ -53,10 +55,10 @@ def refuse_too_large(tiler: Tiler, group: Group) -> None:
         )
 
 
-def usual_reach(group: Group, tolerance: float) -> np.ndarray:
+def usual_reach(tiler: Tiler, group: Group, tolerance: float) -> np.ndarray:
     """(examples,) nats below the best cell of a frame at which a band ends, where exact scores are like the bounds."""
     arcs = np.diff(group.frames.starts) + group.frames.labels  # (examples,)
-    return MARGIN + np.log(arcs / tolerance)
+    return MARGIN + DELAYED * bool(tiler.topology.delay_penalty) + np.log(arcs / tolerance)
 
 
 def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
@@ -146,7 +148,7 @@ class Search:
 
     def __init__(self, tiler: Tiler, group: Group, tolerance: float):
         self._tiler, self._group, self._tries = tiler, group, 0
-        self.nats = usual_reach(group, tolerance)
+        self.nats = usual_reach(tiler, group, tolerance)
         named = tiler.problem.near is not None
         self.band = near_band(tiler, group) if named else find_band(tiler, group, self.nats)
 

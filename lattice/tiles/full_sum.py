@@ -21,7 +21,6 @@ from .groups import Group
 from .plan import Work, plan_bands, seeks_band
 from .tiler import Tiler
 
-
 IN_BAND = 0.75
 """The share of a tolerance for what is left out in a band. The rest is for what leaves it."""
 
