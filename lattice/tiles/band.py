@@ -24,7 +24,7 @@ FOUND_DENSE = 0.25
 """Share of an example's cells beyond which a band is not looked for: bounds on all cells leave out more."""
 MARGIN = 5.0
 """Nats below the tolerance at which a band ends, and room for what is let go at each frame."""
-DELAYED = 2.0
+DELAYED = 3.0
 """Nats more with a delay penalty, which is smaller beside the alignments that count."""
 LOOKS = 32
 """Cells for each frame and label position that are looked at outside of a band, at most."""

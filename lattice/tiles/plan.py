@@ -27,7 +27,7 @@ SMALL = 32.0
 SIDE_BY_SIDE = 2.0**14
 """On a GPU, cells of a group for each frame of its longest lattice below which bounds on all take less time than walks.
 An estimate from instructions: bounds take 0.5 ns a cell, and walks that find and weigh a band 10 us a frame."""
-BAND_FRAME = 96
+BAND_FRAME = 128
 """Bytes that a band takes of each frame and label position in index arrays, while it is looked for."""
 BAND = 12
 """Cells for each frame and label position for which there is room where there is none for all cells of a lattice."""
