@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lattice
+from lattice.tiles.plan import seeks_band
 from tests.band_problems import force, spied
 from tests.cudasim.test_walk import both
 from tests.on_device import OnDevice
@@ -57,3 +58,10 @@ def test_alignment_in_a_band(there, monkeypatch, options):
 def doors(there, name):
     """A door on the host, and on the device."""
     return getattr(lattice, name), getattr(there, name)
+
+
+def test_a_walk_takes_less_than_bounds_on_a_device_where_cells_are_many():
+    cells, frames = np.array([6400]), np.array([100])
+    assert seeks_band(cells, frames, False) and not seeks_band(cells, frames, True)
+    assert seeks_band(cells.repeat(256), frames.repeat(256), True)
+    assert not seeks_band(cells[:0], frames[:0], True)
