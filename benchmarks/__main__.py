@@ -11,6 +11,7 @@ from . import (
     house,
     joint,
     joint_stages,
+    linear,
     logits,
     memory,
     peer_memory,
@@ -47,7 +48,7 @@ def main() -> None:
         command.set_defaults(run=module.main)
     for name in ("joint", "logits"):
         commands.choices[name].add_argument("--only", metavar="NAME", help="`lattice`, or one peer")
-    for name, module in (("samplers", samplers), ("decode", decode), ("three_stage", three_stage)):
+    for name, module in (("samplers", samplers), ("decode", decode), ("three_stage", three_stage), ("linear", linear)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=module.SIZES, default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")

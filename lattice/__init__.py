@@ -11,7 +11,7 @@ from .report import LatticeReport, joint_transducer_report
 from .risk import minimum_bayes_risk
 from .scores import scores_loss_and_grad
 from .topology import Topology
-from .transducer import transducer_loss, transducer_loss_and_grad
+from .transducer import transducer_exit_posterior, transducer_loss, transducer_loss_and_grad
 from .warm import warm_up
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "scores_loss_and_grad",
     "shift_frames",
     "transducer_alignment",
+    "transducer_exit_posterior",
     "transducer_loss",
     "transducer_loss_and_grad",
     "transducer_posteriors",

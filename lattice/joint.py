@@ -88,9 +88,10 @@ def joint_transducer_loss(
 
     Notes
     -----
-    Allocates at most `memory_limit` bytes beyond the result, and copies as above. The smallest limit that works holds
-    the lattice of one example, and the hidden vectors and logits of 16 cells. A lattice takes 24 bytes a cell (40 in
-    float64), on a GPU 32 (48 in float64); see `docs/memory.md`.
+    Allocates at most `memory_limit` bytes beyond the result, and copies as above. The smallest limit that always works
+    holds the lattice of one example, and the hidden vectors and logits of 16 cells. A lattice takes 24 bytes a cell (40
+    in float64), on a GPU 32 (48 in float64). Where that has no room, a wide lattice is worked on in a band, which takes
+    memory in proportion to T + U; see `docs/memory.md`.
 
     References
     ----------

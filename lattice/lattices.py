@@ -4,6 +4,7 @@ import numpy as np
 
 from . import layout
 from .device.arrays import computing_dtype
+from .exits import exit_posterior
 from .inputs.logits import LogitsProblem
 from .inputs.scores import ScoresProblem
 from .kernels.best_path import best_path, extend, path_memory
@@ -85,6 +86,11 @@ class Lattices:
         alpha, log_z = self._sums()
         forward_sums(self.frames, self.problem.targets.moves, *self.state.scores, alpha, log_z)
         return -self._log_z(log_z)
+
+    def exit_posterior(self):
+        """(B,) float64 on the host: at most this share of the probability of all alignments leaves the cells."""
+        self._emit()
+        return exit_posterior(self.device, self.problem.targets, self.frames, self.state)
 
     def forward(self):
         """Losses as `loss` gives them, and the posteriors, which take the place of the scores."""

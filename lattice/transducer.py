@@ -70,6 +70,68 @@ def transducer_loss(
         return arrays.give_back(loss, logits)
 
 
+def transducer_exit_posterior(
+    logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
+    blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds, banded: bool = False,
+) -> A:  # fmt: skip
+    """At most this share of the probability of all alignments leaves `bounds`.
+
+    It says how wrong a pruned or a restricted loss is, without a logit outside of the bounds::
+
+        bias = -np.log1p(-transducer_exit_posterior(..., bounds=bounds))
+
+    The loss with these bounds is at most so many nats above the loss without.
+
+    Parameters
+    ----------
+    logits, targets, logit_lengths, target_lengths, blank, topology
+        As in `transducer_loss`. No row of a cell outside of `bounds` is read.
+    bounds : pair of (B, T) integer arrays
+        First and last label position, inclusive, that are kept at each frame.
+    banded : bool
+        As in `transducer_loss`.
+
+    Returns
+    -------
+    exit_posterior : (B,) float64
+        From 0 to 1, apart from the rounding of scores never below the true share. It is 1 where no alignment keeps to
+        the bounds, 0 where there is none in the whole lattice either, and NaN where a cell inside that alignments can
+        visit holds NaN or +inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `transducer_loss`.
+
+    See Also
+    --------
+    joint_transducer_report : The same from encoder, predictor and output layer, in its exit_posterior.
+    alignment_bounds : Bounds beside an alignment.
+
+    Notes
+    -----
+    What leaves is weighed by the score up to where it leaves, and is taken to come to the end for certain. So the bound
+    is tight where a network is sure, and may be of no use early in training (`docs/pruning.md`), nor with a large
+    `delay_penalty`, which what leaves has not paid yet. Alignments that leave and come back have left.
+
+    Allocates what `transducer_loss` does for the cells inside the bounds, and some 120 bytes a frame and 100 a label
+    position. On a GPU the call waits for its result.
+
+    References
+    ----------
+    The proof is in `docs/certified.md`. Pruned losses: Kuang et al. 2022, arXiv 2206.13236.
+    """
+    problem = read_logits(
+        logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds, banded=banded
+    )
+    if bounds is None:
+        raise TypeError("bounds is None, expected a pair (first, last): without them nothing leaves")
+    with problem.device.active():
+        share = Lattices(problem).exit_posterior()
+        problem.device.hold_until_read(logits, problem.logits)
+        return arrays.give_back(problem.device.upload(None, share)[0], logits)
+
+
 def transducer_loss_and_grad(
     logits: A, targets: Array, logit_lengths: Array, target_lengths: Array, *,
     blank: int = 0, topology: TopologyLike = "rnnt", bounds: Bounds | None = None, banded: bool = False,

@@ -16,6 +16,7 @@ from lattice.kernels.reach import Rules, reach
 from lattice.kernels.state import BOUND, WANTED, CellState
 from lattice.kernels.upper_bounds import slacks_of
 from tests.certificate_cases import fraction_layer
+from tests.factor_cases import listed
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
@@ -36,34 +37,45 @@ def every_case() -> list[Case]:
             _walk("reach-hat-tanh", dtype, **hat, find=True),
         ]
     found += [
-        _walk("reach-find-monotonic", F4, "monotonic", find=True),
+        _walk("reach-find-monotonic", F8, "monotonic", find=True),
         _walk("reach-leave-monotonic", F4, "monotonic"),
         _walk("reach-largest", F4, largest=True),
         _walk("reach-no-label", F4, lengths=none),
+        _walk("reach-hat-factors", F4, **hat, factors=True),
         _walk("reach-hat-constrained", F4, "constrained", **hat, penalty=0.5),
         _walk("reach-hat-leave", F4, **hat),
     ]
-    # A body for each activation and type, compiled each.
+    # Other activations share the walk, as compiled for each type.
     for stored, layer in ((F4, F4), (F8, F8), (F2, F4), (BF, BF), (BF, F4)):
         for activation in ACTIVATIONS:
+            own = {"activation": activation, "layer": layer}
             if activation != "tanh" or stored not in (F4, F8):
                 name = f"reach-hat-{activation}" + "-mixed" * (stored == BF and layer == F4)
-                found.append(_walk(name, stored, layer=layer, activation=activation, lengths=none, **hat))
+                found.append(_walk(name, stored, **own, **hat))
+            if activation != "tanh" and stored == F8:
+                found.append(_walk(f"reach-{activation}-constrained", F8, "constrained", **own, find=True))
+                found.append(_walk(f"reach-hat-{activation}-monotonic", F8, "monotonic", **own))
     return found
 
 
 def wide_cases() -> list[Case]:
     """More label positions than a block has warps, in wide rows."""
-    wide = np.array([3, 2]), np.array([21, 9])
+    wide, hat = (np.array([3, 2]), np.array([21, 9])), {"by_label": True}
     return [
         _walk("reach-wide", F4, lengths=wide, width=130),
         _walk("reach-wide-find", F4, lengths=wide, width=130, find=True),
+        _walk("reach-wide-hat-factors", F2, **hat, layer=F4, lengths=wide, width=250, factors=True),
+        *(
+            _walk(f"reach-wide-hat-{name}", F8, **hat, lengths=wide, width=130, activation=name)
+            for name in ("relu", "identity")
+        ),
     ]
 
 
 def _walk(
-    name, stored, topology="rnnt", lengths=LENGTHS, layer=None, activation="tanh", width=37, find=False, **options
-):
+    name, stored, topology="rnnt", lengths=LENGTHS, layer=None, activation="tanh", width=37, find=False, factors=False,
+    **options,
+):  # fmt: skip
     """A walk where no cell has a state, to `find` a band, or where the cells of a band with holes have one."""
     rng, dtype, moves = np.random.default_rng(60), F8 if stored == F8 else F4, MOVES[topology]
     frames = frames_for(moves, False, lengths)
@@ -74,8 +86,14 @@ def _walk(
     encoder, predictor = (
         fraction_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (count, label_base[-1])
     )
-    inputs = encoder, predictor, np.zeros((0, width), dtype), rng.permutation(count), rng.permutation(len(predictor))
-    label_row = rng.integers(0, BLANK, (N, max(1, frames.widest))).astype(np.int32)
+    made = rng.choice([1, 3, 2.0**60, 2.0**-60], (factors * (count + len(predictor)), width)).astype(dtype)
+    if factors:
+        # A frame and a label position are far throughout, and made of the inputs.
+        made = listed(made, {1: slice(None), count + 2: slice(None)})
+    inputs = encoder, predictor, made, rng.permutation(count), rng.permutation(len(predictor))
+    # Nobody reads what stands behind an example's labels.
+    label_row = rng.integers(0, BLANK, (N, frames.widest + 1)).astype(np.int32)
+    label_row[np.arange(frames.widest + 1) >= frames.labels[:, None]] = 2**30
     bias, norm = (rng.integers(-4, 5, 9) / 8).astype(dtype), (rng.permutation(9) / 8 + 1).astype(dtype)
     output = fraction_layer(rng, layer or stored, width=width), bias, norm, np.array([3, 4, 1e30], dtype)
     held, state, most = frames, _state(rng, 0, dtype, False), np.diff(frames.offset[frames.starts])
@@ -121,7 +139,7 @@ def walked(
     activation, encoder, predictor, factors, encoder_row, predictor_row, frames, held, label_base, label_row, weight,
     bias, norm, ceiling, blank, label, maximum, rest, base, nats, most, *, ways, find,
 ):  # fmt: skip
-    """What keeps to the set and what leaves it, in float32, how many cells were looked at, and the band."""
+    """What keeps to the set and what leaves it, how many cells were looked at, and the band."""
     N, count, real = len(base), len(frames.example) if find else 0, norm.dtype
     rules = Rules(BLANK, weight, bias, norm, ceiling, real.type(2.0**-10), *slacks_of(len(weight), real))
     rows = like(base, N * ROWS * (frames.widest + 2), np.float64)
@@ -135,7 +153,8 @@ def walked(
     limits = base, nats, most
     state = CellState(blank, label, maximum, rest)
     reach(*inputs, rules, ways, state, *limits, rows.reshape(N, ROWS, -1), *found)
-    return (*in_float32(weighed), looked, first, last)
+    # It is known as well as the scores are.
+    return (weighed if real == F8 else in_float32(weighed)[0], looked, first, last)
 
 
 def _numbers():

@@ -45,7 +45,7 @@ def wide_cases() -> list[Case]:
             bounds[0, -1] = -np.inf
             arguments = (frames, moves, exact, bounds, np.log(10), True)
             options = {"rounds": 2, "tolerance": 6e-5}
-            found.append(Case(f"select-wide-128-{name}", dtype, selected, arguments, options))
+            found.append(Case(f"select-cells-wide-128-{name}", dtype, selected, arguments, options))
         sizes = np.array([32, 9]), np.array([127, 4])
         for name, *arguments in lattices(dtype, sizes, rnnt, (2.0,)):
             for last in (None, 0):
@@ -139,7 +139,7 @@ def _selections(dtype):
     for name, frames, moves, exact, bounds in lattices(dtype):
         for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
             arguments = (frames, moves, exact, bounds, np.log(floor), last)
-            yield Case(f"select-{name}-{floor:.0e}-{last}", dtype, selected, arguments, {})
+            yield Case(f"select-cells-{name}-{floor:.0e}-{last}", dtype, selected, arguments, {})
 
 
 def _narrowings(dtype):
@@ -163,7 +163,7 @@ def _paired_in_two_rounds(dtype):
     exact = (np.log(probability) - 0.1 * rng.random((2, frames.cells))).astype(dtype)
     arguments = frames, moves, exact, (exact + 0.05).astype(dtype)
     name = "wide-constrained"
-    yield Case(f"select-{name}", dtype, selected, (*arguments, np.log(1e-3), False), {"rounds": 2})
+    yield Case(f"select-cells-{name}", dtype, selected, (*arguments, np.log(1e-3), False), {"rounds": 2})
     yield Case(f"narrow-{name}", dtype, narrowed, arguments, {"rounds": 1})
 
 
@@ -243,9 +243,9 @@ def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=
     brackets = Brackets(*(like(exact, N, np.int64 if name in counted else np.float64) for name in Brackets._fields))
     for array, value in zip(brackets, (0, 0, -1, log_floor, 0, 0, 0), strict=True):
         array.fill(value)
-    # The lattices have no other cells.
+    # Of every other lattice these cells are half.
     for n, cells_of_one in enumerate(np.diff(fetched(frames.offset)[fetched(frames.starts)])):
-        brackets.cells[n : n + 1].fill(cells_of_one)
+        brackets.cells[n : n + 1].fill(cells_of_one * (1 + n % 2))
     marked = []
     for number in range(rounds):
         probing, settle = number == 0, last and number == 1

@@ -66,7 +66,8 @@ def _logits(there, dtype, topology):
         yield partial(there.transducer_loss_and_grad, *problem.args, **problem.options, grad_loss=grad_loss)
     packed, banded = bounded.pack(bounded.logits), bounded.band(bounded.logits)
     yield partial(there.transducer_loss_and_grad, packed, *bounded.args[1:], **bounded.options)
-    yield partial(there.transducer_loss_and_grad, banded, *bounded.args[1:], **bounded.options, banded=True)
+    for door in (there.transducer_loss_and_grad, there.transducer_exit_posterior):
+        yield partial(door, banded, *bounded.args[1:], **bounded.options, banded=True)
     for door in (there.transducer_loss, there.transducer_alignment, there.transducer_posteriors):
         yield partial(door, *problem.args, **problem.options)
 

@@ -147,7 +147,7 @@ def _selections(dtype):
         for floor, last in ((2.0**-24, False), (0.9, False), (1e-3, True)):
             arguments = (frames, moves, exact, bounds, np.log(floor), last)
             options = {"by_label": True}
-            yield Case(f"select-by-label-{name}-{floor:.0e}-{last}", dtype, selected, arguments, options)
+            yield Case(f"select-cells-by-label-{name}-{floor:.0e}-{last}", dtype, selected, arguments, options)
 
 
 def _compactions(dtype):

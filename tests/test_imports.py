@@ -17,7 +17,7 @@ FLOORS = (
     {"kernels"},
     {"device", "layout"},
     {"inputs", "topology", "annotations"},
-    {"staging", "lattices", "ctc_frames", "aligned_frames", "tiles", "search"},
+    {"staging", "lattices", "exits", "ctc_frames", "aligned_frames", "tiles", "search"},
     DOORS,
     {"__init__"},
 )

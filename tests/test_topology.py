@@ -4,6 +4,7 @@ import inspect
 import pickle
 import re
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ DOORS = {
     "transducer_loss_and_grad": door_call(lattice.transducer_loss_and_grad, logits_problem),
     "transducer_alignment": door_call(lattice.transducer_alignment, logits_problem),
     "transducer_posteriors": door_call(lattice.transducer_posteriors, logits_problem),
+    "transducer_exit_posterior": door_call(lattice.transducer_exit_posterior, partial(logits_problem, bounded=True)),
     "joint_transducer_posteriors": door_call(lattice.joint_transducer_posteriors, joint_problem),
     "joint_transducer_loss": door_call(lattice.joint_transducer_loss, joint_problem),
     "joint_transducer_loss_and_grad": door_call(lattice.joint_transducer_loss_and_grad, joint_problem),

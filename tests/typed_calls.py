@@ -26,6 +26,9 @@ def reads_a_type_off(array: NDArray[Any]) -> tuple[Real, Real]:
     assert_type(gradients, lattice.JointGradients[Real])
     assert_type(gradients.bias, Real | None)
     assert_type(lattice.transducer_loss(array, targets, frames, labels, topology="monotonic"), NDArray[Any])
+    bounds = np.zeros((1, 3), np.int64), np.ones((1, 3), np.int64)
+    share = lattice.transducer_exit_posterior(array, targets, frames, labels, bounds=bounds)
+    assert_type(share, NDArray[Any])
     return loss, gradients.weight
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import record
 
-PROBLEMS = 540
+PROBLEMS = 550
 PACKAGES = ("numpy", "numba", "scipy", "ml_dtypes")
 BLAS_THREADS = 1
 

@@ -57,6 +57,7 @@ SHARES = {
 LATER = (
     {"transducer_posteriors": 10, "joint_transducer_posteriors": 10, "scores_loss_and_grad": 10},
     {"internal_language_model_loss_and_grad": 10},
+    {"transducer_exit_posterior": 10},
 )
 """Doors that came after the first record. Their problems stand behind the 500 of that, which are drawn as they were."""
 
@@ -156,6 +157,14 @@ def logits_case(rng, name: str) -> dict:
     if name.endswith("grad"):
         given = with_upstream(rng, given) | {"fastemit_lambda": pick(rng, FASTEMIT)}
     return closed(rng, given)
+
+
+def exits_case(rng, name: str) -> dict:
+    given = logits_case(rng, name)
+    if given["bounds"] is None:
+        shape = len(given["target_lengths"]), int(np.max(given["logit_lengths"]))
+        given["bounds"] = np.zeros(shape, int), np.full(shape, int(rng.integers(4)))
+    return given
 
 
 def ctc_arguments(rng) -> dict:
@@ -347,6 +356,7 @@ MAKERS = {
     **dict.fromkeys(
         ("transducer_loss", "transducer_loss_and_grad", "transducer_alignment", "transducer_posteriors"), logits_case
     ),
+    "transducer_exit_posterior": exits_case,
     "scores_loss_and_grad": scores_case,
     **dict.fromkeys(
         (

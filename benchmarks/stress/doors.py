@@ -40,6 +40,9 @@ def calls(sizes: tuple[int, ...] = SIZES) -> dict:
         ),
         "transducer_alignment": lambda: lattice.transducer_alignment(logits, targets, T, U),
         "transducer_posteriors": lambda: lattice.transducer_posteriors(logits, targets, T, U),
+        "transducer_exit_posterior": lambda: lattice.transducer_exit_posterior(
+            logits, targets, T, U, bounds=lattice.alignment_bounds(emitted, U, T, left=1, right=1)
+        ),
         "scores_loss_and_grad": lambda: lattice.scores_loss_and_grad(logits[..., 0], logits[..., 1], T, U),
         "joint_transducer_posteriors": lambda: lattice.joint_transducer_posteriors(*joint, memory_limit=1 << 20),
         "joint_transducer_loss": lambda: lattice.joint_transducer_loss(*joint),

@@ -166,6 +166,14 @@ def logits_case(rng, name):
     return given
 
 
+def exits_case(rng, name):
+    given = logits_arguments(rng)
+    if given["bounds"] is None:
+        shape = len(given["target_lengths"]), int(np.max(given["logit_lengths"]))
+        given["bounds"] = np.zeros(shape, int), np.full(shape, int(rng.integers(4)))
+    return given
+
+
 def joint_case(rng, name):
     given = joint_arguments(rng)
     if name.endswith(("grad", "report")):
@@ -288,6 +296,7 @@ MAKERS = {
     **dict.fromkeys(
         ("transducer_loss", "transducer_loss_and_grad", "transducer_alignment", "transducer_posteriors"), logits_case
     ),
+    "transducer_exit_posterior": exits_case,
     "scores_loss_and_grad": scores_case,
     **dict.fromkeys(
         (

@@ -37,6 +37,8 @@ def layouts_of(case: Case, given: dict):
     loss, name = (batch_shape, kind), case.name
     if name in ("transducer_loss", "ctc_loss", "joint_transducer_loss"):
         return [loss]
+    if name == "transducer_exit_posterior":
+        return [(batch_shape, np.dtype(np.float64))]
     if name in ("transducer_loss_and_grad", "ctc_loss_and_grad"):
         return [loss, like]
     if name.startswith("joint") and name.endswith(("grad", "vjp")):

@@ -54,7 +54,14 @@ def split_scans(seed: int) -> tuple[Scans, Scans]:
     )
 
 
-def join_strings(scans: Scans, count: int, rng: np.random.Generator, *, jitter: bool = False) -> DigitStrings:
+def join_strings(
+    scans: Scans,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    jitter: bool = False,
+    digits: tuple[int, int] = (MIN_DIGITS, MAX_DIGITS),
+) -> DigitStrings:
     """Join `count` strings of 3 to 10 random scans with gaps of 0 to 4 empty columns.
 
     Parameters
@@ -65,13 +72,15 @@ def join_strings(scans: Scans, count: int, rng: np.random.Generator, *, jitter: 
     rng : numpy.random.Generator
     jitter : bool
         Shift each scan up or down by at most one pixel (for training).
+    digits : (int, int)
+        The fewest and the most scans of a string, where 3 and 10 are not wanted.
 
     Returns
     -------
     DigitStrings
         T and U are those of the longest string.
     """
-    target_lengths = rng.integers(MIN_DIGITS, MAX_DIGITS + 1, size=count)
+    target_lengths = rng.integers(digits[0], digits[1] + 1, size=count)
     U = target_lengths.max()
     real = np.arange(U) < target_lengths[:, None]
     chosen = rng.integers(len(scans.digits), size=(count, U))

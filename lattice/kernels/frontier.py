@@ -32,7 +32,7 @@ TALLIES = 8
 CARRIED, LOST, BEST, COUNT = 0, 4, 6, 7
 """Their places: `in` and `out` on the way to the next cell of the frame, what is lost (value and power), the logarithm
 of the largest `out` of a frame, and how many cells have been looked at."""
-OUTWARD = 1.0 + 2.0**-30
+OUTWARD = 2.0**-30
 """Room for the roundings of the sums along an alignment: each errs by less than 2**-51, and T + U of them follow."""
 
 
@@ -238,18 +238,22 @@ def trimmed(low, high, at, largest, rows):
 
 
 @register_jitable
-def weigh(low, high, labels, at, largest, rows, tally):
-    """Logarithms of what has kept to the set until the end, and of all that has left it; `at` is the row behind."""
+def weigh(low, high, labels, at, excess, largest, rows, tally):
+    """Logarithms of what has kept to the set until the end, and of all that has left it, at most.
+
+    `at` is the row behind the last frame. `excess` is by how much the probabilities of a cell, as they are rounded, may
+    pass 1, along an alignment.
+    """
     inner, inner_power = nothing(largest)
     outer, outer_power = tally[LOST], tally[LOST + 1]
     if low <= labels < high:
         inner, inner_power = rows[at, labels], rows[at + 1, labels]
         outer, outer_power = sum_of(outer, outer_power, rows[at + 2, labels], rows[at + 3, labels], largest)
     if largest:
-        return inner_power, outer_power
+        return inner_power, outer_power + excess
     inner, inner_power = normalised(inner, inner_power)
-    outer, outer_power = normalised(outer * OUTWARD, outer_power)
-    return log_of(inner, inner_power), log_of(outer, outer_power)
+    outer, outer_power = normalised(outer, outer_power)
+    return log_of(inner, inner_power), log_of(outer, outer_power) + (excess + OUTWARD)
 
 
 @register_jitable

@@ -104,9 +104,11 @@ def gives_up(most, tally, low_u):
 
 
 @register_jitable
-def finish(n, labels, low, high, at, most, ways, rows, tally, low_u, weighed, looked):
+def finish(n, frames, labels, low, high, at, most, few, ways, rows, tally, low_u, weighed, looked):
     """Leave what a walk has found of example n; `low` to `high` is what its last frame has handed on."""
-    weighed[n, 0], weighed[n, 1] = weigh(low, high, labels, at, ways.largest, rows, tally)
+    # A quarter of `few` is 4 eps.
+    excess = 0.25 * few * (frames + labels)
+    weighed[n, 0], weighed[n, 1] = weigh(low, high, labels, at, excess, ways.largest, rows, tally)
     looked[n] = -1 if gives_up(most, tally, low_u) else int(tally[COUNT])
 
 
@@ -156,7 +158,9 @@ def compile_kernels(activation: Activation) -> Kernels:
                 low, high = begins, fresh
                 if gives_up(most[n], tally, low_u):
                     break
-            finish(n, U, low, high, 4 * (b % 2), most[n], ways, own_rows, tally, low_u, weighed, looked)
+            finish(
+                n, b - a, U, low, high, 4 * (b % 2), most[n], rules.few, ways, own_rows, tally, low_u, weighed, looked
+            )
 
     @cuda_kernel
     @named(f"reach_{activation.name}_cuda")
@@ -228,7 +232,9 @@ def compile_kernels(activation: Activation) -> Kernels:
             if gives_up(most[n], tally, low_u):
                 break
         if me == 0:
-            finish(n, U, low, high, 4 * (b % 2), most[n], ways, own_rows, tally, low_u, weighed, looked)
+            finish(
+                n, b - a, U, low, high, 4 * (b % 2), most[n], rules.few, ways, own_rows, tally, low_u, weighed, looked
+            )
 
     return Kernels(reach_cpu, reach_cuda)
 

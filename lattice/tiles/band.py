@@ -34,6 +34,8 @@ HOPELESS = 0.6
 """Where alignments beside a band win back more than this share of what they lose, bounds on all cells are needed."""
 BESIDE = 5
 """Frames by which a label may be away from the one that the caller named, in the band that is tried first."""
+TRIES = 2
+"""How often a band is made wider, before all cells of an example are bounded."""
 NARROW = 0.1
 """Below this share a band is wide enough as it is."""
 FAR = np.int32(2**30)
@@ -121,16 +123,63 @@ def narrowed(tiler: Tiler, group: Group, first: np.ndarray, last: np.ndarray) ->
     return group._replace(frames=frames, device_frames=frames.on(tiler.device, tiler.space)[0])
 
 
-def whole_where(tiler: Tiler, group: Group, band: Group, chosen: np.ndarray) -> Group:
-    """A band with all cells of some more examples, `chosen` (examples,) bool."""
-    ranges = [(own.frames.first, own.frames.first + np.diff(own.frames.offset) - 1) for own in (group, band)]
-    here = chosen[group.frames.example]  # (frames,)
-    return narrowed(tiler, group, *(np.where(here, *pair) for pair in zip(*ranges, strict=True)))
+class Search:
+    """The bands of a group that are tried, one after the other, until one is enough or all cells are in it.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    group : Group
+        All cells of the lattices.
+    tolerance : float
+        About what share alignments beside a band may weigh.
+
+    Attributes
+    ----------
+    band : Group or None
+        The one to be tried. None where all cells are to be bounded.
+    nats : (examples,) float64
+        How far below the best cell of a frame it ends.
+    fresh : bool
+        Nothing was tried yet.
+    """
+
+    def __init__(self, tiler: Tiler, group: Group, tolerance: float):
+        self._tiler, self._group, self._tries = tiler, group, 0
+        self.nats = usual_reach(group, tolerance)
+        named = tiler.problem.near is not None
+        self.band = near_band(tiler, group) if named else find_band(tiler, group, self.nats)
+
+    @property
+    def fresh(self) -> bool:
+        return self._tries == 0
+
+    @property
+    def whole(self) -> np.ndarray:
+        """(examples,) bool: all cells are in the band, so nothing leaves it."""
+        return np.zeros(0, bool) if self.band is None else cells_of(self.band) == cells_of(self._group)
+
+    def told(self, shares: np.ndarray) -> None:
+        """Go on after `win_back` has told that the band is too narrow."""
+        # Where all cells have no room, there is nothing else to hope for.
+        hopeless = ~(shares < HOPELESS) & (self._tiler.work.room is None)  # NaN, too
+        self._next(np.where(hopeless, np.inf, self.nats / (1 - np.minimum(shares, HOPELESS))))
+
+    def failed(self, excess: np.ndarray) -> bool:
+        """Whether more leaves a band than may, by `excess` (examples,) nats. If so, the next band is there."""
+        bad = ~(excess <= 0) & ~self.whole  # NaN, too
+        if bad.any():
+            wider = bad & (excess < self.nats) & (self._tries < TRIES)
+            self._next(np.where(wider, self.nats + excess + MARGIN, np.where(bad, np.inf, self.nats)))
+        return bool(bad.any())
+
+    def _next(self, nats: np.ndarray) -> None:
+        self._tries += 1
+        self.nats = np.where(self.whole, np.inf, nats)
+        self.band = find_band(self._tiler, self._group, self.nats)
 
 
-def win_back(
-    tiler: Tiler, band: Group, state: CellState, nats: np.ndarray, cells, first_cell, most: float
-) -> np.ndarray:
+def win_back(tiler: Tiler, search: Search, state: CellState, cells, first_cell, most: float) -> np.ndarray:
     """Compute listed cells, those of some frames first, and tell if the band can be enough: shares (examples,).
 
     An alignment that runs beside the band lost `nats` on its way there. Its scores are upper bounds, the others' are
@@ -141,13 +190,14 @@ def win_back(
     Parameters
     ----------
     tiler : Tiler
-    band : Group
+    search : Search
     state : CellState
-    nats : (examples,) float64
-        From the best cell of a frame to the end of the band.
+        Of the cells of the search's band.
     cells, first_cell : (n,) int64, (examples + 1,) int64
         As in `Tiler.score_listed`.
+    most : float
     """
+    band = search.band
     frames, device, space, count = band.frames, tiler.device, tiler.space, int(first_cell[-1])
     length, labels = np.diff(frames.starts), frames.labels.astype(np.int64)  # (examples,)
     listed = device.fetch(cells[:count])  # (n,)
@@ -164,7 +214,8 @@ def win_back(
         lack = np.bincount(owner, lack, minlength=len(length)) / np.maximum(1, number)  # (examples,) nats an arc
         arcs = length + labels * (not tiler.problem.targets.moves.monotonic)
         width = np.diff(frames.offset[frames.starts]) / length
-        share = lack * arcs / np.maximum(1, labels) * width / nats
+        # Where all cells are in the band, nothing is beside it.
+        share = np.where(search.whole, 0.0, lack * arcs / np.maximum(1, labels) * width / search.nats)
         if not (share < most).all():
             return share
         _score_some(tiler, band, state, listed[~taken])

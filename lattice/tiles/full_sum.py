@@ -14,19 +14,7 @@ from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
 from ..kernels.padded import lay_out
 from ..kernels.state import ArcPosteriors, CellState, Visited
-from .band import (
-    HOPELESS,
-    NARROW,
-    exit_posterior,
-    find_band,
-    leaving,
-    near_band,
-    refuse_too_large,
-    share_of,
-    usual_reach,
-    whole_where,
-    win_back,
-)
+from .band import NARROW, Search, exit_posterior, leaving, refuse_too_large, share_of, win_back
 from .certificate import BoundedGroups, Cost, cells_of, certify, dense, tolerance_of
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
@@ -140,41 +128,30 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
 
 def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | None:
     """`_sum` over a band of cells, outside of which nothing is computed. None where no example has one."""
-    used, cells, nats, trusted = tiler.space.used, cells_of(group), usual_reach(group, tolerance), False
-    named = tiler.problem.near is not None
-    band = near_band(tiler, group) if named else find_band(tiler, group, nats)
-    while band is not None:
-        whole = cells_of(band) == cells  # (examples,)
-        lattice = _take_lattice(tiler, band)
-        shares = np.zeros(len(cells))
+    used, search = tiler.space.used, Search(tiler, group, tolerance)
+    while search.band is not None:
+        band, whole = search.band, search.whole  # (examples,)
+        lattice, shares = _take_lattice(tiler, band), np.zeros(len(whole))
 
-        def probe(listed, first_cell, band=band, lattice=lattice, nats=nats, shares=shares):
-            shares[:] = win_back(tiler, band, lattice.state, nats, listed, first_cell, NARROW)
+        def probe(listed, first_cell, lattice=lattice, whole=whole, shares=shares):
+            shares[:] = win_back(tiler, search, lattice.state, listed, first_cell, NARROW)
             return bool((shares < NARROW).all())
 
         # What leaves the band weighs little beside what is left out in it.
-        cost = _certify(tiler, band, group, lattice, 0.875 * tolerance, None if trusted else probe)
+        cost = _certify(tiler, band, group, lattice, 0.875 * tolerance, probe if search.fresh else None)
         if cost is None:
-            # It has to reach further, where that is of use.
-            named = False
-            nats, trusted = np.where(whole | (shares >= HOPELESS), np.inf, nats / (1 - np.minimum(shares, 0.9))), True
             tiler.space.rewind(used)
-            band = find_band(tiler, group, nats)
+            search.told(shares)
             continue
         _sum_forward(tiler, band, lattice, log_z)
         own = log_z[group.begin : group.end]  # (examples,)
-        left = np.exp(leaving(tiler, group, band, lattice.state, own, share_of(tolerance)))
-        # NaN, too.
-        failed = ~(left <= tolerance) & ~whole
-        if not failed.any():
-            # A whole lattice has its bracket, and nothing leaves it.
-            known = tiler.device.fetch(cost.certificate) if whole.any() else 0.0
-            return Summed(band, lattice, cost._replace(certificate=np.where(whole, known, np.log1p(left))))
+        left = leaving(tiler, group, band, lattice.state, own, share_of(tolerance))  # (examples,) nats
+        # A whole lattice has its bracket, and nothing leaves it.
+        known = tiler.device.fetch(cost.certificate) if whole.any() else 0.0
+        certificate = np.where(whole, known, np.log1p(np.exp(left)))
+        if not search.failed(left - np.log(tolerance)):
+            return Summed(band, lattice, cost._replace(certificate=certificate))
         tiler.space.rewind(used)
-        if named:
-            band, named = find_band(tiler, group, nats), False
-        else:
-            band, trusted = None if (failed | whole).all() else whole_where(tiler, group, band, failed), True
     tiler.space.rewind(used)
     return None
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 
@@ -15,16 +14,7 @@ from ..kernels.path_rows import path_rows, sum_rows
 from ..kernels.rows import cast
 from ..kernels.state import CellState
 from ..layout import WorkspaceTooSmall
-from .band import (
-    HOPELESS,
-    find_band,
-    leaving,
-    near_band,
-    refuse_too_large,
-    usual_reach,
-    whole_where,
-    win_back,
-)
+from .band import HOPELESS, Search, leaving, refuse_too_large, win_back
 from .certificate import bound_group, cells_of, marked_rounds
 from .gradients import Outputs, Pass, Rows, backward
 from .groups import Group
@@ -189,34 +179,30 @@ def _memory(tiler: Tiler, group: Group):
 
 def _in_band(tiler: Tiler, group: Group, found: tuple) -> bool:
     """Search a band, and tell whether the best alignments are found: no alignment that leaves it is as good."""
-    used, cells, nats = tiler.space.used, cells_of(group), usual_reach(group, SURE)
-    named = tiler.problem.near is not None
-    band = near_band(tiler, group) if named else find_band(tiler, group, nats)
-    while band is not None:
+    used, search = tiler.space.used, Search(tiler, group, SURE)
+    while search.band is not None:
+        band = search.band
         refuse_too_large(tiler, band)
-        whole, memory = cells_of(band) == cells, _memory(tiler, band)  # (examples,)
-        shares = np.zeros(len(cells))
-        search = _narrowed(tiler, band, *memory, partial(_hopes, tiler, band, nats, shares))
-        failed = shares >= HOPELESS
-        if search is not None:
-            # Not `>=`: NaN, too, where no alignment runs inside of the band.
-            failed = ~(leaving(tiler, group, band, *search, -TIE, largest=True) < -TIE) & ~whole
-            if not failed.any():
-                best_path(band.device_frames, tiler.problem.targets.moves, *memory, *found)
-                return True
+        memory, shares = _memory(tiler, band), np.zeros(len(band.examples))
+
+        def probe(state, listed, first_cell, shares=shares):
+            shares[:] = win_back(tiler, search, state, listed, first_cell, HOPELESS)
+            return bool((shares < HOPELESS).all())
+
+        # Where all cells have no room, there is nothing else to hope for.
+        tries = search.fresh and tiler.work.room is None
+        known = _narrowed(tiler, band, *memory, probe if tries else None)
+        if known is None:
+            tiler.space.rewind(used)
+            search.told(shares)
+            continue
+        # NaN, too, is a failure: no alignment runs inside of the band.
+        if not search.failed(leaving(tiler, group, band, *known, -TIE, largest=True) + 2 * TIE):
+            best_path(band.device_frames, tiler.problem.targets.moves, *memory, *found)
+            return True
         tiler.space.rewind(used)
-        if named:
-            band, named = find_band(tiler, group, nats), False
-        else:
-            band = None if (failed | whole).all() else whole_where(tiler, group, band, failed)
     tiler.space.rewind(used)
     return False
-
-
-def _hopes(tiler: Tiler, band: Group, nats, shares, state: CellState, listed, first_cell) -> bool:
-    """Compute the cells of the first round, unless a band is hopeless for an example; `shares` are filled."""
-    shares[:] = win_back(tiler, band, state, nats, listed, first_cell, HOPELESS)
-    return bool((shares < HOPELESS).all())
 
 
 def _narrowed(tiler: Tiler, group: Group, left, bits, probe: Callable | None = None) -> tuple | None:

@@ -81,15 +81,33 @@ def seeks_band(cells: np.ndarray, frames: np.ndarray) -> bool:
     return 0 < SMALL * frames.sum() <= cells.sum()
 
 
+def _any_wide(cells: np.ndarray, frames: np.ndarray) -> bool:
+    """Whether a band may be looked for in any group: that is where one lattice at least is wide enough."""
+    return bool((cells >= SMALL * frames).any())
+
+
+def _wide(problem: JointProblem) -> bool:
+    order, cells = _cells(problem)
+    return _any_wide(cells, problem.targets.frame_lengths[order])
+
+
+def _cells(problem: JointProblem) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) int64 each: the order of work, and the cells of each lattice in that order."""
+    targets, N = problem.targets, len(problem.targets.blank_id)
+    order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
+    given = targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
+    return order, layout.count_cells(order, *given)
+
+
 def plan_bands(problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, bands: bool) -> Work:
-    """`plan_work`, or where all cells have no room and `bands` are allowed, room for a band of each lattice.
+    """`plan_work`, or where wide lattices have no room and `bands` are allowed, room for a band of each lattice.
 
     The rows of gradients are then written where they are handed out, if they can be.
     """
     try:
         return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
     except layout.WorkspaceTooSmall as refused:
-        if not bands:
+        if not (bands and _wide(problem)):
             raise
         try:
             return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit, refusal=str(refused))
@@ -123,16 +141,12 @@ def plan_work(
     targets, device, dtype = problem.targets, problem.device, computing_dtype(problem.weight.dtype)
     operand = device.operand_dtype(problem.weight.dtype)
     halved = device.on_gpu and operand == np.float32 and problem.precision == "tf32x3"
-    N = len(targets.blank_id)
-    order = np.arange(N) if problem.encoder_index is None else np.argsort(problem.encoder_index, kind="stable")
+    order, cells = _cells(problem)  # (N,) each
     H, V = problem.weight.shape[1], problem.weight.shape[0]
     # Rows of the largest output layer that is in use at once.
     S = V if problem.vocabulary is None else max((len(ids) for ids in problem.vocabulary), default=0)
     # Bytes of a number, of a row of H numbers, and of such a row as an operand.
     real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * operand.itemsize
-    cells = layout.count_cells(
-        order, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds
-    )  # (N,)
     rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
     work = Work(problem, device, order, dtype, operand, halved, layout.Plan([], 0, 0, 0, 0, 0), False)
     if refusal:
@@ -140,8 +154,7 @@ def plan_work(
         cells = work.room
     # Rows of H numbers that a group holds of each.
     copies = int(widens(problem)) + int(gradients and not work.in_place)
-    # A band may be looked for in a group, if any of its lattices is wide enough.
-    seeks = bool((cells >= SMALL * targets.frame_lengths[order]).any())
+    seeks = _any_wide(cells, targets.frame_lengths[order])
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
     scratch = scratch_bytes(targets.target_lengths[order]) * (not device.on_gpu)

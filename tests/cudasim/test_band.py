@@ -37,8 +37,8 @@ def numbered(monkeypatch):
 
     full_sum_renumber = full_sum.renumber
     monkeypatch.setattr(full_sum, "renumber", renumber)
-    limits = (plan, "SMALL", 1e-9), (band, "FOUND_DENSE", 2.0)
-    for module, name, value in (*limits, (full_sum, "HOPELESS", math.inf), (full_sum, "NARROW", math.inf)):
+    limits = (plan, "SMALL", 1e-9), (band, "FOUND_DENSE", 2.0), (band, "HOPELESS", math.inf)
+    for module, name, value in (*limits, (full_sum, "NARROW", math.inf)):
         monkeypatch.setattr(module, name, value)
     return found
 

@@ -47,3 +47,14 @@ def test_gradients_are_those_of_torchs_recursion():
     np.testing.assert_allclose(loss[0], -alpha[5, 3].detach(), rtol=1e-12)
     for gradient, tensor in zip(gradients, (blank, label), strict=True):
         np.testing.assert_allclose(gradient[0], tensor.grad, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+def test_a_share_in_kind(library, dtype):
+    problem = logits_problem(0, dtype=dtype, bounded=True)
+    given = problem.band(problem.logits), *problem.args[1:]
+    expected = lattice.transducer_exit_posterior(*given, bounds=problem.bounds, banded=True)
+    bounds = tuple(put_all(library, problem.bounds))
+    ours = lattice.transducer_exit_posterior(*put_all(library, given), bounds=bounds, banded=True)
+    assert isinstance(ours, library.kind) and library.fetch(ours).dtype == np.float64
+    np.testing.assert_array_equal(library.fetch(ours), expected)

@@ -61,7 +61,7 @@ EQUIVALENT = (
      "NaN says so (the others tell)."),
     ("(emit|best)(_hat)?_cuda|ctc_emit_cuda", "shuffle", r".*bfly \d+ -> down", r".*normaliser.*|best_of_row\(.*",
      "Lane 0 gets the same from lanes further down, and no other lane's result is used."),
-    ("bound_.*_cuda|measure_cuda|ceiling_cuda|ctc_posteriors_cuda", "shuffle", r".*bfly \d+ -> down", ".*",
+    ("(bound|reach)_.*_cuda|measure_cuda|ceiling_cuda|ctc_posteriors_cuda", "shuffle", r".*bfly \d+ -> down", ".*",
      "Lane 0 gets the same from lanes further down, and no other lane's result is used."),
     ("choose_cuda|leave_(out|rows)_cuda|narrow_cuda|select_cuda|sum_rows_cuda", "shuffle", r".*bfly \d+ -> down", ".*",
      "Lane 0 gets the same from lanes further down, and block_sum uses no other lane's result."),
@@ -80,7 +80,7 @@ EQUIVALENT = (
      "The other one is the lower half of a count, 0: counts that are too low raise the bound, which changes nothing."),
     ("choose_cuda", "loop", "lt -> le [su]64", "bound = smallest_cuda.*",
      "Keys that are not counted raise the bound: more ids are listed, place_id takes the same (the search tells)."),
-    ("bound_(hat_)?tanh_cuda", "shuffle", "lower .*", r"(blank_dot|label_dot|product|square) \+= .*",
+    ("(bound|bound_hat|reach)_tanh_cuda", "shuffle", "lower .*", r"(blank_dot|label_dot|product|square) \+= .*",
      "tanh's cases have -1, 0 and 1 in place of fractions, so lower halves are 0 (the other activations' cases tell)."),
     ("to_(frames|slots)_.*_cuda", "loop", "gt -> ge s64|lt -> le u64", r"for (h|k) in range\(.*",
      "It counts down the columns of a frame without cells, in a loop without a body (loops over cells tell)."),
@@ -115,8 +115,8 @@ EQUIVALENT = (
      "Rounds of four leave none of 32 warps over, and of two the first is at place 0 (rounds, of this line, tell)."),
     ("(best|path_rows)(_hat)?_cuda", "loop", "lt -> le s64", r"(for j in range\(label_id\.shape\[1\]\):)?",
      "It asks, ahead of a loop over others, whether there is a bias: where that has one entry, there are no others."),
-    ("(gradient|path_rows)(_hat)?_cuda|ctc_gradient_cuda|hidden_.*_cuda|bound_(hat_)?tanh_cuda", "conversion",
-     "bf16.f32 ties away from even", ".*",
+    ("(gradient|path_rows)(_hat)?_cuda|ctc_gradient_cuda|hidden_.*_cuda|(bound|bound_hat|reach)_tanh_cuda",
+     "conversion", "bf16.f32 ties away from even", ".*",
      "What was rounded before is halfway between two bfloat16 by chance, and then either is as near."),
 )  # fmt: skip
 """(kernel, kind, what, line of the source, why): regular expressions that match in full, but for the reason."""

@@ -6,7 +6,7 @@ TELLERS = {
         "list-edges-float32/few",
         "list-frames-ever-more-float32/production",
         "compact-monotonic-float32/few",
-        "select-False-False-0.3-6e-08-False-float64/few",
+        "select-cells-False-False-0.3-6e-08-False-float64/few",
         "list-298-computed-float32/few",
     ),
     "best_cuda": (
@@ -104,7 +104,7 @@ TELLERS = {
         "clear-float32/production",
     ),
     "count_cuda": (
-        "select-wide-128-False-False-2.0-float32/production",
+        "select-cells-wide-128-False-False-2.0-float32/production",
         "compact-wide-430-float32/production",
     ),
     "ctc_emit_cuda": (
@@ -225,9 +225,9 @@ TELLERS = {
     ),
     "keys_cuda": ("keys-drawn-3-float16/production",),
     "label_visits_cuda": (
-        "select-by-label-False-False-6.0-1e-03-True-float32/production",
-        "select-by-label-constrained-True-0.3-6e-08-False-float32/few",
-        "select-by-label-False-False-6.0-9e-01-False-float32/production",
+        "select-cells-by-label-False-False-6.0-1e-03-True-float32/production",
+        "select-cells-by-label-constrained-True-0.3-6e-08-False-float32/few",
+        "select-cells-by-label-False-False-6.0-9e-01-False-float32/production",
     ),
     "lay_out_cuda": (
         "lay-out-False-False-0-scale5-float64/production",
@@ -246,7 +246,7 @@ TELLERS = {
         "compact-hat-wide-float64/few",
     ),
     "list_cuda": (
-        "select-wide-128-False-False-2.0-float32/production",
+        "select-cells-wide-128-False-False-2.0-float32/production",
         "compact-wide-430-float32/production",
         "list-298-wanted-float32/few",
     ),
@@ -270,9 +270,9 @@ TELLERS = {
     ),
     "open_cuda": ("narrow-wide-128-False-False-2.0-0-float32/production",),
     "pair_visits_cuda": (
-        "select-wide-constrained-float32/production",
+        "select-cells-wide-constrained-float32/production",
         "narrow-wide-constrained-float32/production",
-        "select-constrained-False-0.3-6e-08-False-float32/few",
+        "select-cells-constrained-False-0.3-6e-08-False-float32/few",
         "narrow-constrained-True-6.0-1-float32/few",
     ),
     "path_rows_cuda": (
@@ -309,9 +309,9 @@ TELLERS = {
     ),
     "scatter_cuda": ("scatter-float32/production",),
     "select_cuda": (
-        "select-wide-128-False-False-2.0-float64/production",
-        "select-True-False-0.3-1e-03-True-float64/few",
-        "select-False-False-6.0-9e-01-False-float64/production",
+        "select-cells-wide-128-False-False-2.0-float64/production",
+        "select-cells-True-False-0.3-1e-03-True-float64/few",
+        "select-cells-False-False-6.0-9e-01-False-float64/production",
     ),
     "share_cuda": (
         "share-halfway-9-float16/few",
@@ -332,16 +332,16 @@ TELLERS = {
     "sums_cuda": (
         "alpha-monotonic-bounded-float32/few",
         "compact-wide-430-float32/production",
-        "select-False-False-0.3-6e-08-False-float32/few",
-        "select-wide-128-False-False-2.0-float32/production",
+        "select-cells-False-False-0.3-6e-08-False-float32/few",
+        "select-cells-wide-128-False-False-2.0-float32/production",
         "alpha-rnnt-bounded-float32/few",
         "alpha-rnnt-float32/few",
     ),
     "sums_paired_cuda": (
         "alpha-constrained-bounded-float32/few",
         "posteriors-wide-constrained-float64/production",
-        "select-constrained-False-0.3-6e-08-False-float32/few",
-        "select-wide-constrained-float32/production",
+        "select-cells-constrained-False-0.3-6e-08-False-float32/few",
+        "select-cells-wide-constrained-float32/production",
         "alpha-constrained-float32/few",
     ),
     "to_frames_identity_cuda": (
