@@ -55,10 +55,12 @@ class Walked:
             bounds, exact = bounded_state(tiler, group)
             high = frames.first + np.diff(frames.offset) - 1
             width = int(frames.labels[0]) + 1
-            low = frames.first + rng.integers(0, 2, len(high)) * rng.integers(0, width, len(high))
-            held = narrowed(tiler, group, low, high - rng.integers(0, 2, len(high)) * rng.integers(0, width, len(high)))
+            low = frames.first + (rng.random(len(high)) < 0.15) * rng.integers(0, width, len(high))
+            held = narrowed(
+                tiler, group, low, high - (rng.random(len(high)) < 0.15) * rng.integers(0, width, len(high))
+            )
             has_state = grid(held.frames, np.ones(held.frames.cells, bool), False)
-            computed = has_state & (rng.random(has_state.shape) < rng.choice([0.5, 0.9, 1.0]))
+            computed = has_state & (rng.random(has_state.shape) < rng.choice([0.7, 0.9, 1.0]))
             # The numbers of the held cells in the whole lattice, and which of them are computed.
             listed = grid(frames, np.arange(frames.cells), 0)[has_state]
             chosen = computed[has_state]
