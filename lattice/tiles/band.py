@@ -270,8 +270,10 @@ def leaving(
         ways, limits = ways_of(tiler, share, largest=largest), (base, nats, most)
         weighed, _ = walk(tiler, group, band.device_frames, state, ways, limits, (none, none))
         inside, outside = device.fetch(weighed).T
-    # Where there is none outside, nothing leaves, be anything inside or not.
-    return np.where(np.isneginf(outside), outside, outside - inside)
+    # Where there is none outside, nothing leaves, be anything inside or not. But the largest passes a NaN by. With none
+    # on either side, all may have met one.
+    nothing = np.isneginf(outside) & ~(largest & np.isneginf(inside))
+    return np.where(nothing, outside, outside - inside)
 
 
 def exit_posterior(tiler: Tiler, group: Group, band: Group, state: CellState, log_z) -> np.ndarray:
