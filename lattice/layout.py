@@ -37,6 +37,11 @@ class Frames(NamedTuple):
         return int(self.offset[-1])
 
     @property
+    def arcs(self) -> np.ndarray:
+        """(examples,) T + U, more arcs than which no alignment has."""
+        return np.diff(self.starts) + self.labels
+
+    @property
     def t(self) -> np.ndarray:
         """(frames,) int64, the frame's number within its example."""
         return np.arange(len(self.example)) - self.starts[self.example]

@@ -241,19 +241,23 @@ def trimmed(low, high, at, largest, rows):
 def weigh(low, high, labels, at, excess, largest, rows, tally):
     """Logarithms of what has kept to the set until the end, and of all that has left it, at most.
 
-    `at` is the row behind the last frame. `excess` is by how much the probabilities of a cell, as they are rounded, may
-    pass 1, along an alignment.
+    `at` is the row behind the last frame. What was let go may weigh more by `excess` nats: the probabilities of a cell,
+    as they are rounded, may pass 1.
     """
     inner, inner_power = nothing(largest)
     outer, outer_power = tally[LOST], tally[LOST + 1]
+    if largest:
+        outer_power += excess
+    else:
+        outer *= math.exp(excess)
     if low <= labels < high:
         inner, inner_power = rows[at, labels], rows[at + 1, labels]
         outer, outer_power = sum_of(outer, outer_power, rows[at + 2, labels], rows[at + 3, labels], largest)
     if largest:
-        return inner_power, outer_power + excess
+        return inner_power, outer_power
     inner, inner_power = normalised(inner, inner_power)
     outer, outer_power = normalised(outer, outer_power)
-    return log_of(inner, inner_power), log_of(outer, outer_power) + (excess + OUTWARD)
+    return log_of(inner, inner_power), log_of(outer, outer_power) + OUTWARD
 
 
 @register_jitable

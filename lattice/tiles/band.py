@@ -34,8 +34,9 @@ SAMPLED = 16
 """Of so many frames, one is computed before it is decided how far a band reaches."""
 HOPELESS = 0.6
 """Where alignments beside a band win back more than this share of what they lose, bounds on all cells are needed."""
-BESIDE = 5
-"""Frames by which a label may be away from the one that the caller named, in the band that is tried first."""
+BESIDE, BEHIND, AHEAD = 2, 2, 4
+"""The band beside an alignment that the caller named: frames by which its labels may be early or late, and how many
+labels more an alignment may be behind and ahead. A label that comes early has paid once, however early it comes."""
 TRIES = 2
 """How often a band is made wider, before all cells of an example are bounded."""
 NARROW = 0.1
@@ -51,14 +52,14 @@ def refuse_too_large(tiler: Tiler, group: Group) -> None:
     if room is not None and cells > room[group.begin]:
         n = int(group.examples[0])
         raise WorkspaceTooSmall(
-            f"{tiler.work.refusal}. A band of {room[group.begin]} cells has room, but example {n} needs {cells}"
+            f"{tiler.work.refusal}. So many are always enough. A band was tried first, as a trained model needs no more: "
+            f"there is room for {room[group.begin]} of its cells, and the band of example {n} grew to {cells}"
         )
 
 
 def usual_reach(tiler: Tiler, group: Group, tolerance: float) -> np.ndarray:
     """(examples,) nats below the best cell of a frame at which a band ends, where exact scores are like the bounds."""
-    arcs = np.diff(group.frames.starts) + group.frames.labels  # (examples,)
-    return MARGIN + DELAYED * bool(tiler.topology.delay_penalty) + np.log(arcs / tolerance)
+    return MARGIN + DELAYED * bool(tiler.topology.delay_penalty) + np.log(group.frames.arcs / tolerance)
 
 
 def find_band(tiler: Tiler, group: Group, nats: np.ndarray) -> Group | None:
@@ -114,7 +115,7 @@ def near_band(tiler: Tiler, group: Group) -> Group:
     ranges = around(near, np.diff(frames.starts), BESIDE, BESIDE, tiler.problem.targets.moves)  # (examples, T) each
     first, last = (positions[frames.example, frames.t] for positions in ranges)  # (frames,) each
     high = frames.first + np.diff(frames.offset) - 1
-    return narrowed(tiler, group, np.maximum(frames.first, first - 1), np.minimum(high, last + 1))
+    return narrowed(tiler, group, np.maximum(frames.first, first - BEHIND), np.minimum(high, last + AHEAD))
 
 
 def narrowed(tiler: Tiler, group: Group, first: np.ndarray, last: np.ndarray) -> Group:
@@ -149,8 +150,8 @@ class Search:
     def __init__(self, tiler: Tiler, group: Group, tolerance: float):
         self._tiler, self._group, self._tries = tiler, group, 0
         self.nats = usual_reach(tiler, group, tolerance)
-        named = tiler.problem.near is not None
-        self.band = near_band(tiler, group) if named else find_band(tiler, group, self.nats)
+        self._named = tiler.problem.near is not None
+        self.band = near_band(tiler, group) if self._named else find_band(tiler, group, self.nats)
 
     @property
     def fresh(self) -> bool:
@@ -170,13 +171,18 @@ class Search:
     def failed(self, excess: np.ndarray) -> bool:
         """Whether more leaves a band than may, by `excess` (examples,) nats. If so, the next band is there."""
         bad = ~(excess <= 0) & ~self.whole  # NaN, too
-        if bad.any():
+        if bad.any() and self._named:
+            # It says nothing about how far a band must reach.
+            self._next(self.nats)
+        elif bad.any():
             wider = bad & (excess < self.nats) & (self._tries < TRIES)
             self._next(np.where(wider, self.nats + excess + MARGIN, np.where(bad, np.inf, self.nats)))
         return bool(bad.any())
 
     def _next(self, nats: np.ndarray) -> None:
-        self._tries += 1
+        self._tries += not self._named
+        self._named = False
+        # What is all cells once, stays so.
         self.nats = np.where(self.whole, np.inf, nats)
         self.band = find_band(self._tiler, self._group, self.nats)
 
@@ -263,7 +269,7 @@ def leaving(
     """
     frames, device, space = group.frames, tiler.device, tiler.space
     looks = LOOKS if tiler.work.room is None else FARTHER * LOOKS
-    most = np.minimum(cells_of(group), looks * (np.diff(frames.starts) + frames.labels))  # (examples,)
+    most = np.minimum(cells_of(group), looks * frames.arcs)  # (examples,)
     with space.borrowed():
         nats, most = device.upload(space, np.full(len(most), np.inf), most)
         none = space.take(0, np.int32)  # (0,)

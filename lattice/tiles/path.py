@@ -197,8 +197,10 @@ def _in_band(tiler: Tiler, group: Group, found: tuple) -> bool:
             tiler.space.rewind(used)
             search.told(shares)
             continue
+        # What is let go is below a tie, with room for what it may weigh more (`reach.finish`).
+        share = -TIE - 4 * float(np.finfo(tiler.work.dtype).eps) * float(group.frames.arcs.max(initial=0))
         # NaN, too, is a failure: no alignment runs inside of the band.
-        if not search.failed(leaving(tiler, group, band, *known, -TIE, largest=True) + 2 * TIE):
+        if not search.failed(leaving(tiler, group, band, *known, share, largest=True) + TIE / 2):
             best_path(band.device_frames, tiler.problem.targets.moves, *memory, *found)
             return True
         tiler.space.rewind(used)

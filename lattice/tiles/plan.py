@@ -29,8 +29,9 @@ SIDE_BY_SIDE = 2.0**14
 An estimate from instructions: bounds take 0.5 ns a cell, and walks that find and weigh a band 10 us a frame."""
 BAND_FRAME = 128
 """Bytes that a band takes of each frame and label position in index arrays, while it is looked for."""
-BAND = 12
-"""Cells for each frame and label position for which there is room where there is none for all cells of a lattice."""
+BANDS = (48, 12)
+"""Cells for each frame and label position for which there is room where there is none for all cells of a lattice: the
+first that fits."""
 CELLS_A_ROW = 4
 """Cells for each frame and label position from which on factors pay. A factor costs as much as two or three cells."""
 
@@ -114,14 +115,15 @@ def plan_bands(problem: JointProblem, lattice_bytes: Callable, *, gradients: boo
     except layout.WorkspaceTooSmall as refused:
         if not (bands and _wide(problem)):
             raise
-        try:
-            return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit, refusal=str(refused))
-        except layout.WorkspaceTooSmall:
-            raise refused from None
+        for band in BANDS:
+            with contextlib.suppress(layout.WorkspaceTooSmall):
+                options = {"refusal": str(refused), "band": band}
+                return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit, **options)
+        raise
 
 
 def plan_work(
-    problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, refusal: str = ""
+    problem: JointProblem, lattice_bytes: Callable, *, gradients: bool, limit: int, refusal: str = "", band: int = 0
 ) -> Work:
     """Groups of examples, tiles of cells and blocks of the weight gradient for a limit.
 
@@ -137,6 +139,8 @@ def plan_work(
         Bytes of the workspace.
     refusal : str
         Why there is no room for all cells. Then there is to be room for a band of each lattice.
+    band : int
+        Its cells for each frame and label position.
 
     Raises
     ------
@@ -155,7 +159,7 @@ def plan_work(
     rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
     work = Work(problem, device, order, dtype, operand, halved, layout.Plan([], 0, 0, 0, 0, 0), False)
     if refusal:
-        work = work._replace(room=np.minimum(cells, BAND * rows), refusal=refusal)
+        work = work._replace(room=np.minimum(cells, band * rows), refusal=refusal)
         cells = work.room
     # Rows of H numbers that a group holds of each.
     copies = int(widens(problem)) + int(gradients and not work.in_place)
