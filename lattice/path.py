@@ -128,21 +128,26 @@ def joint_transducer_alignment(
         memory_limit=memory_limit,
         near=near,
     )
-    device, count = problem.device, len(problem.predictor)
     for work, run in paths.plans_best(problem):
         # The last way is never too small once it is planned.
-        with contextlib.suppress(WorkspaceTooSmall), device.active():
-            # (N,) in the order of work, and (N, U) in the order of the targets.
-            score, frames = device.empty(count, np.float64), device.empty((count, problem.targets.label_axis), np.int32)
-            # A search sets only the frames of labels, and only where there is an alignment.
-            frames.fill(-1)
-            tiler = Tiler(work)
-            for index in range(len(work.plan.groups)):
-                with tiler.group(index) as group:
-                    paths.best(tiler, group, run, score, frames)
-            score = per_target(work, score, encoder)
-            return arrays.give_back(frames, encoder), score
+        with contextlib.suppress(WorkspaceTooSmall), problem.device.active():
+            return _search(problem, work, run, encoder)
     raise AssertionError("no plan was the last one")
+
+
+def _search(problem, work, run, encoder):
+    """One way to the best alignments. Its workspace is gone before the next one is tried."""
+    device, count = problem.device, len(work.order)
+    # (N,) in the order of work, and (N, U) in the order of the targets.
+    score, frames = device.empty(count, np.float64), device.empty((count, problem.targets.label_axis), np.int32)
+    # A search sets only the frames of labels, and only where there is an alignment.
+    frames.fill(-1)
+    tiler = Tiler(work)
+    for index in range(len(work.plan.groups)):
+        with tiler.group(index) as group:
+            paths.best(tiler, group, run, score, frames)
+    score = per_target(work, score, encoder)
+    return arrays.give_back(frames, encoder), score
 
 
 def joint_path_loss_and_grad(

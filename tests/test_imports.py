@@ -28,6 +28,7 @@ DOOR_TO_DOOR = {
     ("warm", "internal_language_model"): "to warm up is to call the doors",
     ("warm", "joint"): "to warm up is to call the doors",
     ("warm", "path"): "to warm up is to call the doors",
+    ("warm", "report"): "to warm up is to call the doors",
     ("warm", "risk"): "to warm up is to call the doors",
     ("warm", "scores"): "to warm up is to call the doors",
     ("warm", "transducer"): "to warm up is to call the doors",

@@ -75,16 +75,13 @@ def align(problem, **options):
 
 def densely(problem, **options):
     """The same over all cells."""
-    plan_work = paths.plan_work
 
-    def without_room(problem, lattice_bytes, **planned):
-        """No room for the state of all cells: the first plan, which is for that, fails."""
-        if lattice_bytes.__name__ == "whole":
-            raise WorkspaceTooSmall
-        return plan_work(problem, lattice_bytes, **planned)
+    def without_room(*args, **planned):
+        """No room for the state of all cells, nor for a band: the first plan, which is for that, fails."""
+        raise WorkspaceTooSmall
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "plan_work", without_room)
+        patch.setattr(paths, "plan_bands", without_room)
         return align(problem, **options)
 
 
@@ -137,7 +134,8 @@ def test_logits_that_cannot_be_bounded_are_computed_and_seen():
 
 
 def test_a_workspace_without_room_for_all_scores_computes_every_cell(monkeypatch):
-    problem = joint_problem(6, batch=1, frames=400, labels=40, sharpness=8.0, lengths=([400], [40]))
+    # Too narrow for a band.
+    problem = joint_problem(6, batch=1, frames=800, labels=20, sharpness=8.0, lengths=([800], [20]))
     few = align(problem)
     found = counted(monkeypatch)
     frames, score = align(problem, memory_limit=300_000)

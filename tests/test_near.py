@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lattice
-from lattice.tiles import full_sum
+from lattice.tiles import band, full_sum
 from lattice.tiles.band import near_band
 from tests import compare
 from tests.band_problems import call, first_group, force, many, spied
@@ -93,19 +93,19 @@ def test_frames_say_where_is_looked_first(monkeypatch):
     problem = many(4, "rnnt", 30.0, batch=1, lengths=([60], [20]))
     tried, certify = [], full_sum._certify
 
-    def spy(tiler, band, *rest):
-        tried.append(band.frames)
-        return certify(tiler, band, *rest)
+    def spy(tiler, group, *rest):
+        tried.append(group.frames)
+        return certify(tiler, group, *rest)
 
     monkeypatch.setattr(full_sum, "_certify", spy)
     likely = call("alignment", problem)[0]
     call("loss", problem, near=likely)
     (own,) = tried
     for f in range(60):
-        # Five frames on both sides, and a label position more.
-        low, high = (likely[0, :20] < f - 5).sum(), (likely[0, :20] <= f + 5).sum()
-        assert own.first[f] == max(0, low - 1)
-        assert own.first[f] + own.offset[f + 1] - own.offset[f] - 1 == min(20, high + 1)
+        # Some frames on both sides, and label positions more.
+        low, high = ((likely[0, :20] < f - band.BESIDE).sum(), (likely[0, :20] <= f + band.BESIDE).sum())
+        assert own.first[f] == max(0, low - band.BEHIND)
+        assert own.first[f] + own.offset[f + 1] - own.offset[f] - 1 == min(20, high + band.AHEAD)
     loss = call("loss", problem, posterior_floor=0.0)
     for wrong in (np.full_like(likely, 59), np.zeros_like(likely)):
         tried.clear()

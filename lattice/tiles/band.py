@@ -52,8 +52,8 @@ def refuse_too_large(tiler: Tiler, group: Group) -> None:
     if room is not None and cells > room[group.begin]:
         n = int(group.examples[0])
         raise WorkspaceTooSmall(
-            f"{tiler.work.refusal}. So many are always enough. A band was tried first, as a trained model needs no more: "
-            f"there is room for {room[group.begin]} of its cells, and the band of example {n} grew to {cells}"
+            f"{tiler.work.refusal}. So many are always enough. A band was tried first, as a trained model needs no "
+            f"more: there is room for {room[group.begin]} of its cells, and the band of example {n} grew to {cells}"
         )
 
 
