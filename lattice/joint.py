@@ -70,8 +70,9 @@ def joint_transducer_loss(
         is between that of float32 and a tenth of that of TF32 (`docs/numerics.md`). The halves lie in the workspace.
         Nothing changes on the host, nor where float64 or bfloat16 is multiplied.
     near : (B, U) int32 or int64, optional
-        Frames at which the labels may be emitted, -1 where that is not known: those of the last epoch or of any
-        aligner. In wide lattices the cells beside them are computed first. They never decide what is exact.
+        The frames of a first guess, those of the last epoch or of any aligner. A label with -1 goes with the one before
+        it; the order is free. In wide lattices the band beside them is tried first. The loss stays within its
+        certificate whatever they are, and a bad guess only costs time.
 
     Returns
     -------

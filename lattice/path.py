@@ -107,9 +107,10 @@ def joint_transducer_alignment(
     -----
     Allocates at most `memory_limit` bytes beyond the results. With a trained model it computes few cells, because upper
     bounds prove that the best alignment visits none of the others (`docs/certified.md`). This takes 32 bytes a cell (48
-    in float64) of the workspace: of a band of the lattice, where all cells have no room. So 90,000 frames (an hour) by
-    15,000 labels take 64 MiB. Where a band is not enough, the scores of some frames are held at a time. Then every cell
-    is computed, and one bit is kept of every cell, which are 170 MB of this lattice.
+    in float64) of the workspace, of a band of the lattice where all cells have no room. So 90,000 frames (an hour) by
+    15,000 labels of a trained model take 64 MiB. Where a band is not enough, the scores of some frames are held at a
+    time. Then every cell is computed, and one bit is kept of every cell: this lattice then takes 194 MB, or an error
+    says so.
 
     References
     ----------
