@@ -7,6 +7,7 @@ import numpy as np
 
 from ..device.arrays import ALIGNMENT, computing_dtype
 from ..inputs.joint import JointProblem
+from ..kernels.certify import ROUNDING
 from ..kernels.forward_backward import forward_sums, to_arc_posteriors
 from ..kernels.gradient import gradient
 from ..kernels.locate import renumber
@@ -153,7 +154,9 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
         # A whole lattice has its bracket, and nothing leaves it.
         known = tiler.device.fetch(cost.certificate) if whole.any() else 0.0
         certificate = np.where(whole, known, np.log1p(np.exp(left)))
-        if not search.failed(left - np.log(tolerance)):
+        # The bracket in the band knows sums no better than that.
+        allowed = np.maximum(tolerance, ROUNDING * np.abs(tiler.device.fetch(own)))
+        if not search.failed(left - np.log(allowed)):
             return Summed(band, lattice, cost._replace(certificate=certificate))
         tiler.space.rewind(used)
     tiler.space.rewind(used)
