@@ -144,7 +144,7 @@ class Search:
     nats : (examples,) float64
         How far below the best cell of a frame it ends.
     fresh : bool
-        Nothing was tried yet.
+        The band was found by `nats`, and is the first. How wide the caller's is says nothing of how far it reaches.
     """
 
     def __init__(self, tiler: Tiler, group: Group, tolerance: float):
@@ -155,7 +155,7 @@ class Search:
 
     @property
     def fresh(self) -> bool:
-        return self._tries == 0
+        return self._tries == 0 and not self._named
 
     @property
     def whole(self) -> np.ndarray:
