@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 import lattice
-from tests.band_problems import call
-from tests.problems import joint_problem
 from tests.test_certified import from_logits
-from tests.test_joint_memory import extra_bytes, least_limit, size_of
 
 
 @pytest.mark.parametrize("topology", ["monotonic", "constrained"])
