@@ -8,6 +8,7 @@ import numpy as np
 
 from .inputs.checks import read_choice, read_number
 from .kernels.arcs import Moves
+from .kernels.steps import BLANK, LABEL
 
 TWO_ARCS = ("rnnt", "monotonic", "constrained")
 """The topologies in which a cell has one blank arc and one label arc."""
@@ -25,20 +26,29 @@ class Topology:
 
     Every door takes one as its `topology`, or a name alone. The table holds for a cell (t, u) with its row of logits.
 
-    =============  =============  =============================================  ========
-    name           blank arc      label arc                                      last arc
-    =============  =============  =============================================  ========
-    "rnnt"         to (t + 1, u)  to (t, u + 1)                                  a blank
-    "monotonic"    to (t + 1, u)  to (t + 1, u + 1)                              either
-    "constrained"  to (t + 1, u)  to (t + 1, u + 1), by the blank of (t, u + 1)  either
-    =============  =============  =============================================  ========
+    =============  =====================  ===========================================  ==================
+    name           blank arcs             label arcs                                   last arc
+    =============  =====================  ===========================================  ==================
+    "rnnt"         to (t + 1, u)          to (t, u + 1)                                a blank
+    "monotonic"    to (t + 1, u)          to (t + 1, u + 1)                            either
+    "constrained"  to (t + 1, u)          to (t + 1, u + 1), by the blank of (t, u+1)  either
+    "tdt"          to (t + d, u), d > 0   to (t + d, u + 1) with t + d < T             a blank to T itself
+    "multiblank"   to (t + 1, u), and     to (t, u + 1)                                a blank to T itself
+                   big ones to (t + d, u)
+    =============  =====================  ===========================================  ==================
+
+    With "tdt" (token and duration) d is one of the `durations`, and a row of logits has D = len(durations) entries more
+    than there are ids. These are the last ones, and have a softmax of their own. An arc scores log p(token) +
+    log p(duration) - `sigma`. Ids, `blank` and vocabularies speak of the tokens: blank=-1 is the last of those.
+
+    With "multiblank" the big blank that takes durations[i] frames has the id blank - 1 - i, and each arc scores
+    log p(id) - `sigma`.
 
     Parameters
     ----------
     name : {"rnnt", "monotonic", "constrained", "tdt", "multiblank"}
-        The doors of this version take the first three.
     durations : tuple of int
-        Frames that arcs take. Only with "tdt" and "multiblank".
+        Frames that arcs take, ascending: with "tdt" from 0 on, and with "multiblank", for its big blanks, from 2 on.
     sigma : float
         Nats taken off the score of every arc. Only with "tdt" and "multiblank".
     hat : bool
@@ -97,7 +107,27 @@ class Topology:
 
     @property
     def moves(self) -> Moves:
-        return Moves(self.name != "rnnt", self.name == "constrained")
+        # Where no label arc stays on its frame, a cell with u > t is on no alignment, whatever the durations are.
+        monotonic = self.durations[0] > 0 if self.name == "tdt" else self.name in ("monotonic", "constrained")
+        return Moves(monotonic, self.name == "constrained")
+
+    @property
+    def steps(self) -> np.ndarray:
+        """(2, D) int32: frames that arcs take, ascending, and who takes them: `BLANK`, `LABEL` or both (steps.py).
+
+        D is 0 for topologies with two arcs a cell.
+        """
+        if self.name == "tdt":
+            return np.array([self.durations, [LABEL | BLANK * (d > 0) for d in self.durations]], np.int32)
+        if self.name == "multiblank":
+            frames = 0, 1, *self.durations
+            return np.array([frames, [LABEL] + [BLANK] * (len(frames) - 1)], np.int32)
+        return np.zeros((2, 0), np.int32)
+
+    @property
+    def tail(self) -> int:
+        """How many entries of a row of logits are durations, which are the last ones."""
+        return len(self.durations) if self.name == "tdt" else 0
 
 
 def _read_durations(durations, name: str) -> tuple[int, ...]:
