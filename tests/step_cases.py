@@ -5,15 +5,13 @@ import itertools
 import numpy as np
 
 from lattice import Topology, layout
-from lattice.kernels.certify import Brackets, select
 from lattice.kernels.forward_backward import forward_backward
-from lattice.kernels.marking import open_all
-from lattice.kernels.narrow import narrow
-from lattice.kernels.occupied import compact, list_cells
-from lattice.kernels.state import BOUND, WANTED, ArcPosteriors, CellState
+from lattice.kernels.occupied import compact
+from lattice.kernels.state import WANTED, ArcPosteriors
 from lattice.kernels.step_path import best_step_path
 from lattice.kernels.step_sums import StepScores
-from tests.kernel_compare import Case, in_float32, like
+from tests.certificate_cases import narrowed, selected
+from tests.kernel_compare import RNNT, Case, in_float32, like
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 TOPOLOGIES = {
@@ -23,7 +21,6 @@ TOPOLOGIES = {
     "multiblank-3": Topology("multiblank", durations=(3,)),
 }
 LENGTHS = np.array([9, 1, 5, 6]), np.array([4, 0, 3, 2])
-TOLERANCE = 1e-6
 
 
 def every_case() -> list[Case]:
@@ -75,7 +72,7 @@ def summed(frames, steps, scores):
     alpha, log_z = like(blank, len(blank), F8), like(blank, count, F8)
     beta = None if isinstance(blank, np.ndarray) else like(blank, len(blank), F8)
     found = forward_backward(frames, None, blank, label, alpha, log_z, beta, StepScores(steps, step))
-    return *in_float32(log_z), *in_float32(*found), step
+    return in_float32(log_z, *found, step.reshape(-1))
 
 
 def _parts(scores):
@@ -91,66 +88,22 @@ def _sums(dtype):
         yield Case(f"step-sums-{name}", dtype, summed, (frames, steps, exact), {})
         broken = exact.copy()
         # A row of logits with a NaN has NaN for both scores.
-        broken[:2, frames.cells // 2], broken[2, 1], broken[:2, -1] = np.nan, -np.inf, -np.inf
+        broken[:2, frames.offset[frames.starts[2] + 1]], broken[2, 1], broken[:2, -1] = np.nan, -np.inf, -np.inf
         yield Case(f"step-sums-broken-{name}", dtype, summed, (frames, steps, broken), {})
 
 
-def _state(exact, bounds, computed):
-    """A state in which cells are computed or not, and its step scores."""
-    count, dtype = exact.shape[1], exact.dtype
-    state = CellState(*(like(exact, count, dtype) for _ in range(4)))
-    step = like(exact, bounds[2:].shape, dtype)
-    step[:] = bounds[2:]
-    state.blank_score[:], state.label_score[:] = -np.inf, -np.inf
-    state.maximum[:], state.rest[:] = bounds[0], bounds[1] + dtype.type(BOUND)
-    compute(state, step, exact, computed)
-    return state, step
-
-
-def compute(state, step, exact, cells):
-    state.blank_score[cells], state.label_score[cells] = exact[0][cells], exact[1][cells]
-    state.maximum[cells], state.rest[cells] = 0, 1
-    step[:, cells] = exact[2:][:, cells]
-
-
-def decided(frames, steps, exact, bounds, listed, last, narrowing):
-    """Rounds of `select` or `narrow` until no cell is wanted: what is known of the examples, and the rests."""
-    state, step = _state(exact, bounds, listed[:0])
-    count, cells = len(frames.labels), exact.shape[1]
-    alpha, beta = like(exact, cells, F8), like(exact, cells, F8)
-    first_cell, counts = like(exact, count + 1, np.int64), like(exact, len(frames.example) + 1, np.int64)
-    found = like(exact, cells, np.int64)
-    taken = StepScores(steps, step)
-    brackets = Brackets(*(like(exact, count, F8 if k not in (4, 6) else np.int64) for k in range(7)))
-    for array, value in zip(brackets, (0, 0, -1, np.log(2.0**-24), 0, 0, 0)):
-        array[:] = value
-    brackets.cells[:] = frames.offset[frames.starts[1:]] - frames.offset[frames.starts[:-1]]
-    best, computed = like(exact, count, F8), like(exact, count, np.int64)
-    computed[:] = 0
-    if narrowing:
-        open_all(frames, state)
-    for number in range(6):
-        if narrowing:
-            narrow(frames, None, state, alpha, beta, best, computed, last=last == number, steps=taken)
-        else:
-            limits = {"probing": number == 0, "last": last == number, "tolerance": TOLERANCE}
-            moves = TOPOLOGIES["tdt-0-2"].moves  # not read but for pairs
-            select(frames, moves, state, alpha, beta, brackets, **limits, steps=taken)
-        ends = list_cells(frames, state.rest, found, first_cell, counts, wanted=True)
-        if not ends[-1]:
-            break
-        compute(state, step, exact, found[: int(ends[-1])])
-    known = (best, computed) if narrowing else brackets[:4] + brackets[4:6]
-    return *in_float32(*known), state.rest
+def chosen(frames, table, exact, bounds, how, *rest):
+    """`selected` or `narrowed` with the table of steps among the arguments, so that it lies where they lie."""
+    return how(frames, RNNT, exact, bounds, *rest, table=table)
 
 
 def _rounds(dtype):
     for name, frames, steps, exact, bounds in lattices(dtype):
-        for last, narrowing in itertools.product((None, 1), (False, True)):
-            listed = np.zeros(1, np.int64)
-            arguments = (frames, steps, exact, bounds, listed, last, narrowing)
-            what = "narrow" if narrowing else "select"
-            yield Case(f"step-{what}-{name}-{last}", dtype, decided, arguments, {})
+        for last in (False, True):
+            arguments = (frames, steps, exact, bounds, selected, np.log(2.0**-24), last)
+            yield Case(f"step-select-{name}-{last}", dtype, chosen, arguments, {})
+        arguments = (frames, steps, exact, bounds, narrowed, None)
+        yield Case(f"step-narrow-{name}", dtype, chosen, arguments, {})
 
 
 def followed(frames, steps, scores, examples):

@@ -39,7 +39,8 @@ def came_by(n, by_label, f, u, own, alpha):
     if g < own.begin or not own.steps[1, n] & (LABEL if by_label else BLANK):
         return CLOSED
     c = cell_at(g, u - 1 if by_label else u, own.first, own.offset)
-    if c < 0:
+    # What no alignment reaches is in no sum, whatever it holds.
+    if c < 0 or alpha[c] == CLOSED:
         return CLOSED
     return alpha[c] + (scores_at(c, own.bounds, own.state)[1 if by_label else 0] + np.float64(own.step_score[n, c]))
 
@@ -56,6 +57,8 @@ def goes_by(n, by_label, f, u, c, own, beta):
     else:
         there = cell_at(g, u + 1 if by_label else u, own.first, own.offset)
         ahead = beta[there] if there >= 0 else CLOSED
+    if ahead == CLOSED:
+        return CLOSED
     return ahead + (scores_at(c, own.bounds, own.state)[1 if by_label else 0] + np.float64(own.step_score[n, c]))
 
 

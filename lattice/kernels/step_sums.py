@@ -112,7 +112,7 @@ def step_posteriors_cuda(
     state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     own = Lattice(starts[n], starts[n + 1], labels[n], first, offset, steps, False, state, step_score)
     for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
-        by_blank, by_label, arrives = 0.0, 0.0, log_z[n] != CLOSED
+        by_blank, by_label, arrives = 0.0, 0.0, log_z[n] != CLOSED and alpha[c] != CLOSED
         u, arrive = first[f] + c - offset[f], alpha[c] - log_z[n]
         for i in range(steps.shape[1]):
             blank, label = 0.0, 0.0

@@ -59,8 +59,10 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
         else:
             to_logs(lo, hi, False, scratch)
         for u in range(lo, hi):
-            scratch.stay[r, u + ONE] = total[u + ONE] + scratch.blank[u + ONE]
-            scratch.move[r, u + ONE] = total[u + ONE] + scratch.label[u + ONE]
+            # What no alignment reaches is in no sum, whatever it holds.
+            here = total[u + ONE]
+            scratch.stay[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.blank[u + ONE]
+            scratch.move[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.label[u + ONE]
         scratch.begin[r], scratch.end[r] = lo, hi
         if kept:
             for u in range(low, lo):
@@ -89,25 +91,25 @@ def note(x, tiny):
 
 
 @register_jitable
-def step_posteriors(f, end, lo, hi, steps, tiny, step_score, shift, scratch):
+def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scratch):
     """Posteriors of a frame: of its steps in the place of their scores, of its arcs in `total` and `power`.
 
-    `weight` holds alpha - log_z.
+    `weight` holds alpha - log_z, and `nothing` is 0, or NaN where log_z is.
     """
     ring, known, beta = np.uint64(scratch.stay.shape[0]), scratch.weight, scratch.stay
     by_blank, by_label, row = scratch.total, scratch.power, scratch.high
     for j in range(lo + ONE, hi + ONE):
-        by_blank[j], by_label[j] = 0.0, 0.0
+        by_blank[j], by_label[j] = nothing, nothing
     for n in range(steps.shape[1]):
         d, step = np.uint64(steps[0, n]), step_score[n]
         r = (np.uint64(f) + d) % ring
         far = d > np.uint64(end - f)
         a, b = max(lo, scratch.begin[r]) + ONE, min(hi, scratch.end[r]) + ONE
         for j in range(lo + ONE, hi + ONE):
-            row[j] = 0.0
+            row[j] = nothing
         if steps[1, n] & BLANK and not far:
             for j in range(a, b):
-                row[j] = note(known[j] + scratch.blank[j] + step[j - ONE + shift] + beta[r, j], tiny)
+                row[j] += note(known[j] + scratch.blank[j] + step[j - ONE + shift] + beta[r, j], tiny)
             for j in range(a, b):
                 by_blank[j] += row[j]
         if steps[1, n] & LABEL and not far and np.uint64(f) + d < np.uint64(end):
@@ -128,7 +130,7 @@ def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors,
     """
     scratch = step_scratch(end - begin, labels, steps)
     ring, stays = np.uint64(scratch.stay.shape[0]), steps[0, 0] == 0
-    high, total = scratch.high, scratch.total
+    high, total, outside = scratch.high, scratch.total, log_z - log_z  # 0, or NaN
     # Behind the last frame there is one cell, (T, U), whose beta is 1.
     r, u = np.uint64(end) % ring, np.uint64(labels)
     scratch.stay[r, u + ONE], scratch.begin[r], scratch.end[r] = 0.0, u, u + ONE
@@ -155,8 +157,7 @@ def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors,
         if posteriors:
             for j in range(lo + ONE, hi + ONE):
                 scratch.weight[j] = alpha[j - ONE + shift] - log_z
-            step_posteriors(f, end, lo, hi, steps, tiny, step_score, shift, scratch)
-            outside = log_z - log_z  # 0, or NaN
+            step_posteriors(f, end, lo, hi, steps, tiny, outside, step_score, shift, scratch)
             for u in range(low, behind):
                 inside = lo <= u < hi
                 state.blank_score[u + shift] = min(total[u + ONE], 1.0) if inside else outside
