@@ -79,7 +79,7 @@ def trained_like(
 
 def _with_durations(problem: Joint, dues: list, durations: tuple[int, ...], sharpness: float) -> Joint:
     """`dues` are the frames at which the labels of each example fall due."""
-    D, (V, H) = len(durations), problem.weight.shape
+    D, H = len(durations), problem.weight.shape[1]
     own = slice(1, D + 1)  # of the hidden values
     for array in (problem.predictor[:, :, own], problem.weight[:, own]):
         array[:] = 0
