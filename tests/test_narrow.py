@@ -56,13 +56,13 @@ def counted(monkeypatch):
     """The cells whose exact scores a call computes, as they are listed; None for a run of cells."""
     found, score_listed, score_run = [], Tiler.score_listed, Tiler.score_run
 
-    def listed(tiler, group, state, cells, first_cell):
+    def listed(tiler, group, state, cells, first_cell, steps):
         found.append(int(first_cell[-1]))
-        score_listed(tiler, group, state, cells, first_cell)
+        score_listed(tiler, group, state, cells, first_cell, steps)
 
-    def run(tiler, group, state, span=None):
+    def run(tiler, group, state, span=None, steps=None):
         found.append(None)
-        score_run(tiler, group, state, span)
+        score_run(tiler, group, state, span, steps)
 
     monkeypatch.setattr(Tiler, "score_listed", listed)
     monkeypatch.setattr(Tiler, "score_run", run)

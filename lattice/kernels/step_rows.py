@@ -29,7 +29,7 @@ class StepScratch(NamedTuple):
         beta. Frame f has row f % R.
     begin, end : (R,) uint64
         The label positions that a row holds.
-    blank, label : (U + 3,)
+    blank_score, label_score : (U + 3,)
         The scores of the frame in work.
     high, total, power, value, exponent, label_power, weight : (U + 3,)
     """
@@ -38,8 +38,8 @@ class StepScratch(NamedTuple):
     move: np.ndarray
     begin: np.ndarray
     end: np.ndarray
-    blank: np.ndarray
-    label: np.ndarray
+    blank_score: np.ndarray
+    label_score: np.ndarray
     high: np.ndarray
     total: np.ndarray
     power: np.ndarray
@@ -81,7 +81,7 @@ def open_range(f, first, offset, bounds, state):
 @register_jitable
 def read_frame(lo, hi, shift, bounds, state, scratch):
     """Copy the scores of the label positions from `lo` to before `hi`; return of how many cells the blank's is NaN."""
-    blank, label, lost = scratch.blank, scratch.label, NONE
+    blank, label, lost = scratch.blank_score, scratch.label_score, NONE
     for u in range(lo, hi):
         blank_score, label_score = scores_at(u + shift, bounds, state)
         blank[u + ONE], label[u + ONE] = blank_score, label_score
@@ -173,7 +173,7 @@ def follow_labels(lo, hi, back, step, shift, scratch):
         total[j] *= x
     # The largest terms are in the sums now, and their row is free.
     for j in range(lo + ONE, hi + ONE):
-        label_value[j], scratch.label_power[j] = split(scratch.label[j] + step[j - ONE + shift])
+        label_value[j], scratch.label_power[j] = split(scratch.label_score[j] + step[j - ONE + shift])
     arcs, sums = (label_value, scratch.label_power), (scratch.value, scratch.exponent)
     chain(lo + ONE, hi - lo, back, total, power, NONE, arcs[0], arcs[1], sums[0], sums[1], scratch.weight)
 
@@ -201,7 +201,7 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
         r, step = (np.uint64(f) + d) % ring, step_score[n]
         if steps[1, n] & BLANK:
             for j in range(max(lo, scratch.begin[r]) + ONE, min(hi, scratch.end[r]) + ONE):
-                x = scratch.blank[j] + beta[r, j] + step[j - ONE + shift]
+                x = scratch.blank_score[j] + beta[r, j] + step[j - ONE + shift]
                 if summing:
                     total[j] += exp(x - high[j])
                 else:
@@ -209,7 +209,7 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
         if steps[1, n] & LABEL and np.uint64(f) + d < np.uint64(end):
             a = max(lo + ONE, scratch.begin[r])
             for j in range(a, min(hi + ONE, scratch.end[r])):
-                x = scratch.label[j] + beta[r, j + ONE] + step[j - ONE + shift]
+                x = scratch.label_score[j] + beta[r, j + ONE] + step[j - ONE + shift]
                 if summing:
                     total[j] += exp(x - high[j])
                 else:

@@ -61,8 +61,8 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
         for u in range(lo, hi):
             # What no alignment reaches is in no sum, whatever it holds.
             here = total[u + ONE]
-            scratch.stay[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.blank[u + ONE]
-            scratch.move[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.label[u + ONE]
+            scratch.stay[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.blank_score[u + ONE]
+            scratch.move[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.label_score[u + ONE]
         scratch.begin[r], scratch.end[r] = lo, hi
         if kept:
             for u in range(low, lo):
@@ -109,12 +109,12 @@ def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scr
             row[j] = nothing
         if steps[1, n] & BLANK and not far:
             for j in range(a, b):
-                row[j] += note(known[j] + scratch.blank[j] + step[j - ONE + shift] + beta[r, j], tiny)
+                row[j] += note(known[j] + scratch.blank_score[j] + step[j - ONE + shift] + beta[r, j], tiny)
             for j in range(a, b):
                 by_blank[j] += row[j]
         if steps[1, n] & LABEL and not far and np.uint64(f) + d < np.uint64(end):
             for j in range(max(lo + ONE, scratch.begin[r]), min(hi + ONE, scratch.end[r])):
-                x = note(known[j] + scratch.label[j] + step[j - ONE + shift] + beta[r, j + ONE], tiny)
+                x = note(known[j] + scratch.label_score[j] + step[j - ONE + shift] + beta[r, j + ONE], tiny)
                 by_label[j] += x
                 row[j] += x
         for j in range(lo + ONE, hi + ONE):
