@@ -44,7 +44,9 @@ def joint_transducer_loss(
     activation : {"tanh", "relu", "identity"}
     topology : {"rnnt", "monotonic", "constrained"} or Topology
         With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b. With
-        "constrained" it consumes the frame together with the blank behind it.
+        "constrained" it consumes the frame together with the blank behind it. A `Topology` may also have arcs that
+        take several frames ("tdt", "multiblank"). With "tdt", weight and bias have D = len(durations) rows behind the V
+        ids, which belong to every example's vocabulary.
     vocabulary : (B, S) int32 or int64, optional
         The ids that each example's softmax runs over, in any order, blank and targets among them (Lee et al. 2022).
     vocabulary_lengths : (B,) int32 or int64, optional
@@ -61,7 +63,8 @@ def joint_transducer_loss(
         Cells with a smaller posterior are skipped in the backward pass. Cells that are proven to be below it before
         their logits are computed are skipped in the forward pass as well. This moves the loss by at most 1e-6 nats. In
         float64 it moves the loss by at most 1e-12 nats, or by rounding where that is more. The l1 error of the logits'
-        gradient is about twice the posterior that is skipped, three times with HAT (`docs/certified.md`).
+        gradient is about twice the posterior that is skipped, three times with HAT, four times with "tdt"
+        (`docs/certified.md`).
         `joint_transducer_report` tells that posterior. 0 computes every cell, and skips only those with a posterior
         below 2**-100. The default is 2**-24.
     precision : {"default", "tf32x3"}
@@ -92,7 +95,8 @@ def joint_transducer_loss(
     Allocates at most `memory_limit` bytes beyond the result, and copies as above. The smallest limit that always works
     holds the lattice of one example, and the hidden vectors and logits of 16 cells. A lattice takes 24 bytes a cell (40
     in float64), on a GPU 32 (48 in float64). Where that has no room, a wide lattice is worked on in a band, which takes
-    memory in proportion to T + U; see `docs/memory.md`.
+    memory in proportion to T + U; see `docs/memory.md`. Arcs that take several frames add a number for each duration to
+    every cell, 24 + 4 D bytes with "tdt", and are not worked on in bands.
 
     References
     ----------

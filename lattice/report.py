@@ -37,12 +37,12 @@ class LatticeReport(NamedTuple):
         Upper bound on the posterior of all cells that are not visited, summed over cells. It allows for alignments that
         leave the computed cells and pass through any of the cells that are not visited. With HAT a row that is left out
         counts by its label posterior, and a blank's logit by what its gradient is at most. The l1 error of the logits'
-        gradient is at most kappa times this number, and a term for the certificate: kappa is 2, with HAT 3
-        (`docs/certified.md`).
+        gradient is at most kappa times this number, and a term for the certificate: kappa is 2, with HAT 3, with
+        "tdt" 4 (`docs/certified.md`).
     exit_posterior : float64
         At most this share of the probability of all alignments is of those that leave the cells that were computed, or
         with `bounds` the cells that exist. So with `bounds` the loss is at most -log1p(-exit_posterior) nats above the
-        loss without. 1 where that cannot be said, and where float64 rounds to 1, above 36 nats. It allows for all cells
+        loss without. 1 where that cannot be said, with `bounds` and arcs that take several frames for one, and where float64 rounds to 1, above 36 nats. It allows for all cells
         that are not computed, so in float32 it is not below about 1e-7 (`transducer_exit_posterior` is).
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.

@@ -29,7 +29,8 @@ def transducer_loss(
         -V <= blank < V; negative ids count from the end.
     topology : {"rnnt", "monotonic", "constrained"} or Topology
         With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b. With
-        "constrained" it consumes the frame together with the blank behind it.
+        "constrained" it consumes the frame together with the blank behind it. A `Topology` may also have arcs that
+        take several frames ("tdt", "multiblank"). With "tdt" a row has D = len(durations) entries behind its V ids.
     bounds : pair of (B, T) integer arrays, optional
         First and last label position, inclusive, that exist at each frame. A cell outside has no outgoing arcs.
     banded : bool
@@ -53,7 +54,7 @@ def transducer_loss(
 
     Notes
     -----
-    Allocates about 40 bytes a cell beside the logits (56 in float64). The host widens half precision a few rows at a
+    Allocates about 40 bytes a cell beside the logits (56 in float64), and 4 (8) more for each duration. The host widens half precision a few rows at a
     time, which takes up to 6 MiB more. Sums over alignments are float64.
 
     References
