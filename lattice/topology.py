@@ -168,7 +168,7 @@ def read_name(topology, names: tuple[str, ...]) -> str:
     return topology.name
 
 
-def read_topology(topology) -> Topology:
-    """A topology with two arcs a cell, from a name or a `Topology`."""
-    name = read_name(topology, TWO_ARCS)
+def read_topology(topology, names: tuple[str, ...] = TWO_ARCS) -> Topology:
+    """One of the topologies `names`, from a name or a `Topology`."""
+    name = read_name(topology, names)
     return topology if isinstance(topology, Topology) else Topology(name)
