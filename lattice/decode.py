@@ -9,6 +9,8 @@ from .device import arrays
 from .inputs.decode import DecodeProblem, read_beam, read_decode
 from .search.beam import BeamSearch
 from .search.greedy import greedy
+from .search.timed_beam import TimedBeamSearch
+from .topology import TIMED
 
 
 class Hypotheses(NamedTuple, Generic[A]):
@@ -179,8 +181,9 @@ def beam_decode(
         max_labels_per_frame=max_labels_per_frame,
     )
     beam, nbest = read_beam(beam, nbest)
+    search = TimedBeamSearch if problem.topology.name in TIMED else BeamSearch
     with problem.device.active():
-        return _results(problem, *BeamSearch(problem, beam).run(nbest))
+        return _results(problem, *search(problem, beam).run(nbest))
 
 
 def _results(problem: DecodeProblem, alignments: list[list[tuple[int, int, float]]], score) -> Hypotheses:

@@ -8,7 +8,7 @@ import numpy as np
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
 from ..kernels.activations import ACTIVATIONS, Activation
-from ..topology import Topology, read_topology
+from ..topology import TIMED, TWO_ARCS, Topology, read_topology
 from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
 from .joint import check_dtypes
 from .restrictions import read_vocabulary
@@ -24,15 +24,16 @@ class DecodeProblem:
         Where encoder, weight and bias lie. All integers are on the host.
     like : array
         The encoder as it was given. Results and the labels for `predict` are of its kind.
-    encoder, weight, bias : (B, T, H), (V, H), (V,) or None
+    encoder, weight, bias : (B, T, H), (V + tail, H), (V + tail,) or None
     lengths : (B,) int64
         Frames of each example.
     predict : callable
-    blank_id : int
+    blank_ids : (K,) int64
+        The blank, and with "multiblank" behind it the big blanks, in the order of their durations.
     activation : Activation
     topology : Topology
     allowed : list of B int64 arrays, or None
-        The ids in use of each example, the blank among them, ascending.
+        The ids in use of each example, all blanks among them, ascending.
     most_labels : int
         Labels in one frame, at most.
     """
@@ -44,7 +45,7 @@ class DecodeProblem:
     bias: np.ndarray | None
     lengths: np.ndarray
     predict: Callable
-    blank_id: int
+    blank_ids: np.ndarray
     activation: Activation
     topology: Topology
     allowed: list[np.ndarray] | None
@@ -62,28 +63,44 @@ def read_decode(
     one_device(device, weight=weight, bias=bias)
     # The one wait for a GPU at this door, and only if integers lie there; the search has waits of its own.
     encoder_lengths, allowed = arrays.to_host(encoder_lengths=encoder_lengths, allowed=allowed)
-    topology = read_topology(topology)
+    topology = read_topology(topology, TWO_ARCS + TIMED)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     check_dtypes(encoder, None, weight, bias)
-    (B, T, H), V = encoder.shape, len(weight)
+    (B, T, H), V = encoder.shape, len(weight) - topology.tail
     if weight.shape[1] != H:
         raise ValueError(f"weight {weight.shape} and encoder {encoder.shape} disagree about H, their last axis")
+    if topology.tail and V < 1:
+        raise ValueError(
+            f"weight has shape {weight.shape}, expected more than {topology.tail} rows: the last of them "
+            f"are the durations {topology.durations}"
+        )
     if B < 1 or H < 1 or V < 1:
         raise ValueError(f"encoder has shape {encoder.shape} and weight {weight.shape}, expected B, H and V at least 1")
-    if bias is not None and bias.shape != (V,):
-        raise ValueError(f"bias has shape {bias.shape}, expected ({V},) as the rows of weight {weight.shape}")
+    if bias is not None and bias.shape != (len(weight),):
+        raise ValueError(f"bias has shape {bias.shape}, expected ({len(weight)},) as the rows of weight {weight.shape}")
     if not callable(predict):
         raise TypeError(f"predict is {type(predict).__name__}, expected a function of labels and a state")
-    blank, owner = read_blank(blank, V), f"encoder {encoder.shape}"
+    blank_ids, owner = read_blanks(blank, V, topology), f"encoder {encoder.shape}"
     source = f"axis 1 of encoder {encoder.shape}"
     lengths = read_lengths(encoder_lengths, "encoder_lengths", B, low=1, high=T, source=source, owner=owner)
     ids = read_vocabulary(allowed, None, count=B, size=V, owner=owner, name="allowed")
-    # The blank always may be taken. In ascending rows the lower position is the lower id, which settles ties.
-    ids = None if ids is None else [np.union1d(row, blank) for row in ids]
+    # The blanks always may be taken. In ascending rows the lower position is the lower id, which settles ties.
+    ids = None if ids is None else [np.union1d(row, blank_ids) for row in ids]
     most = read_integer(max_labels_per_frame, "max_labels_per_frame")
     if most < 0:
         raise ValueError(f"max_labels_per_frame is {most}, expected at least 0")
-    return DecodeProblem(device, like, encoder, weight, bias, lengths, predict, blank, activation, topology, ids, most)
+    return DecodeProblem(
+        device, like, encoder, weight, bias, lengths, predict, blank_ids, activation, topology, ids, most
+    )
+
+
+def read_blanks(blank, size: int, topology: Topology) -> np.ndarray:
+    """(K,) int64: the blank, and with "multiblank" the big blanks in the order of durations, of `size` ids."""
+    first, big = read_blank(blank, size), len(topology.durations) if topology.name == "multiblank" else 0
+    if first < big:
+        expected = f"expected at least {big}: the big blanks have the {big} ids below the blank's"
+        raise ValueError(f"blank is {blank}, which is id {first} of {size}, {expected}")
+    return first - np.arange(big + 1)
 
 
 def read_beam(beam, nbest) -> tuple[int, int]:

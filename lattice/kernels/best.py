@@ -23,14 +23,17 @@ def before(value, v, other, w):
 
 
 @register_jitable
-def list_row(row, blank_id, label_id, value):
-    """Fill in positions `label_id` (k,) and logits `value` (k,) of the k highest entries of a row but the blank."""
+def list_row(row, low, high, label_id, value):
+    """Fill in positions `label_id` (k,) and logits `value` (k,) of the k highest entries of a row.
+
+    Entries `low` to `high` are left out, which are the blanks.
+    """
     last = label_id.shape[0] - 1
     label_id[:] = -1
     value[:] = typed(CLOSED, row[0])
     for v in range(row.shape[0]):
         # Of equal logits the lower position comes first, so a later one must be greater. `not >` passes a NaN by.
-        if v == blank_id or not row[v] > value[last]:
+        if low <= v <= high or not row[v] > value[last]:
             continue
         j = last
         while j > 0 and row[v] > value[j - 1]:
@@ -46,22 +49,22 @@ def best_cpu(begin, end, logits, bias, row, owner, blank_id, hat, score, label_i
         own, at = logits[row[i]], blank_id[owner[i]]
         # Adds the bias to the row in place, so what is listed behind it has the bias too.
         score[i, 0], _, maximum, rest = emit_row(own, bias[owner[i]], at, -1, hat, scratch)
-        list_row(own, at, label_id[i], value)
+        list_row(own, at, at, label_id[i], value)
         for j in range(label_id.shape[1]):
             score[i, j + 1] = scores_of(hat, own[at], value[j], maximum, rest)[1]
 
 
 @register_jitable
-def next_of_row(logits, bias, r, lane, blank_id, value, at):
+def next_of_row(row, bias, lane, low, high, value, at):
     """Logit and position of the entry that is listed after entry `at` with logit `value`; (-inf, -1) if there is none.
 
-    The same in every lane of the warp that reads the row.
+    The same in every lane of the warp that reads the row. Entries `low` to `high` are left out, which are the blanks.
     """
     biased = bias.shape[0] > 0
     highest, place = typed(CLOSED, value), np.int64(-1)
-    for v in range(lane, logits.shape[1], WARP):
-        x = entry(logits[r], bias, biased, v)
-        if v != blank_id and x > highest and before(value, at, x, v):
+    for v in range(lane, row.shape[0], WARP):
+        x = entry(row, bias, biased, v)
+        if not low <= v <= high and x > highest and before(value, at, x, v):
             highest, place = x, np.int64(v)
     for distance in (16, 8, 4, 2, 1):
         other, v = cuda.shfl_xor_sync(0xFFFFFFFF, highest, distance), cuda.shfl_xor_sync(0xFFFFFFFF, place, distance)
@@ -82,7 +85,7 @@ def best_of_row(i, hat, logits, bias, row, owner, blank_id, score, label_id):
     # One search of the row for each entry: k is small, and no list needs to be merged over lanes.
     value, place = typed(math.inf, maximum), np.int64(-1)  # before every entry
     for j in range(label_id.shape[1]):
-        value, place = next_of_row(logits, own, r, lane, at, value, place)
+        value, place = next_of_row(logits[r], own, lane, at, at, value, place)
         if lane == 0:
             label_id[i, j] = place
             score[i, 0], score[i, j + 1] = scores_of(hat, blank_logit, value, maximum, rest)

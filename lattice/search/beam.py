@@ -52,11 +52,12 @@ class BeamSearch:
         return Prefixes(examples, examples, zeros, zeros, np.full_like(examples, -1), np.zeros_like(examples), examples)
 
     def _score(self, t: int, level: Prefixes, predictions: Predictions):
-        """(scores of the blank (n,), scores of each label (n, k), labels (n, k)); -inf in broken examples."""
-        scores, labels = self.scorer(level.example, np.full(len(level.node), t), predictions.rows[0])
+        """(scores of the blank (n,), of each label (n, k), of steps (D, n), labels (n, k)); -inf in broken examples."""
+        scores, labels, step_score = self.scorer(level.example, np.full(len(level.node), t), predictions.rows[0])
         self.broken[level.example[np.isnan(scores[:, 0])]] = True
-        scores = np.where(self.broken[level.example, None], -np.inf, scores)
-        return scores[:, 0], scores[:, 1:], labels
+        broken = self.broken[level.example]
+        scores, step_score = np.where(broken[:, None], -np.inf, scores), np.where(broken, -np.inf, step_score)
+        return scores[:, 0], scores[:, 1:], step_score, labels
 
     def _emit(self, t: int, source: Prefixes, label, arc_score) -> Prefixes:
         """Prefixes `source` with one more label each (n,), emitted in frame t by an arc with this score (n,)."""
@@ -67,7 +68,7 @@ class BeamSearch:
         """(prefixes that leave frame t, predictions of each level); level i has emitted i labels in the frame."""
         levels, reached = [predictions], level.take(slice(0))
         for number in range(self.most + 1):
-            blank_score, label_score, labels = self._score(t, level, levels[-1])
+            blank_score, label_score, _, labels = self._score(t, level, levels[-1])
             leaves = level.along(blank_score)
             # A prefix may leave the frame from several levels, as it may be emitted in several ways.
             reached = reached.followed_by(leaves.take(leaves.score > -np.inf)).merged()
@@ -89,11 +90,11 @@ class BeamSearch:
 
     def _monotonic(self, t: int, level: Prefixes, predictions: Predictions):
         """(prefixes that leave frame t, predictions of those that took its blank, and of those that took a label)."""
-        blank_score, label_score, labels = self._score(t, level, predictions)
+        blank_score, label_score, _, labels = self._score(t, level, predictions)
         stays = self._merge(t, level, blank_score, label_score, labels)
         # (n, k + 1), column 0 is the blank
         score = np.concatenate([stays.score[:, None], level.score[:, None] + label_score], axis=1)
-        ids = np.concatenate([np.full((len(labels), 1), self.problem.blank_id), labels], axis=1)
+        ids = np.concatenate([np.full((len(labels), 1), self.problem.blank_ids[0]), labels], axis=1)
         parent = np.repeat(np.arange(len(ids)), ids.shape[1])
         example, column = level.example[parent], np.tile(np.arange(ids.shape[1]), len(ids))
         # As `greedy` has it, equal scores of one prefix go to the lower id, be that the blank's.

@@ -37,7 +37,7 @@ class Predictor:
 
     def start(self) -> Predictions:
         """Predictions of the empty label sequence, for every example."""
-        return self._call(np.full(len(self.problem.lengths), self.problem.blank_id, np.int64), None)
+        return self._call(np.full(len(self.problem.lengths), self.problem.blank_ids[0], np.int64), None)
 
     def extend(self, before: Predictions, picked, labels) -> Predictions:
         """Predictions of the hypotheses in rows `picked` (n,), each with one more label (n,)."""

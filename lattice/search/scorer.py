@@ -8,6 +8,7 @@ from ..device import arrays
 from ..device.arrays import computing_dtype
 from ..inputs.decode import DecodeProblem
 from ..kernels.best import best
+from ..kernels.best_steps import best_steps
 from ..kernels.hidden import compute_hidden
 from ..kernels.rows import gather
 
@@ -32,10 +33,13 @@ class Scorer:
         else:
             self._own_layers()
         # Labels listed of a row. More than `beam` never survive, and the kernel wants one at least.
-        self.count = max(1, min(beam, self.size - 1))
+        self.count = max(1, min(beam, self.size - problem.topology.tail - len(problem.blank_ids)))
 
     def _whole_layer(self) -> None:
-        """One output layer for all: weight (H, V), bias (1, V) or (1, 0), and ids (1, V) that are their positions."""
+        """One output layer for all: weight (H, S), bias (1, S) or (1, 0), and ids (1, S) that are their positions.
+
+        S is V, and with "tdt" V + D.
+        """
         problem = self.problem
         self.size = len(problem.weight)
         self.weight = self.device.convert(problem.weight, self.device.operand_dtype(problem.weight.dtype)).T
@@ -45,21 +49,28 @@ class Scorer:
         self.bias = bias.reshape(1, len(bias))
         # (B,) the layer of each example.
         self.rank, self.ids = np.zeros(len(problem.lengths), np.int64), np.arange(self.size)[None]
-        (self.blank,) = self.device.upload(None, np.array([problem.blank_id]))
+        (self.blank,) = self.device.upload(None, problem.blank_ids[None])
 
     def _own_layers(self) -> None:
-        """An output layer for each example: weight (B, H, K), bias (B, K) and ids (B, K), longest example first."""
+        """An output layer for each example: weight (B, H, S), bias (B, S) and ids (B, S), longest example first.
+
+        S is the size of the longest row of ids. With "tdt" the D durations stand behind it in each layer.
+        """
         problem, B = self.problem, len(self.problem.lengths)
         order = np.argsort(-problem.lengths, kind="stable")  # (B,) examples, longest first
         self.rank = np.argsort(order)  # (B,) its inverse
-        self.size = max(len(row) for row in problem.allowed)
+        tail = problem.topology.tail
+        self.size = max(len(row) for row in problem.allowed) + tail
         # A short row ends in more blanks, whose bias of -inf closes them.
-        self.ids = np.full((B, self.size), problem.blank_id, np.int64)
+        self.ids = np.full((B, self.size), problem.blank_ids[0], np.int64)
         closed = np.full((B, self.size), -math.inf, self.dtype)
         for rank, b in enumerate(order):
             self.ids[rank, : len(problem.allowed[b])] = problem.allowed[b]
             closed[rank, : len(problem.allowed[b])] = 0
-        blank = np.argmax(self.ids == problem.blank_id, axis=1)  # (B,) its first place, which is the open one
+        # (B, K) the first place of each, which is the open one.
+        blank = np.argmax(self.ids[:, :, None] == problem.blank_ids, axis=1)
+        self.ids[:, self.size - tail :] = np.arange(len(problem.weight) - tail, len(problem.weight))
+        closed[:, self.size - tail :] = 0
         ids, self.blank, self.bias = self.device.upload(None, self.ids.reshape(-1), blank, closed)
         H = problem.weight.shape[1]
         rows, self.weight = (self.device.empty(shape, self.dtype) for shape in ((B * self.size, H), (B, H, self.size)))
@@ -106,6 +117,9 @@ class Scorer:
             where a logit of the row is NaN or +inf.
         label : (n, k) int64
             The ids of these labels, -1 where there are fewer.
+        step_score : (D, n) float64
+            Scores of the steps that arcs take (steps.py); D is 0 for topologies with two arcs a cell. What the first
+            column of `score` is beside them is said there too.
         """
         n, (T, H) = len(example), self.problem.encoder.shape[1:]
         stretch, depth, place = self._places(example)
@@ -128,8 +142,14 @@ class Scorer:
         else:
             self.device.matmul(hidden.reshape(-1, depth, H), weight, logits.reshape(-1, depth, self.size))
         score, label = self.device.empty((n, self.count + 1), self.dtype), self.device.empty((n, self.count), np.int32)
-        hat = self.problem.topology.hat
-        best(logits, self.bias, place, owner, self.blank, score, label, hat=hat)
-        # The wait of a step: n * (2k + 1) numbers.
-        score, label = arrays.to_host(score=score, label=label)
-        return score.astype(np.float64), np.where(label < 0, -1, self.ids[layer[:, None], label])
+        topology = self.problem.topology
+        step_score = self.device.empty((topology.steps.shape[1], n), self.dtype)
+        rows = logits, self.bias, place, owner
+        if len(step_score):
+            best_steps(*rows, self.blank, topology.tail, topology.sigma, score, label, step_score)
+        else:
+            best(*rows, self.blank.reshape(-1), score, label, hat=topology.hat)
+        # The wait of a step: n * (2k + 1 + D) numbers.
+        score, label, step_score = arrays.to_host(score=score, label=label, step_score=step_score)
+        label = np.where(label < 0, -1, self.ids[layer[:, None], label])
+        return score.astype(np.float64), label, step_score.astype(np.float64)
