@@ -44,13 +44,16 @@ def near_uniform(B: int, T: int, U: int, V: int, H: int, seed: int = 0, lengths:
 
 def trained_like(
     B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0, lengths: Lengths | None = None,
-    hat: bool = False,
+    hat: bool = False, durations: tuple[int, ...] = (),
 ) -> Joint:  # fmt: skip
     """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
 
     The first hidden value is tanh of how many due labels cell (t, u) still lacks; it moves the blank down and all
     labels up. The others carry the identity of the next label, which picks one of the labels. With `hat` the blank's
     logit stands for itself. It then moves by as much as the blank and the labels part elsewhere.
+
+    With `durations` the output layer has their rows behind those of the ids. A hidden value for each tells whether it
+    is the longest that passes no due frame.
     """
     rng = np.random.default_rng(seed)
     problem = untrained(B, T, U, V, H, seed, lengths)
@@ -58,8 +61,10 @@ def trained_like(
     encoder, predictor, weight = problem.encoder, problem.predictor, problem.weight
     encoder *= np.float32(0.1)
     predictor *= np.float32(0.1)
+    dues = []
     for b in range(B):
         due = np.sort(rng.choice(np.arange(1, problem.encoder_lengths[b]), problem.target_lengths[b], replace=False))
+        dues.append(due)
         encoder[b, :, 0] = 1.5 * np.searchsorted(due, np.arange(T), side="right")
         predictor[b, :, 0] = -1.5 * (np.arange(U + 1) + 0.5)
         predictor[b, :U, 1:] += codes[problem.targets[b]]
@@ -69,7 +74,24 @@ def trained_like(
     problem.bias[0] = 12
     if hat:
         weight[0, 0], problem.bias[0] = -8 * sharpness, 0
-    return problem
+    return _with_durations(problem, dues, durations, sharpness) if durations else problem
+
+
+def _with_durations(problem: Joint, dues: list, durations: tuple[int, ...], sharpness: float) -> Joint:
+    """`dues` are the frames at which the labels of each example fall due."""
+    D, H = len(durations), problem.weight.shape[1]
+    own = slice(1, D + 1)  # of the hidden values
+    for array in (problem.predictor[:, :, own], problem.weight[:, own]):
+        array[:] = 0
+    problem.encoder[:, :, own] = -3
+    for b, due in enumerate(dues):
+        frames = np.arange(problem.encoder_lengths[b])
+        ahead = np.append(due, len(frames))[np.searchsorted(due, frames, side="right")] - frames  # at least 1
+        problem.encoder[b, frames, np.searchsorted(durations, ahead, side="right")] = 3
+    rows = np.zeros((D, H), np.float32)
+    rows[np.arange(D), np.arange(D) + 1] = 3 * sharpness
+    bias = np.append(problem.bias, np.zeros(D, np.float32))
+    return problem._replace(weight=np.concatenate([problem.weight, rows]), bias=bias)
 
 
 def scaled(B: int, T: int, U: int, V: int, H: int, scale: float, seed: int = 0) -> Joint:

@@ -2,7 +2,7 @@
 
 from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_frames
 from .ctc import ctc_alignment, ctc_loss, ctc_loss_and_grad
-from .decode import beam_decode, greedy_decode
+from .decode import Hypotheses, beam_decode, greedy_decode
 from .internal_language_model import internal_language_model_loss_and_grad
 from .joint import JointGradients, joint_transducer_loss, joint_transducer_loss_and_grad, joint_transducer_loss_vjp
 from .path import joint_path_loss_and_grad, joint_transducer_alignment, transducer_alignment
@@ -15,6 +15,7 @@ from .transducer import transducer_exit_posterior, transducer_loss, transducer_l
 from .warm import warm_up
 
 __all__ = [
+    "Hypotheses",
     "JointGradients",
     "LatticeReport",
     "Posteriors",

@@ -1,6 +1,6 @@
 """Greedy and beam search for the labels of an utterance, with the caller's predictor."""
 
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
@@ -11,11 +11,37 @@ from .search.beam import BeamSearch
 from .search.greedy import greedy
 
 
+class Hypotheses(NamedTuple, Generic[A]):
+    """Label sequences that a search has found, in the kind of the encoder.
+
+    `greedy_decode` finds one for each example. For `beam_decode` every array has the axis nbest behind B, best first.
+
+    Attributes
+    ----------
+    labels : (B, U) int32
+        -1 behind the last label; U is the length of the longest.
+    lengths : (B,) int32
+    score : (B,) float64 for float64 inputs, else float32
+        Log-probability in nats.
+    frames : (B, U) int32
+        The frame in which each label was emitted, -1 behind the last. Those of `beam_decode` are of the best alignment
+        that the search kept.
+    label_scores : (B, U), like `score`
+        Log-probability in nats of the arc by which each label was emitted there; 0 behind the last.
+    """
+
+    labels: Any
+    lengths: Any
+    score: A
+    frames: Any
+    label_scores: A
+
+
 def greedy_decode(
     encoder: A, encoder_lengths: Array, predict: Predict, weight: Array, bias: Array | None, *,
     blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt", allowed: Array | None = None,
     max_labels_per_frame: int = 10,
-) -> tuple[Any, Any, A]:  # fmt: skip
+) -> Hypotheses[A]:  # fmt: skip
     """Take the likeliest arc of each cell, from the first frame to the last.
 
     Parameters
@@ -51,12 +77,10 @@ def greedy_decode(
 
     Returns
     -------
-    labels : (B, U) int32
-        -1 behind the last label; U is the length of the longest.
-    lengths : (B,) int32
-    score : (B,) float64 for float64 inputs, else float32
-        Log-probability of the alignment that was taken, in nats. It is NaN for an example that meets a row of logits
-        with NaN or +inf, whose labels are those found until then.
+    hypotheses : Hypotheses
+        `score` is the log-probability of the alignment that was taken, and `frames` and `label_scores` are its own. The
+        score is NaN for an example that meets a row of logits with NaN or +inf, whose labels are those found until
+        then.
 
     Raises
     ------
@@ -100,7 +124,7 @@ def beam_decode(
     encoder: A, encoder_lengths: Array, predict: Predict, weight: Array, bias: Array | None, *,
     blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "rnnt", allowed: Array | None = None,
     max_labels_per_frame: int = 10, beam: int = 10, nbest: int = 1,
-) -> tuple[Any, Any, A]:  # fmt: skip
+) -> Hypotheses[A]:  # fmt: skip
     """Search for the likeliest label sequences, frame by frame, adding up alignments of equal labels (Graves 2012).
 
     Parameters
@@ -115,13 +139,13 @@ def beam_decode(
 
     Returns
     -------
-    labels : (B, nbest, U) int32
-    lengths : (B, nbest) int32
-    score : (B, nbest)
-        Log-probability of the labels in nats, summed over the alignments that the search kept. It is at most minus the
-        transducer loss, and equal to it where nothing was dropped. Entries beyond the sequences found have labels -1,
-        length 0 and score -inf. Scores are NaN throughout for an example that meets a row of logits with NaN or +inf,
-        whose labels are those found before that frame.
+    hypotheses : Hypotheses
+        `nbest` of each example, best first: labels, frames and their scores (B, nbest, U), lengths and score (B,
+        nbest). `score` is the log-probability of the labels, summed over the alignments that the search kept. It is at
+        most minus the transducer loss, and equal to it where nothing was dropped. `frames` and `label_scores` are those
+        of the best alignment that the search kept. Entries beyond the sequences found have labels and frames -1, length
+        0 and score -inf. Scores are NaN throughout for an example that meets a row of logits with NaN or +inf, whose
+        labels are those found before that frame.
 
     Raises
     ------
@@ -136,7 +160,7 @@ def beam_decode(
     -----
     As in `greedy_decode`, with rows for each hypothesis in place of each example. The host waits for a GPU once for
     each label in a frame, and once more. Every label sequence that was ever kept takes about 200 bytes on the host
-    until the search is over.
+    until the search is over, and every frame in which it was extended 32 more.
 
     References
     ----------
@@ -159,14 +183,17 @@ def beam_decode(
         return _results(problem, *BeamSearch(problem, beam).run(nbest))
 
 
-def _results(problem: DecodeProblem, sequences: list[list[int]], score):
-    """Outputs in the kind of the encoder; `sequences` has one for each entry of `score`, (B,) or (B, nbest)."""
-    lengths = np.array([len(labels) for labels in sequences], np.int32)  # (sequences,)
-    padded = np.full((len(sequences), lengths.max()), -1, np.int32)  # (sequences, U)
-    for row, labels in zip(padded, sequences):
-        row[: len(labels)] = labels
-    dtype = arrays.computing_dtype(problem.encoder.dtype)
+def _results(problem: DecodeProblem, alignments: list[list[tuple[int, int, float]]], score) -> Hypotheses:
+    """Outputs in the kind of the encoder; `alignments` has one for each entry of `score`, (B,) or (B, nbest)."""
+    lengths = np.array([len(alignment) for alignment in alignments], np.int32)  # (sequences,)
+    shape, dtype = (len(alignments), lengths.max()), arrays.computing_dtype(problem.encoder.dtype)
+    labels, frames, label_scores = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, dtype)
+    for i, alignment in enumerate(alignments):
+        for u, emission in enumerate(alignment):
+            labels[i, u], frames[i, u], label_scores[i, u] = emission
     # NumPy cannot find the size of an axis from no elements, which is what U of 0 leaves.
-    padded = padded.reshape(*score.shape, -1 if padded.size else 0)
-    outputs = problem.device.upload(None, padded, lengths.reshape(score.shape), score.astype(dtype))
-    return tuple(arrays.give_back(output, problem.like) for output in outputs)
+    labels, frames, label_scores = (
+        padded.reshape(*score.shape, -1 if padded.size else 0) for padded in (labels, frames, label_scores)
+    )
+    found = Hypotheses(labels, lengths.reshape(score.shape), score.astype(dtype), frames, label_scores)
+    return Hypotheses(*(arrays.give_back(x, problem.like) for x in problem.device.upload(None, *found)))

@@ -12,10 +12,14 @@ from .kernels.delay import delay
 from .kernels.emissions import emit
 from .kernels.forward_backward import forward_backward, forward_sums
 from .kernels.gradient import gradient
+from .kernels.heads import emit_steps
+from .kernels.heads_gradient import gradient_steps
 from .kernels.locate import locate
 from .kernels.padded import lay_out, read_scores
 from .kernels.rows import NO_IDS
 from .kernels.state import ArcPosteriors, CellState
+from .kernels.step_path import best_step_path
+from .kernels.step_sums import StepScores
 from .staging import clear_others, staged
 
 
@@ -57,6 +61,12 @@ class Lattices:
         self.blank_id = int(targets.blank_id[0]) if len(examples) else 0
         self.no_bias = empty(0, self.dtype)
         self.state = CellState.take(empty, count, self.dtype)
+        # Of arcs that take several frames, and None for topologies with two arcs a cell.
+        self.steps, table = None, self.topology.steps
+        if table.shape[1]:
+            blanks = targets.blank_ids[0] if len(examples) else np.zeros(1, np.int64)
+            table, self.blank_ids = self.device.upload(None, table, blanks)
+            self.steps = StepScores(table, empty((table.shape[1], count), self.dtype))
 
     def _staged(self):
         return staged(self.problem.logits, self.row, self.dtype, self.device)
@@ -64,8 +74,12 @@ class Lattices:
     def _emit(self) -> None:
         # No list of places is given: the cells of a part follow one another in the state.
         for cells, logits, row in self._staged():
-            arcs = self.label_id[cells], self.blank_id
-            emit(logits, self.no_bias, row, self.none, *arcs, *self.state.at(cells), hat=self.topology.hat)
+            rows, label_id, here = (logits, self.no_bias, row, self.none), self.label_id[cells], self.state.at(cells)
+            if self.steps is not None:
+                heads = self.blank_ids, self.topology.tail, self.topology.sigma
+                emit_steps(*rows, cells.start, label_id, *heads, *here, self.steps.score)
+            else:
+                emit(*rows, label_id, self.blank_id, *here, hat=self.topology.hat)
         if self.topology.delay_penalty:
             numbers = self.none, self.topology.delay_penalty, self.state.label_score
             delay(self.frame, self.owner, self.frames.starts, *numbers, bounds=False)
@@ -84,7 +98,8 @@ class Lattices:
         """Losses (B,), in the dtype that is computed in."""
         self._emit()
         alpha, log_z = self._sums()
-        forward_sums(self.frames, self.problem.targets.moves, *self.state.scores, alpha, log_z)
+        moves = self.problem.targets.moves
+        forward_sums(self.frames, moves, *self.state.scores, alpha, log_z, steps=self.steps)
         return -self._log_z(log_z)
 
     def exit_posterior(self):
@@ -99,7 +114,7 @@ class Lattices:
         # (cells,) on a GPU, which sweeps both ways at once. A CPU keeps beta only of two frames.
         beta = self.device.empty(len(self.row), np.float64) if self.device.on_gpu else None
         moves = self.problem.targets.moves
-        posteriors = forward_backward(self.frames, moves, *self.state.scores, alpha, log_z, beta)
+        posteriors = forward_backward(self.frames, moves, *self.state.scores, alpha, log_z, beta, self.steps)
         return -self._log_z(log_z), posteriors
 
     def arc_posteriors(self, shape: tuple[int, int, int]):
@@ -118,9 +133,13 @@ class Lattices:
         empty, frames, targets = self.device.empty, self.frames, self.problem.targets
         count = len(self.problem.base)
         self._emit()
-        left, bits = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
+        if self.steps is not None:
+            scratch = empty(len(self.row), np.float64), empty(len(self.row), np.uint8)
+            best_step_path(frames, self.steps, *self.state.scores, *scratch, self.examples, score, best)
+            return self._log_z(score), best
+        left, bits = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
         if count:
             extend(frames, 0, len(frames.example), 0, count, targets.moves, *self.state.scores, left, bits)
         best_path(frames, targets.moves, left, bits, self.examples, score, best)
@@ -143,9 +162,13 @@ class Lattices:
             widened = logits is not self.problem.logits
             # Widened rows become their own gradient, and are rounded into the target.
             rows = logits, logits if widened else target, row, self.no_bias
-            arcs = self.label_id[cells], self.owner[cells], self.blank_id, *(array[cells] for array in posteriors)
-            norms = self.state.maximum[cells], self.state.rest[cells]
-            gradient(*rows, *arcs, *norms, fastemit_lambda, grad_loss, anew=False, hat=self.topology.hat)
+            places, norms = (self.label_id[cells], self.owner[cells]), self.state.at(cells)[2:]
+            known, factors = tuple(array[cells] for array in posteriors), (*norms, fastemit_lambda, grad_loss)
+            if self.steps is not None:
+                heads, steps = (self.blank_ids, self.topology.tail), (self.steps.score, cells.start)
+                gradient_steps(*rows, *places, *heads, *known, *steps, *factors, anew=False)
+            else:
+                gradient(*rows, *places, self.blank_id, *known, *factors, anew=False, hat=self.topology.hat)
             if widened:
                 target[self.row[cells]] = logits[: len(row)]
         clear_others(self.device, self.row, target, self.dtype)

@@ -23,6 +23,7 @@ from .tiles import path as paths
 from .tiles.plan import per_target
 from .tiles.pullback import JointGradients, Pullback
 from .tiles.tiler import Tiler
+from .topology import TWO_ARCS
 
 __all__ = [
     "alignment_bounds",
@@ -245,6 +246,7 @@ def joint_path_loss_and_grad(
         vocabulary=vocabulary,
         vocabulary_lengths=vocabulary_lengths,
         memory_limit=memory_limit,
+        names=TWO_ARCS,
     )
     options: dict[str, Any] = {
         "label_smoothing": checks.read_number(

@@ -126,7 +126,8 @@ def joint_transducer_report(
     checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
     ledger: list[Cost] = []
     shares: list[np.ndarray] = []
-    bounded, exits = BoundedGroups(), problem.targets.bounds is not None
+    steps, bounds = problem.targets.topology.steps.size, problem.targets.bounds is not None
+    bounded, exits = BoundedGroups(), bounds and not steps
     with problem.device.active():
         log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
         for index in range(len(work.plan.groups)):
@@ -135,7 +136,9 @@ def joint_transducer_report(
                 # The next group uses the same memory, so this one is fetched now. On a GPU each fetch waits.
                 ledger.append(cost.on_host(np.diff(visited.first_cell)))
                 # Without bounds an alignment leaves what was computed, or nothing.
-                shares.append(-np.expm1(-ledger[-1].certificate) if left is None else left)
+                left = -np.expm1(-ledger[-1].certificate) if left is None else left
+                # A walk along what leaves bounds knows two arcs a cell.
+                shares.append(np.ones(len(group.examples)) if bounds and steps else left)
     columns: dict[str, Any] = {}
     for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8", "f8"), strict=True):
         column = np.empty(len(work.order), kind)

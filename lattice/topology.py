@@ -18,6 +18,8 @@ MOST_PENALTY = 1e6
 """Nats a frame. Penalties up to here leave room for sums of them in float32."""
 MOST_FRAMES = 1 << 24
 """Of an arc: a week of audio."""
+MOST_STEPS = 30
+"""Durations. A warp has a lane for each blank (heads_gradient.py), and a byte tells arcs apart (step_path.py)."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
         least = (found[i - 1] + 1) if i else (2 if name == "multiblank" else 0)
         if duration < least:
             raise ValueError(f"durations[{i}] is {duration}, expected at least {least}: durations ascend")
+        if i >= MOST_STEPS:
+            raise ValueError(f"durations has {len(found)} entries, expected at most {MOST_STEPS}")
         if duration > MOST_FRAMES:
             raise ValueError(f"durations[{i}] is {duration}, expected at most {MOST_FRAMES}")
     # With 0 alone no blank leads to the next frame.
@@ -168,7 +172,26 @@ def read_name(topology, names: tuple[str, ...]) -> str:
     return topology.name
 
 
-def read_topology(topology) -> Topology:
-    """A topology with two arcs a cell, from a name or a `Topology`."""
-    name = read_name(topology, TWO_ARCS)
+def read_topology(topology, names: tuple[str, ...] = TWO_ARCS) -> Topology:
+    """A topology of one of the `names`, from a name or a `Topology`."""
+    if isinstance(topology, str) and topology in TIMED and topology in names:
+        raise ValueError(f"topology is {topology!r}, expected a Topology: the name alone has no durations")
+    name = read_name(topology, names)
     return topology if isinstance(topology, Topology) else Topology(name)
+
+
+def count_tokens(topology: Topology, size: int, what: str) -> int:
+    """How many of the `size` entries of a row of logits are ids; `what` is the argument that has them."""
+    if topology.tail and size < topology.tail + 2:
+        raise ValueError(
+            f"{what}, expected at least {topology.tail + 2}: two ids, and {topology.tail} durations behind them"
+        )
+    return size - topology.tail
+
+
+def read_big_blanks(topology: Topology, blank: int) -> np.ndarray:
+    """(K,) int64: the ids of the big blanks of "multiblank", next to the blank; (0,) with other topologies."""
+    count = len(topology.durations) if topology.name == "multiblank" else 0
+    if blank < count:
+        raise ValueError(f"blank is {blank}, expected at least {count}: the big blanks have the {count} ids below it")
+    return blank - 1 - np.arange(count)

@@ -7,6 +7,7 @@ from .device import arrays
 from .inputs import checks
 from .inputs.logits import read_logits, read_out
 from .lattices import Lattices
+from .topology import TWO_ARCS
 
 
 def transducer_loss(
@@ -122,7 +123,15 @@ def transducer_exit_posterior(
     The proof is in `docs/certified.md`. Pruned losses: Kuang et al. 2022, arXiv 2206.13236.
     """
     problem = read_logits(
-        logits, targets, logit_lengths, target_lengths, blank=blank, topology=topology, bounds=bounds, banded=banded
+        logits,
+        targets,
+        logit_lengths,
+        target_lengths,
+        blank=blank,
+        topology=topology,
+        bounds=bounds,
+        banded=banded,
+        names=TWO_ARCS,
     )
     if bounds is None:
         raise TypeError("bounds is None, expected a pair (first, last): without them nothing leaves")

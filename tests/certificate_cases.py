@@ -13,6 +13,7 @@ from lattice.kernels.marking import open_all
 from lattice.kernels.narrow import narrow
 from lattice.kernels.occupied import list_cells
 from lattice.kernels.state import BOUND, WANTED, CellState
+from lattice.kernels.step_sums import StepScores
 from lattice.kernels.upper_bounds import bound
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, like
 
@@ -200,19 +201,31 @@ def unknown(exact, bounds, by_label=False):
     return state
 
 
-def compute(state, exact, cells):
+def steps_of(table, bounds):
+    """The bounds of steps as (D, cells) of their own, behind those of the two arcs; None where there are none."""
+    if table is None:
+        return None
+    count = table.shape[1]
+    score = like(bounds, count * bounds.shape[1], bounds.dtype).reshape(count, bounds.shape[1])
+    score[:] = bounds[2:]
+    return StepScores(table, score)
+
+
+def compute(state, exact, cells, steps=None):
     """Exact scores in the place of the bounds, a run of neighbouring cells at a time."""
     cells = np.unique(cells)
     for run in np.split(cells, np.flatnonzero(np.diff(cells) != 1) + 1):
         c = slice(run[0], run[-1] + 1) if len(run) else slice(0)
         for array, value in zip(state, (exact[0][c], exact[1][c], 0, 1), strict=True):
             array[c] = value
+        for n in range(0 if steps is None else len(steps.score)):
+            steps.score[n][c] = exact[2 + n][c]
 
 
-def narrowed(frames, moves, exact, bounds, last=None, rounds=30):
+def narrowed(frames, moves, exact, bounds, last=None, rounds=30, table=None):
     """Rounds until nothing is marked: what is marked each time, the account, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
-    state, marked = unknown(exact, bounds), []
+    state, marked, steps = unknown(exact, bounds), [], steps_of(table, bounds)
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
     cells, first_cell = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
@@ -223,19 +236,21 @@ def narrowed(frames, moves, exact, bounds, last=None, rounds=30):
         array.fill(value)
     open_all(frames, state)
     for number in range(rounds):
-        narrow(frames, moves, state, alpha, beta, best, computed, last=number == last)
+        narrow(frames, moves, state, alpha, beta, best, computed, last=number == last, steps=steps)
         found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
         if not len(marked[-1]):
             break
-        compute(state, exact, marked[-1])
+        compute(state, exact, marked[-1], steps)
     return (*marked, fetched(computed), *state)
 
 
-def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE, by_label=False):
+def selected(
+    frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=TOLERANCE, by_label=False, table=None
+):  # fmt: skip
     """Some rounds: what is marked each time, the brackets, and the state in the end."""
     count, N = exact.shape[1], len(frames.labels)
-    state = unknown(exact, bounds, by_label)
+    state, steps = unknown(exact, bounds, by_label), steps_of(table, bounds)
     alpha, beta = like(exact, count, np.float64), like(exact, count, np.float64)
     cells, first_cell = like(exact, count, np.int64), like(exact, N + 1, np.int64)
     counts = like(exact, len(frames.example) + 1, np.int64)
@@ -250,10 +265,10 @@ def selected(frames, moves, exact, bounds, log_floor, last, rounds=4, tolerance=
     for number in range(rounds):
         probing, settle = number == 0, last and number == 1
         decisions = {"probing": probing, "last": settle, "tolerance": tolerance, "by_label": by_label}
-        select(frames, moves, state, alpha, beta, brackets, **decisions)
+        select(frames, moves, state, alpha, beta, brackets, **decisions, steps=steps)
         found = list_cells(frames, state.rest, cells, first_cell, counts, wanted=True)
         marked.append(fetched(cells[: found[-1]]).copy())
-        compute(state, exact, marked[-1])
+        compute(state, exact, marked[-1], steps)
     known = {name: fetched(array) for name, array in brackets._asdict().items()}
     # A floor is lowered by the logarithm of a gap between two sums of T + U scores, and the gap is then above
     # `tolerance`. The product of `tolerance` and the floor is known as well as such a sum is.

@@ -33,19 +33,20 @@ def there(door, problem, module, fetch, *, integers=True):
     encoder, lengths, predictor, weight, bias = problem.args
     options = problem.options | {"allowed": put(problem.allowed, integers)} | DOORS[door]
     predictor = Predictor(predictor, module, fetch)
-    results = getattr(lattice, door)(put(encoder), put(lengths, integers), predictor, put(weight), put(bias), **options)
-    assert all(isinstance(result, module.ndarray) for result in results)
-    return results
+    found = getattr(lattice, door)(put(encoder), put(lengths, integers), predictor, put(weight), put(bias), **options)
+    assert isinstance(found, lattice.Hypotheses) and all(isinstance(array, module.ndarray) for array in found)
+    return found
 
 
 def both(door, problem, module, fetch, **options):
     """Compare the two; what the host gave."""
     host = getattr(lattice, door)(*problem.args, **problem.options, **DOORS[door])
-    labels, lengths, score = map(fetch, there(door, problem, module, fetch, **options))
-    np.testing.assert_array_equal(labels, host[0])
-    np.testing.assert_array_equal(lengths, host[1])
+    found = lattice.Hypotheses(*map(fetch, there(door, problem, module, fetch, **options)))
+    for name in ("labels", "lengths", "frames"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(host, name))
     # A device multiplies bfloat16 with its operands rounded, but for the output layers that are gathered.
     rounded = problem.weight.dtype == BFLOAT16 and problem.allowed is None
-    slack = 2.0**-7 * np.abs(host[2][np.isfinite(host[2])]).max(initial=1) if rounded else 0.0
-    compare.assert_same(score, host[2], k=64, slack=slack)
+    slack = 2.0**-7 * np.abs(host.score[np.isfinite(host.score)]).max(initial=1) if rounded else 0.0
+    for name in ("score", "label_scores"):
+        compare.assert_same(getattr(found, name), getattr(host, name), k=64, slack=slack)
     return host

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,15 @@ class Predictor:
         for label in labels:
             history = self.after(history, int(label))
         return self.table[history]
+
+
+class Found(NamedTuple):
+    """A label sequence, and where each label was emitted with which score."""
+
+    labels: list
+    score: float
+    frames: list
+    label_scores: list
 
 
 @dataclass(frozen=True)
@@ -163,66 +173,101 @@ def decode_problem(
 
 
 def greedy(problem, b, dtype=np.float64):
-    """(labels, score) of one example."""
-    labels, score, t, count = [], dtype(0), 0, 0
+    """What is found in one example."""
+    found, t, count = Found([], dtype(0), [], []), 0, 0
     while t < problem.lengths[b]:
-        blank_score, others = problem.scores(b, t, labels, dtype)
+        blank_score, others = problem.scores(b, t, found.labels, dtype)
         best, label = others[0] if others else (-np.inf, -1)
         blank = problem.blank % len(problem.weight)
         emits = best > blank_score or (best == blank_score and label < blank)
         emits = emits and count < problem.most
-        score += best if emits else blank_score
+        found = found._replace(score=found.score + (best if emits else blank_score))
         if emits:
-            labels.append(label)
+            found.labels.append(label)
+            found.frames.append(t)
+            found.label_scores.append(best)
         count = count + 1 if emits and not problem.is_monotonic else 0
         t += 0 if count else 1
-    return labels, score
+    return found
+
+
+class Kept(NamedTuple):
+    """A prefix of a beam: its score, the score of its best alignment, and (frame, label score) of that one's labels."""
+
+    score: float = -np.inf
+    best: float = -np.inf
+    emissions: tuple = ()
+
+    def along(self, arc, *emission):
+        return Kept(self.score + arc, self.best + arc, self.emissions + emission)
+
+
+def add(kept, prefix, more):
+    """Merge one more way to a prefix into what is kept."""
+    before = kept.get(prefix, Kept())
+    better = more if more.best > before.best else before
+    kept[prefix] = better._replace(score=np.logaddexp(before.score, more.score))
+
+
+def best_of(kept, beam):
+    return dict(sorted(kept.items(), key=lambda item: -item[1].score)[:beam])
+
+
+def lowest_of(kept, beam):
+    """The score that one more prefix needs to be among the best `beam`."""
+    return sorted(one.score for one in kept.values())[-beam] if len(kept) >= beam else -np.inf
+
+
+def listed(kept):
+    """[Found, ...] of what is kept, in its order."""
+    return [
+        Found(list(prefix), one.score, [t for t, _ in one.emissions], [arc for _, arc in one.emissions])
+        for prefix, one in kept.items()
+    ]
 
 
 def beam_search(problem, b, beam):
-    """[(score, labels), ...] of one example, best first, prefixes in dictionaries."""
-
-    def add(scores, prefix, score):
-        scores[prefix] = np.logaddexp(scores.get(prefix, -np.inf), score)
-
-    def best(scores):
-        return dict(sorted(scores.items(), key=lambda item: -item[1])[:beam])
-
-    live = {(): 0.0}
+    """[Found, ...] of one example, best first, prefixes in dictionaries."""
+    live = {(): Kept(0.0, 0.0)}
     for t in range(problem.lengths[b]):
         reached, level = {}, live
         for _ in range(1 if problem.is_monotonic else problem.most + 1):
             longer = {}
-            for prefix, score in level.items():
+            for prefix, kept in level.items():
                 blank_score, others = problem.scores(b, t, prefix)
-                add(reached, prefix, score + blank_score)
+                add(reached, prefix, kept.along(blank_score))
                 for label_score, label in others[:beam]:
-                    longer[(*prefix, label)] = score + label_score
+                    longer[(*prefix, label)] = kept.along(label_score, (t, label_score))
             if problem.is_monotonic:
-                for prefix, score in longer.items():
-                    add(reached, prefix, score)
+                for prefix, kept in longer.items():
+                    add(reached, prefix, kept)
             else:
-                needed = sorted(reached.values())[-beam] if len(reached) >= beam else -np.inf
-                level = {prefix: score for prefix, score in best(longer).items() if score >= needed}
-        live = best(reached)
-    return [(score, list(prefix)) for prefix, score in live.items()]
+                needed = lowest_of(reached, beam)
+                level = {prefix: kept for prefix, kept in best_of(longer, beam).items() if kept.score >= needed}
+        live = best_of(reached, beam)
+    return listed(live)
 
 
-def exact_score(problem, b, labels, dtype=np.float64):
-    """Log-probability of labels, summed over the alignments that hold to the limit of labels in a frame."""
+def every_alignment(problem, b, labels, dtype=np.float64):
+    """(score, [(frame, score) of each label]) of the alignments that hold to the limit of labels in a frame."""
     ids, blank = problem.ids(b)
     T, at = problem.lengths[b], {v: i for i, v in enumerate(ids)}
     cells = [[problem.logits(b, t, labels[:u], dtype) for u in range(len(labels) + 1)] for t in range(T)]
     topology = oracle.rules_of(problem.topology)._replace(delay_penalty=0.0)
     targets = [at[v] for v in labels]
     _, blank_score, label_score = oracle.arc_scores(np.array(cells), targets, blank=at[blank], topology=topology)
-    total = dtype(-np.inf)
     for arcs in oracle.alignments(T, len(labels), topology):
         emitted = np.bincount([t for t, _, is_label in arcs if is_label], minlength=1)
         if emitted.max() <= problem.most:
-            total = np.logaddexp(
-                total, sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)
-            )
+            score = sum(label_score[t, u] if is_label else blank_score[t, u] for t, u, is_label in arcs)
+            yield score, [(t, label_score[t, u]) for t, u, is_label in arcs if is_label]
+
+
+def exact_score(problem, b, labels, dtype=np.float64):
+    """Log-probability of labels, summed over these alignments."""
+    total = dtype(-np.inf)
+    for score, _ in every_alignment(problem, b, labels, dtype):
+        total = np.logaddexp(total, score)
     return total
 
 

@@ -28,12 +28,14 @@ from tests import (
     decode_cases,
     factor_cases,
     hat_cases,
+    heads_cases,
     least_cases,
     mixed_cases,
     padded_cases,
     path_cases,
     risk_cases,
     sampler_cases,
+    step_cases,
 )
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
@@ -70,11 +72,13 @@ def every_case() -> list[Case]:
         *factor_cases.every_case(),
         *least_cases.every_case(),
         *hat_cases.every_case(),
+        *heads_cases.every_case(),
         *mixed_cases.every_case(),
         *padded_cases.every_case(),
         *path_cases.every_case(),
         *risk_cases.every_case(),
         *sampler_cases.every_case(),
+        *step_cases.every_case(),
     ]
 
 
@@ -97,8 +101,8 @@ def wide_cases() -> list[Case]:
     # More frames than the one block that adds up has threads.
     found.append(_list("list-frames-ever-more", F4, (np.array([1100, 2]), np.array([1, 0])), ever_more=True))
     others = (
-        *(band_cases, certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, mixed_cases),
-        *(padded_cases, path_cases, sampler_cases),
+        *(band_cases, certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, heads_cases, mixed_cases),
+        *(padded_cases, path_cases, sampler_cases, step_cases),
     )
     return [*found, *(case for module in others for case in module.wide_cases())]
 

@@ -7,7 +7,7 @@ import pytest
 
 import lattice
 from tests import compare, decode_problems
-from tests.decode_problems import decode_problem, every_sequence, exact_score
+from tests.decode_problems import decode_problem, every_alignment, every_sequence, exact_score
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, name_of
 
 HAT = lattice.Topology(hat=True), lattice.Topology("monotonic", hat=True)
@@ -18,15 +18,19 @@ ALL = 4096
 def decode(problem, beam, nbest=None):
     """[[(score, labels), ...] for each example], -inf and NaN included, after a look at the shapes."""
     nbest = beam if nbest is None else nbest
-    labels, lengths, score = lattice.beam_decode(*problem.args, **problem.options, beam=beam, nbest=nbest)
-    assert labels.dtype == lengths.dtype == np.int32
-    assert score.dtype == (np.float64 if problem.encoder.dtype == np.float64 else np.float32)
+    found = lattice.beam_decode(*problem.args, **problem.options, beam=beam, nbest=nbest)
+    assert isinstance(found, lattice.Hypotheses)
+    labels, lengths, score, frames, label_scores = found
+    assert labels.dtype == lengths.dtype == frames.dtype == np.int32
+    assert score.dtype == label_scores.dtype == (np.float64 if problem.encoder.dtype == np.float64 else np.float32)
     assert lengths.shape == score.shape == (len(problem.lengths), nbest) and labels.shape == (
         *score.shape,
         lengths.max(),
     )
     padding = np.arange(labels.shape[2]) >= lengths[:, :, None]
+    assert labels.shape == frames.shape == label_scores.shape
     assert (labels[padding] == -1).all() and (labels[~padding] >= 0).all()
+    assert (frames[padding] == -1).all() and not label_scores[padding].any() and (label_scores[~padding] <= 0).all()
     assert not lengths[np.isneginf(score)].any()
     rows = [[row[:length].tolist() for row, length in zip(*pair)] for pair in zip(labels, lengths, strict=True)]
     return [list(zip(scores, sequences, strict=True)) for scores, sequences in zip(score, rows, strict=True)]
@@ -76,14 +80,30 @@ def test_a_beam_that_drops_some_drops_the_worst(topology, allowed, beam):
         problem = decode_problem(
             seed, frames=7, vocab=6, topology=topology, allowed=allowed, most=3, dtype=np.float64, blank=-1
         )
+        whole = lattice.beam_decode(*problem.args, **problem.options, beam=beam, nbest=beam)
         for b, found in enumerate(decode(problem, beam)):
             expected = decode_problems.beam_search(problem, b, beam)
-            assert [labels for _, labels in found[: len(expected)]] == [labels for _, labels in expected]
-            np.testing.assert_allclose(
-                [score for score, _ in found],
-                np.resize([s for s, _ in expected], len(expected)).tolist() + [-np.inf] * (beam - len(expected)),
-                rtol=1e-12,
-            )
+            assert [labels for _, labels in found[: len(expected)]] == [one.labels for one in expected]
+            scores = [one.score for one in expected] + [-np.inf] * (beam - len(expected))
+            np.testing.assert_allclose([score for score, _ in found], scores, rtol=1e-12)
+            for one, frames, label_scores in zip(expected, whole.frames[b], whole.label_scores[b]):
+                assert frames[: len(one.frames)].tolist() == one.frames
+                np.testing.assert_allclose(label_scores[: len(one.frames)], one.label_scores, rtol=1e-12)
+
+
+@pytest.mark.parametrize("topology", [*TOPOLOGIES, *HAT], ids=name_of)
+def test_labels_are_placed_by_their_best_alignment(topology):
+    problem = decode_problem(32, frames=3, vocab=4, batch=3, topology=topology, most=2, dtype=np.float64)
+    found = lattice.beam_decode(*problem.args, **problem.options, beam=ALL, nbest=40)
+    for b, n in np.ndindex(3, 40):
+        length = found.lengths[b, n]
+        if length:
+            labels = found.labels[b, n, :length].tolist()
+            _, emissions = max(every_alignment(problem, b, labels), key=lambda pair: pair[0])
+            assert found.frames[b, n, :length].tolist() == [t for t, _ in emissions]
+            scores = [score for _, score in emissions]
+            np.testing.assert_allclose(found.label_scores[b, n, :length], scores, rtol=1e-12)
+    assert found.lengths.max() > 2
 
 
 @pytest.mark.parametrize("beam", [1, 3, 8])
@@ -116,7 +136,7 @@ def test_wider_beams_find_better_labels(topology):
 @pytest.mark.parametrize("allowed", [None, "some"])
 def test_a_monotonic_beam_of_one_is_greedy(allowed):
     problem = decode_problem(22, frames=9, batch=5, topology="monotonic", allowed=allowed, blank_lead=0.0)
-    labels, lengths, score = lattice.greedy_decode(*problem.args, **problem.options)
+    labels, lengths, score, *_ = lattice.greedy_decode(*problem.args, **problem.options)
     for b, ((beam_score, beam_labels),) in enumerate(decode(problem, 1)):
         assert beam_labels == labels[b, : lengths[b]].tolist() and beam_score == score[b]
 

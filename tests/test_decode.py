@@ -20,15 +20,24 @@ def check(problem):
         [decode_problems.greedy(problem, b, dtype) for b in range(len(problem.lengths))]
         for dtype in ((np.longdouble, np.float64) if name == np.float64 else (np.float64, np.float32))
     )
-    labels, lengths, score = lattice.greedy_decode(*problem.args, **problem.options)
-    assert labels.dtype == lengths.dtype == np.int32
-    assert score.dtype == (np.float64 if problem.encoder.dtype == np.float64 else np.float32)
-    assert labels.shape == (len(truth), max(len(sequence) for sequence, _ in truth))
-    for b, (sequence, _) in enumerate(truth):
-        assert labels[b].tolist() == sequence + [-1] * (labels.shape[1] - len(sequence)), b
-    assert lengths.tolist() == [len(sequence) for sequence, _ in truth]
-    compare.assert_close(score, *(np.array([score for _, score in side]) for side in (truth, naive)), per_example=True)
-    return labels, lengths, score
+    found = lattice.greedy_decode(*problem.args, **problem.options)
+    assert isinstance(found, lattice.Hypotheses)
+    labels, lengths, score, frames, label_scores = found
+    assert labels.dtype == lengths.dtype == frames.dtype == np.int32
+    assert score.dtype == label_scores.dtype == (np.float64 if problem.encoder.dtype == np.float64 else np.float32)
+    assert labels.shape == frames.shape == label_scores.shape == (len(truth), max(len(one.labels) for one in truth))
+    for b, one in enumerate(truth):
+        padding = [-1] * (labels.shape[1] - len(one.labels))
+        assert labels[b].tolist() == one.labels + padding and frames[b].tolist() == one.frames + padding, b
+        compare.assert_close(
+            label_scores[b, : lengths[b]],
+            *(np.array(side[b].label_scores) for side in (truth, naive)),
+            per_example=True,
+        )
+        assert not label_scores[b, lengths[b] :].any()
+    assert lengths.tolist() == [len(one.labels) for one in truth]
+    compare.assert_close(score, *(np.array([one.score for one in side]) for side in (truth, naive)), per_example=True)
+    return found
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
@@ -36,7 +45,7 @@ def check(problem):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_ragged_batches(topology, allowed, dtype):
     options = {"topology": topology, "allowed": allowed, "dtype": dtype}
-    _, lengths, _ = check(decode_problem(0, frames=9, **options))
+    _, lengths, *_ = check(decode_problem(0, frames=9, **options))
     assert len(set(lengths.tolist())) > 1
     check(decode_problem(1, activation="relu", use_bias=False, blank=-1, most=2, **options))
     check(decode_problem(2, activation="identity", blank=3, batch=1, **options))
@@ -47,22 +56,22 @@ def test_ragged_batches(topology, allowed, dtype):
 @pytest.mark.parametrize("allowed", [None, "some"])
 def test_labels_in_a_frame_are_limited(most, allowed):
     """Also where the blank is never the best; its score is that of the alignment all the same."""
-    _, lengths, _ = check(decode_problem(4, most=most, blank_lead=-9.0, allowed=allowed, vocab=5))
+    _, lengths, *_ = check(decode_problem(4, most=most, blank_lead=-9.0, allowed=allowed, vocab=5))
     if allowed is None:
         assert lengths.tolist() == (most * decode_problem(4, vocab=5).lengths).tolist()
     monotonic = decode_problem(4, most=most, blank_lead=-9.0, topology="monotonic")
-    _, lengths, _ = check(monotonic)
+    _, lengths, *_ = check(monotonic)
     assert lengths.tolist() == monotonic.lengths.tolist()
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_one_frame_one_id_no_labels(topology):
     check(decode_problem(5, frames=1, topology=topology))
-    labels, lengths, score = check(decode_problem(6, vocab=1, topology=topology))
+    labels, lengths, score, *_ = check(decode_problem(6, vocab=1, topology=topology))
     assert labels.shape == (4, 0) and not lengths.any() and not score.any()
     assert check(decode_problem(7, blank_lead=50.0, topology=topology))[0].shape == (4, 0)
     check(decode_problem(8, vocab=2, blank=1, topology=topology, allowed="all"))
-    labels, _, score = check(replace(decode_problem(8, blank=2, topology=topology), allowed=np.full((4, 1), 2)))
+    labels, _, score, *_ = check(replace(decode_problem(8, blank=2, topology=topology), allowed=np.full((4, 1), 2)))
     assert labels.shape == (4, 0) and not score.any()
 
 
@@ -78,9 +87,9 @@ def test_half_precision_meets_float32(dtype):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_batch_is_its_examples(topology, allowed):
     problem = decode_problem(10, batch=5, frames=8, topology=topology, allowed=allowed, dtype=np.float64)
-    labels, lengths, score = check(problem)
+    labels, lengths, score, *_ = check(problem)
     for b in range(5):
-        own_labels, own_lengths, own_score = check(problem.single(b))
+        own_labels, own_lengths, own_score, *_ = check(problem.single(b))
         assert own_labels[0].tolist() == labels[b, : lengths[b]].tolist() and own_lengths[0] == lengths[b]
         compare.assert_same(own_score, score[b : b + 1])
 
@@ -88,7 +97,7 @@ def test_a_batch_is_its_examples(topology, allowed):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_the_predictor_is_asked_for_new_labels_alone(topology):
     problem = decode_problem(11, batch=5, frames=8, topology=topology, blank=1)
-    labels, lengths, _ = check(problem)
+    labels, lengths, *_ = check(problem)
     first, *others = problem.predictor.calls
     assert first.tolist() == [1] * 5
     asked = sorted(np.concatenate(others).tolist())
@@ -113,7 +122,7 @@ def test_a_predictor_without_a_state(topology, empty):
         return problem.predictor.table[labels], empty
 
     stateless = replace(problem, predictor=predict)
-    labels, lengths, score = lattice.greedy_decode(*stateless.args, **stateless.options)
+    labels, lengths, score, *_ = lattice.greedy_decode(*stateless.args, **stateless.options)
     assert len(states) > 1 and states[0] is None and all(state == empty for state in states[1:])
 
     class Last:
@@ -121,9 +130,9 @@ def test_a_predictor_without_a_state(topology, empty):
             return problem.predictor.table[prefix[-1]]
 
     for b in range(4):
-        sequence, total = decode_problems.greedy(replace(problem, predictor=Last()), b)
-        assert labels[b, : lengths[b]].tolist() == sequence
-        assert score[b] == pytest.approx(total, rel=1e-5)
+        one = decode_problems.greedy(replace(problem, predictor=Last()), b)
+        assert labels[b, : lengths[b]].tolist() == one.labels
+        assert score[b] == pytest.approx(one.score, rel=1e-5)
 
 
 @pytest.mark.parametrize("allowed", [None, "all"])
@@ -145,11 +154,11 @@ def test_a_frame_of_nan_ends_its_example_alone(topology, allowed, value):
     problem = decode_problem(
         15, lengths=[6, 5, 4], allowed=allowed, topology=topology, activation="identity", dtype=np.float64
     )
-    labels, lengths, score = check(problem)
+    labels, lengths, score, *_ = check(problem)
     cut = replace(problem, lengths=np.array([6, 2, 4]))
     until = check(cut)[0][1, : check(cut)[1][1]].tolist()
     problem.encoder[1, 2] = value
-    poisoned_labels, poisoned_lengths, poisoned = lattice.greedy_decode(*problem.args, **problem.options)
+    poisoned_labels, poisoned_lengths, poisoned, *_ = lattice.greedy_decode(*problem.args, **problem.options)
     assert np.isnan(poisoned).tolist() == [False, True, False]
     assert poisoned_labels[1, : poisoned_lengths[1]].tolist() == until
     for b in (0, 2):
@@ -167,7 +176,7 @@ def test_minus_infinity_closes_ids(topology):
     problem.bias[[0, 3]] = -np.inf
     assert not np.isin([0, 3], check(problem)[0]).any()
     problem.bias[...] = -np.inf
-    labels, _, score = lattice.greedy_decode(*problem.args, **problem.options)
+    labels, _, score, *_ = lattice.greedy_decode(*problem.args, **problem.options)
     assert labels.shape == (4, 0) and np.isneginf(score).all()
     # No blank can be taken, and the limit of labels asks for one.
     problem.bias[...] = 0

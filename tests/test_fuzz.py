@@ -11,7 +11,7 @@ from benchmarks.stress import fuzz
 from benchmarks.stress.fuzz_cases import MAKERS
 
 BATCHES, CALLS = 10, 150
-RESULTS = {"JointGradients", "LatticeReport", "Posteriors", "SampledVocabulary", "Topology"}
+RESULTS = {"Hypotheses", "JointGradients", "LatticeReport", "Posteriors", "SampledVocabulary", "Topology"}
 
 
 def test_every_door_is_called():

@@ -11,7 +11,7 @@ import lattice
 import samplers
 from benchmarks.stress import bits, bits_cases
 
-RESULTS = {"JointGradients", "LatticeReport", "Posteriors", "SampledVocabulary", "Topology"}
+RESULTS = {"Hypotheses", "JointGradients", "LatticeReport", "Posteriors", "SampledVocabulary", "Topology"}
 
 
 def run(**changed):

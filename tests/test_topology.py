@@ -67,6 +67,8 @@ DOORS = {
     "shift_frames": alignment_call("shift_frames", shift=1),
 }
 """Each takes a topology, and nothing else that is not fixed."""
+TWO_ARCS_ALONE = ("transducer_exit_posterior", "joint_path_loss_and_grad", "alignment_bounds", "shift_frames")
+"""The doors that know two arcs a cell."""
 
 
 def flat(results):
@@ -161,12 +163,25 @@ def test_it_is_frozen():
         replace(topology, delay_penalty=np.nan)
 
 
+@pytest.mark.parametrize("door", TWO_ARCS_ALONE)
+def test_doors_refuse_arcs_that_take_several_frames(door):
+    for topology in (Topology("tdt", durations=(0, 1)), Topology("multiblank", durations=(2,))):
+        with pytest.raises(ValueError, match=f"topology.name is '{topology.name}', expected one of {NAMES}"):
+            DOORS[door](topology)
+    with pytest.raises(ValueError, match=f"topology is 'tdt', expected one of {NAMES}"):
+        DOORS[door]("tdt")
+
+
+@pytest.mark.parametrize("door", [name for name in DOORS if name not in TWO_ARCS_ALONE])
+def test_a_name_alone_has_no_durations(door):
+    for name in ("tdt", "multiblank"):
+        with pytest.raises(ValueError, match=f"topology is '{name}', expected a Topology: the name alone has no dur"):
+            DOORS[door](name)
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_doors_refuse_what_they_do_not_know(door):
     for topology, text in (
-        (Topology("tdt", durations=(0, 1)), f"topology.name is 'tdt', expected one of {NAMES}"),
-        (Topology("multiblank", durations=(2,)), f"topology.name is 'multiblank', expected one of {NAMES}"),
-        ("tdt", f"topology is 'tdt', expected one of {NAMES}"),
         ("Rnnt", f"topology is 'Rnnt', expected one of {NAMES}"),
         (None, f"topology is None, expected one of {NAMES}"),
         (Topology, "topology is <class 'lattice.topology.Topology'>, expected one of"),

@@ -143,8 +143,8 @@ def test_a_beam_that_drops_some_drops_the_worst(topology, beam):
     problem = decode_problem(13, frames=7, vocab=6, topology=topology, most=3, dtype=np.float64, blank=-1)
     for b, rows in enumerate(decode(problem, beam)):
         expected = beam_search(problem, b, beam)
-        assert [labels for _, labels in rows] == [labels for _, labels in expected]
-        np.testing.assert_allclose([score for score, _ in rows], [score for score, _ in expected], rtol=1e-12)
+        assert [labels for _, labels in rows] == [one.labels for one in expected]
+        np.testing.assert_allclose([score for score, _ in rows], [one.score for one in expected], rtol=1e-12)
 
 
 @of_scored

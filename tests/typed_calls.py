@@ -50,6 +50,9 @@ def takes_what_the_others_give() -> Real:
     _, grad_blank, _ = lattice.scores_loss_and_grad(found.blank, found.label, frames, labels)
     assert_type(grad_blank, Real)
     assert_type(gradients.encoder, Real)
+    hypotheses = lattice.beam_decode(encoder, frames, lambda given, state: (weight[given, :], None), weight, None)
+    assert_type(hypotheses, lattice.Hypotheses[Real])
+    assert_type(hypotheses.label_scores, Real)
     _, language = lattice.internal_language_model_loss_and_grad(predictor, weight, None, targets, labels)
     assert_type(language.predictor, Real)
     return near

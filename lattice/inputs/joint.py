@@ -7,7 +7,7 @@ import numpy as np
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
 from ..kernels.activations import ACTIVATIONS, Activation
-from ..topology import read_topology
+from ..topology import TIMED, TWO_ARCS, count_tokens, read_big_blanks, read_topology
 from .checks import (
     index,
     one_device,
@@ -21,7 +21,7 @@ from .checks import (
     refuse,
 )
 from .restrictions import read_bounds, read_near, read_vocabulary
-from .targets import Targets, read_targets
+from .targets import Targets, place_big_blanks, read_targets
 
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
 """Below it a cell adds less to a float32 gradient than its rounding does."""
@@ -81,9 +81,9 @@ class JointProblem:
 def read_joint(
     encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank, activation, topology,
     vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=None, posterior_floor=0.0,
-    precision="default", near=None,
+    precision="default", near=None, names=TWO_ARCS + TIMED,
 ) -> JointProblem:  # fmt: skip
-    """Check the arguments of `joint_transducer_loss`."""
+    """Check the arguments of `joint_transducer_loss`; `names` are those of the topologies that the door takes."""
     encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
     weight = read_real(weight, "weight", (2,))
     bias = None if bias is None else read_real(bias, "bias", (1,))
@@ -102,15 +102,15 @@ def read_joint(
             near=near,
         )
     )
-    topology = read_topology(topology)
+    topology = read_topology(topology, names)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     check_dtypes(encoder, predictor, weight, bias)
-    (B, T_max, H), (N, U1, _), V = encoder.shape, predictor.shape, weight.shape[0]  # U1 is U + 1
+    (B, T_max, H), (N, U1, _), rows = encoder.shape, predictor.shape, weight.shape[0]  # U1 is U + 1
     for name, array in (("predictor", predictor), ("weight", weight)):
         if array.shape[-1] != H:
             raise ValueError(f"{name} {array.shape} and encoder {encoder.shape} disagree about H, their last axis")
-    if bias is not None and bias.shape != (V,):
-        raise ValueError(f"bias has shape {bias.shape}, expected ({V},) as the rows of weight {weight.shape}")
+    if bias is not None and bias.shape != (rows,):
+        raise ValueError(f"bias has shape {bias.shape}, expected ({rows},) as the rows of weight {weight.shape}")
     if encoder_index is not None:
         of_each = "one for each row of predictor"
         encoder_index = read_integers(encoder_index, "encoder_index", (N,), of_each).astype(np.int64)
@@ -120,16 +120,28 @@ def read_joint(
     elif N != B:
         raise ValueError(f"predictor {predictor.shape} and encoder {encoder.shape} disagree about B, their first axis")
     # A batch may be empty, a row may not, since products and normalisers take one number at least.
-    if H < 1 or V < 1:
+    if H < 1 or rows < 1:
         raise ValueError(f"weight has shape {weight.shape}, expected (V, H) with both at least 1")
     if U1 < 1:
         raise ValueError(f"predictor has shape {predictor.shape}, expected (B, U+1, H) with U+1 at least 1")
     # Integers belong to targets, so the predictor's first axis is what counts them, not the encoder's.
+    V = count_tokens(topology, rows, f"weight has shape {weight.shape}, {rows} rows")
     blank, owner = read_blank(blank, V), f"predictor {predictor.shape}"
+    big_blanks = read_big_blanks(topology, blank)
     vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, count=N, size=V, owner=owner)
     source = f"axis 1 of predictor {predictor.shape} less one"
     positions, blanks, U = read_targets(
-        targets, target_lengths, blank, vocabulary, count=N, size=V, label_axis=U1 - 1, label_source=source, owner=owner
+        targets,
+        target_lengths,
+        blank,
+        vocabulary,
+        count=N,
+        size=V,
+        label_axis=U1 - 1,
+        label_source=source,
+        owner=owner,
+        tail=topology.tail,
+        big_blanks=big_blanks,
     )  # (N, longest U_b), (N,), (N,)
     source = f"axis 1 of encoder {encoder.shape}"
     T = read_lengths(encoder_lengths, "encoder_lengths", N, low=1, high=T_max, source=source, owner=owner)  # (N,)
@@ -144,7 +156,11 @@ def read_joint(
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
     precision = read_choice(precision, "precision", PRECISIONS)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
-    read = Targets(positions, blanks, T, U, topology, bounds, columns)
+    big_blank_ids = place_big_blanks(big_blanks, vocabulary, N)
+    if vocabulary is not None and topology.tail:
+        # The rows of durations belong to every example.
+        vocabulary = [np.append(ids, np.arange(V, rows)) for ids in vocabulary]
+    read = Targets(positions, blanks, T, U, topology, big_blank_ids, bounds, columns)
     given = encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
     return JointProblem(device, *given, near)
 

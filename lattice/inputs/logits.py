@@ -7,10 +7,10 @@ import numpy as np
 
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
-from ..topology import read_topology
+from ..topology import TIMED, TWO_ARCS, count_tokens, read_big_blanks, read_topology
 from .checks import one_device, read_blank, read_flag, read_lengths, read_real, read_writable
 from .restrictions import read_band, read_bounds
-from .targets import Targets, read_targets
+from .targets import Targets, place_big_blanks, read_targets
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,10 @@ class LogitsProblem:
         return len(self.base), self.shape[1] if padded else int(self.targets.frame_lengths.max(initial=0)), positions
 
 
-def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topology, bounds, banded) -> LogitsProblem:
-    """Check the arguments of `transducer_loss`."""
+def read_logits(
+    logits, targets, logit_lengths, target_lengths, *, blank, topology, bounds, banded, names=TWO_ARCS + TIMED
+) -> LogitsProblem:  # fmt: skip
+    """Check the arguments of `transducer_loss`; `names` are those of the topologies that the door takes."""
     array = read_real(logits, "logits", (2, 4))
     if read_flag(banded, "banded"):
         if bounds is None:
@@ -66,9 +68,10 @@ def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topolo
     targets, logit_lengths, target_lengths, bounds = arrays.to_host(
         targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths, bounds=bounds
     )
-    topology = read_topology(topology)
-    V = array.shape[-1]
+    topology = read_topology(topology, names)
+    V = count_tokens(topology, array.shape[-1], f"logits has shape {array.shape}, {array.shape[-1]} entries a row")
     blank = read_blank(blank, V)
+    big_blanks = read_big_blanks(topology, blank)
     packed = array.ndim == 2
     # Packed rows tell neither B nor T nor U. B is what the lengths say, and no axis can be longer than all rows.
     count = arrays.read(logit_lengths, "logit_lengths").size if packed else array.shape[0]
@@ -86,6 +89,8 @@ def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topolo
         label_axis=label_axis,
         label_source=source,
         owner=owner,
+        tail=topology.tail,
+        big_blanks=big_blanks,
     )  # (B, longest U_b), (B,), (B,)
     T_max, source = (
         (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
@@ -108,8 +113,8 @@ def read_logits(logits, targets, logit_lengths, target_lengths, *, blank, topolo
     else:
         bounds, origin = read_bounds(bounds, count, int(T.max(initial=0)), owner), None
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (B, U), padding included
-    read = Targets(positions, blanks, T, U, topology, bounds, columns)
-    return LogitsProblem(device_of(array), array.reshape(-1, V), base, step, origin, read, array.shape)
+    read = Targets(positions, blanks, T, U, topology, place_big_blanks(big_blanks, None, count), bounds, columns)
+    return LogitsProblem(device_of(array), array.reshape(-1, array.shape[-1]), base, step, origin, read, array.shape)
 
 
 def read_out(out, problem):

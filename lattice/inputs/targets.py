@@ -21,6 +21,8 @@ class Targets:
         Position of the blank in the vocabulary in use.
     frame_lengths, target_lengths : (N,) int64
     topology : Topology
+    big_blank_ids : (N, K) int64
+        Positions of the big blanks, in the order of durations; K is 0 but for "multiblank".
     bounds : pair of (N, T) int32 arrays, or None
         First and last label position that exist at each frame.
     label_axis : int
@@ -32,12 +34,18 @@ class Targets:
     frame_lengths: np.ndarray
     target_lengths: np.ndarray
     topology: Topology
+    big_blank_ids: np.ndarray
     bounds: tuple[np.ndarray, np.ndarray] | None
     label_axis: int
 
     @property
     def moves(self) -> Moves:
         return self.topology.moves
+
+    @property
+    def blank_ids(self) -> np.ndarray:
+        """(N, 1 + K) int64: positions of all blanks, as the kernels of steps take them."""
+        return np.concatenate([self.blank_id[:, None], self.big_blank_ids], axis=1)
 
     @property
     def owed(self) -> np.ndarray:
@@ -47,7 +55,7 @@ class Targets:
 
 def read_targets(
     targets, target_lengths, blank, vocabulary, *,
-    count: int, size: int, label_axis: float, label_source: str, owner: str,
+    count: int, size: int, label_axis: float, label_source: str, owner: str, tail: int = 0, big_blanks=(),
 ):  # fmt: skip
     """Check labels and map them to positions in the vocabulary in use.
 
@@ -64,6 +72,10 @@ def read_targets(
         The most labels that the lattice has room for.
     label_source, owner : str
         Where `label_axis` comes from, and where `count` does, for the error texts.
+    tail : int
+        How many entries of a row behind the ids are durations, for the error texts.
+    big_blanks : (K,) int64
+        From `read_big_blanks`. No label is one of them.
 
     Returns
     -------
@@ -78,10 +90,11 @@ def read_targets(
     lengths = read_lengths(target_lengths, "target_lengths", count, low=0, high=U, source=source, owner=owner)
     real = np.arange(targets.shape[1]) < lengths[:, None]  # (count, U)
     unknown = real & ((targets < 0) | (targets >= size))
-    refuse(
-        unknown, lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, the ids of the vocabulary"
-    )
+    what = f"the ids of the vocabulary; the {tail} rows behind are durations" if tail else "the ids of the vocabulary"
+    refuse(unknown, lambda at: f"targets{index(at)} is {targets[at]}, expected 0 to {size - 1}, {what}")
     refuse(real & (targets == blank), lambda at: f"targets{index(at)} is {targets[at]}, the blank")
+    big = real & np.isin(targets, big_blanks)
+    refuse(big, lambda at: f"targets{index(at)} is {targets[at]}, the big blank {blank - targets[at]} below the blank")
     # Cut to the longest target: what lies behind, or in the padding, is never read again.
     longest = int(lengths.max(initial=0))
     positions = np.zeros((count, max(1, longest)), np.int32)
@@ -104,3 +117,23 @@ def read_targets(
         positions[n, : lengths[n]] = found[:-1]
         blank_positions[n] = found[-1]
     return positions, blank_positions, lengths
+
+
+def place_big_blanks(big_blanks: np.ndarray, vocabulary, count: int) -> np.ndarray:
+    """(count, K) int64: positions of the big blanks (K,) in the vocabulary in use.
+
+    Raises
+    ------
+    ValueError
+        A vocabulary lacks one of them.
+    """
+    if vocabulary is None or not len(big_blanks):
+        return np.tile(np.asarray(big_blanks, np.int64), (count, 1))
+    placed = np.empty((count, len(big_blanks)), np.int64)
+    for n, ids in enumerate(vocabulary):
+        for k, v in enumerate(big_blanks):
+            at = np.flatnonzero(ids == v)
+            if not len(at):
+                raise ValueError(f"vocabulary[{n}] lacks {v}, a big blank: it must hold all blanks")
+            placed[n, k] = at[0]
+    return placed

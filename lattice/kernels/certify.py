@@ -20,6 +20,8 @@ from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host
 from .marking import claim, count_joining
 from .pairs import pair_visits
 from .state import CellState, is_computed, scores_at
+from .step_sums import bracketing_step_sums
+from .step_sweeps import backward_steps, forward_steps
 from .sums import bracketing_sums
 from .sweeps import forward, to_visits
 
@@ -115,18 +117,43 @@ def gives_up(probing, last, exact, cells):
     return last or exact > (PROBED_DENSE if probing else DENSE) * cells
 
 
+@register_jitable
+def settle(n, low, high, lower, upper, rest, visits, brackets, probing, last, tolerance):
+    """Decide about an example with the cells from `low` to before `high`, whose `visits` are known."""
+    lowers, uppers, certificate, log_floor, exact, skipped, cells = brackets
+    lowers[n], uppers[n] = lower, upper
+    gap, attempts = upper - lower, 0
+    # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
+    while True:
+        threshold = threshold_of(probing, lower, upper, log_floor[n])
+        found = count_joining(low, high, 1, rest, visits, threshold)
+        if found or probing or attempts == TIGHTENINGS or not too_wide(lower, gap, tolerance):
+            break
+        log_floor[n] = lowered(log_floor[n], gap, tolerance)
+        attempts += 1
+    if found == 0 and not too_wide(lower, gap, tolerance):
+        skipped[n] = left_out(low, high, 1, rest, visits, lower)
+        # A gap below 0 is rounding. NaN is an example without an alignment, or one of NaN, computed in whole.
+        certificate[n] = gap if gap > 0 else 0.0
+    else:
+        # Where no cell joins, the bracket is still too wide for a certificate.
+        everything = found == 0 or gives_up(probing, last, exact[n] + found, cells[n])
+        claim(low, high, 1, rest, visits, threshold, everything)
+        exact[n] = high - low if everything else exact[n] + found
+        if everything:
+            certificate[n] = 0.0
+
+
 @cpu_sweep
 def select_cpu(
     begin, end, starts, labels, first, offset, moves, by_label, blank_score, label_score, maximum, rest, alpha,
     brackets, probing, last, tolerance,
 ):  # fmt: skip
-    lowers, uppers, certificate, log_floor, exact, skipped, cells = brackets
     state = CellState(blank_score, label_score, maximum, rest)
     for n in range(begin, end):
-        if certificate[n] >= 0:
+        if brackets.certificate[n] >= 0:
             continue
         a, b, U = starts[n], starts[n + 1], labels[n]  # frames and labels of the example
-        low, high = offset[a], offset[b]
         upper = forward(a, b, U, first, offset, moves, True, True, state, alpha)
         # Arcs that are not computed are closed. The probe has computed nothing to sum over.
         if probing:
@@ -135,27 +162,25 @@ def select_cpu(
             lower = forward(a, b, U, first, offset, moves, False, False, state, alpha)
         # From here to the end, alpha holds visits, or what alignments pass by label arcs.
         to_visits(a, b, U, first, offset, moves, True, by_label, state, alpha)
-        lowers[n], uppers[n] = lower, upper
-        gap, attempts = upper - lower, 0
-        # The floor falls until a cell joins or the bracket is narrow enough: no round may end with neither.
-        while True:
-            threshold = threshold_of(probing, lower, upper, log_floor[n])
-            found = count_joining(low, high, 1, rest, alpha, threshold)
-            if found or probing or attempts == TIGHTENINGS or not too_wide(lower, gap, tolerance):
-                break
-            log_floor[n] = lowered(log_floor[n], gap, tolerance)
-            attempts += 1
-        if found == 0 and not too_wide(lower, gap, tolerance):
-            skipped[n] = left_out(low, high, 1, rest, alpha, lower)
-            # A gap below 0 is rounding. NaN is an example without an alignment, or one of NaN, computed in whole.
-            certificate[n] = gap if gap > 0 else 0.0
-        else:
-            # Where no cell joins, the bracket is still too wide for a certificate.
-            everything = found == 0 or gives_up(probing, last, exact[n] + found, cells[n])
-            claim(low, high, 1, rest, alpha, threshold, everything)
-            exact[n] = high - low if everything else exact[n] + found
-            if everything:
-                certificate[n] = 0.0
+        settle(n, offset[a], offset[b], lower, upper, rest, alpha, brackets, probing, last, tolerance)
+
+
+@cpu_sweep
+def select_steps_cpu(
+    begin, end, starts, labels, first, offset, steps, step_score, blank_score, label_score, maximum, rest, alpha,
+    brackets, probing, last, tolerance,
+):  # fmt: skip
+    state = CellState(blank_score, label_score, maximum, rest)
+    for n in range(begin, end):
+        if brackets.certificate[n] >= 0:
+            continue
+        a, b, U, lower = starts[n], starts[n + 1], labels[n], CLOSED
+        upper = forward_steps(a, b, U, first, offset, steps, True, True, state, step_score, alpha)
+        if not probing:
+            lower = forward_steps(a, b, U, first, offset, steps, False, False, state, step_score, alpha)
+        # From here to the end, alpha holds visits.
+        backward_steps(a, b, U, first, offset, steps, True, False, state, step_score, alpha, 0.0, 0.0)
+        settle(n, offset[a], offset[b], lower, upper, rest, alpha, brackets, probing, last, tolerance)
 
 
 @cuda_kernel
@@ -217,7 +242,9 @@ def label_visits_cuda(
         alpha[c] += step
 
 
-def select(frames, moves, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False):
+def select(
+    frames, moves, state: CellState, alpha, beta, brackets, *, probing, last, tolerance, by_label=False, steps=None
+):  # fmt: skip
     """Bracket log_z of every example that has no certificate yet, and mark the cells that the example still needs.
 
     Parameters
@@ -238,14 +265,24 @@ def select(frames, moves, state: CellState, alpha, beta, brackets, *, probing, l
         Largest certificate, in nats.
     by_label : bool
         Blank scores are known and open in all cells. What counts of a cell is its label arc alone.
+    steps : StepScores, optional
+        Where arcs take several frames. Scores, or upper bounds where a cell is not computed.
     """
-    decisions = probing, last, tolerance
+    decisions, lower = (probing, last, tolerance), None if probing else brackets.lower
+    if on_host(state.rest) and steps is not None:
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, *steps, *state, alpha
+        arguments = *lattices, brackets, *decisions
+        sweep(select_steps_cpu, len(brackets.exact), *arguments, work=128 * len(alpha), pieces=8)
+        return
     if on_host(state.rest):
         lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, by_label, *state, alpha
-        sweep(select_cpu, len(brackets.exact), *lattices, tuple(brackets), *decisions, work=64 * len(alpha), pieces=8)
+        sweep(select_cpu, len(brackets.exact), *lattices, brackets, *decisions, work=64 * len(alpha), pieces=8)
         return
     # Launches follow one another on the stream, and nothing waits.
-    bracketing_sums(frames, moves, state, alpha, beta, None if probing else brackets.lower, brackets.upper)
+    if steps is not None:
+        bracketing_step_sums(frames, steps, state, alpha, beta, lower, brackets.upper)
+    else:
+        bracketing_sums(frames, moves, state, alpha, beta, lower, brackets.upper)
     if by_label:
         lattices = frames.starts, frames.labels, frames.example, frames.first, frames.offset, *moves
         by_warp(label_visits_cuda, len(frames.example), *lattices, *state, alpha, beta)

@@ -7,13 +7,12 @@ exist has no outgoing arcs, so a band of cells is the same recursion.
 Arrays of cells hold a whole group. An example has the frames from `begin` to `end`, and `labels` is its U.
 """
 
-from numba.extending import register_jitable
-
 from .arcs import departing, ending
-from .cells import CLOSED, lowest_of, posterior, tiny_of
+from .cells import CLOSED, lowest_of, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .pairs import from_lane_below
 from .state import ArcPosteriors, CellState
+from .step_sums import arc_posterior, forward_step_sums, to_step_posteriors
 from .sums import sums
 from .sweeps import forward, to_posteriors
 
@@ -30,13 +29,6 @@ def posteriors_cpu(begin, end, starts, labels, first, offset, moves, blank_score
     state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     for n in range(begin, end):
         to_posteriors(starts[n], starts[n + 1], labels[n], first, offset, moves, state, alpha, log_z[n], tiny)
-
-
-@register_jitable
-def arc_posterior(log_probability, lowest):
-    """`posterior`, at most 1: of scores like -1e13 the digits behind the point are lost (`probability_of`)."""
-    # A NaN is not above 0, so it stays.
-    return posterior(0.0 if log_probability > 0.0 else log_probability, lowest)
 
 
 @cuda_kernel
@@ -87,7 +79,7 @@ def posteriors_paired_cuda(
             blank_score[c], label_score[c] = (1.0 if used > 1.0 else used), label
 
 
-def forward_sums(frames, moves, blank_score, label_score, alpha, log_z, beta=None):
+def forward_sums(frames, moves, blank_score, label_score, alpha, log_z, beta=None, steps=None):
     """Sum over all alignments of every example; the scores stay.
 
     Parameters
@@ -102,22 +94,31 @@ def forward_sums(frames, moves, blank_score, label_score, alpha, log_z, beta=Non
         Filled with the sums over alignments in nats, -inf where no alignment exists.
     beta : (cells,) float64, optional
         On a GPU: filled with the backward sums, for `to_arc_posteriors`.
+    steps : StepScores, optional
+        Where arcs take several frames.
     """
-    if on_host(blank_score):
+    if steps is not None:
+        forward_step_sums(frames, steps, blank_score, label_score, alpha, log_z, beta)
+    elif on_host(blank_score):
         arguments = *_lattices(frames, moves), blank_score, label_score, alpha, log_z
         sweep(forward_cpu, len(log_z), *arguments, work=32 * len(alpha), pieces=8)
     else:
         sums(frames, moves, blank_score, label_score, alpha, log_z, beta)
 
 
-def to_arc_posteriors(frames, moves, blank_score, label_score, alpha, log_z, beta=None) -> ArcPosteriors:
+def to_arc_posteriors(
+    frames, moves, blank_score, label_score, alpha, log_z, beta=None, steps=None
+) -> ArcPosteriors:  # fmt: skip
     """Turn scores into posteriors, behind `forward_sums` with the same arguments.
 
     Returns
     -------
     posteriors : ArcPosteriors
-        In the memory of the scores, which are gone. All 0 where no alignment exists.
+        In the memory of the scores, which are gone. All 0 where no alignment exists. In the memory of the steps' scores
+        are the posteriors of all arcs that take them.
     """
+    if steps is not None:
+        return to_step_posteriors(frames, steps, blank_score, label_score, alpha, log_z, beta)
     known = blank_score, label_score, alpha
     if on_host(blank_score):
         arguments = *_lattices(frames, moves), *known, log_z, tiny_of(blank_score)
@@ -132,9 +133,11 @@ def to_arc_posteriors(frames, moves, blank_score, label_score, alpha, log_z, bet
     return ArcPosteriors(blank_score, label_score)
 
 
-def forward_backward(frames, moves, blank_score, label_score, alpha, log_z, beta=None) -> ArcPosteriors:
+def forward_backward(
+    frames, moves, blank_score, label_score, alpha, log_z, beta=None, steps=None
+) -> ArcPosteriors:  # fmt: skip
     """`forward_sums`, and then `to_arc_posteriors`."""
-    arguments = frames, moves, blank_score, label_score, alpha, log_z, beta
+    arguments = frames, moves, blank_score, label_score, alpha, log_z, beta, steps
     forward_sums(*arguments)
     return to_arc_posteriors(*arguments)
 

@@ -29,13 +29,40 @@ from .normaliser import maximum_of, rest_of
 
 
 @register_jitable
+def weigh_row(source, bias, target, out, weight, maximum, rest, anew, tiny, scratch):
+    """target[v] = weight * softmax[v], without entry `out` if that is at least 0; returns the row's rest.
+
+    Entries below `tiny` are dropped before they are made. All three rows are (V,), and source may be target. `scratch`
+    is apart from the other two, so the loops vectorise; behind them it holds exp(logit - maximum).
+    """
+    if bias.shape[0]:
+        for v in range(source.shape[0]):
+            scratch[v] = source[v] + bias[v]
+    else:
+        scratch[:] = source
+    if out >= 0:
+        scratch[out] = typed(CLOSED, tiny)
+    # The caller's maximum and rest belong to other roundings of these logits.
+    if anew:
+        maximum = maximum_of(scratch)
+    for v in range(source.shape[0]):
+        scratch[v] = exp(scratch[v] - maximum)
+    if anew:
+        rest = rest_of(scratch)
+    scale = weight / (typed(1, rest) + rest)
+    smallest = tiny / abs(scale)
+    for v in range(target.shape[0]):
+        target[v] = flushed_product(scratch[v], scale, smallest)
+    return rest
+
+
+@register_jitable
 def gradient_row(
     source, bias, target, blank_id, label_id, blank_weight, label_weight, maximum, rest, hat, anew, tiny, scratch
 ):
-    """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; source may be target.
+    """target[v] = weight * softmax[v] - blank_weight [v is blank] - label_weight [v is label]; rows as in `weigh_row`.
 
-    Entries below `tiny` are dropped before they are made. All three rows are (V,). `scratch` is apart from
-    the other two, so the loops vectorise; behind a row that is not all 0 it holds exp(logit - maximum).
+    Behind a row that is not all 0, `scratch` holds exp(logit - maximum).
     """
     weight, blank_logit = softmax_weight(hat, blank_weight, label_weight), source[blank_id]
     if bias.shape[0]:
@@ -46,25 +73,8 @@ def gradient_row(
         if hat:
             target[blank_id] = blank_entry(blank_logit, blank_weight, label_weight, tiny)
         return
-    if bias.shape[0]:
-        for v in range(source.shape[0]):
-            scratch[v] = source[v] + bias[v]
-    else:
-        scratch[:] = source
-    if hat:
-        scratch[blank_id] = typed(CLOSED, tiny)
-    # The caller's maximum and rest belong to other roundings of these logits.
-    if anew:
-        maximum = maximum_of(scratch)
-    for v in range(source.shape[0]):
-        scratch[v] = exp(scratch[v] - maximum)
-    if anew:
-        rest = rest_of(scratch)
+    rest = weigh_row(source, bias, target, blank_id if hat else -1, weight, maximum, rest, anew, tiny, scratch)
     total = typed(1, rest) + rest
-    scale = weight / total
-    smallest = tiny / abs(scale)
-    for v in range(target.shape[0]):
-        target[v] = flushed_product(scratch[v], scale, smallest)
     # From the scratch row, for the source may be gone.
     if hat:
         target[blank_id] = blank_entry(blank_logit, blank_weight, label_weight, tiny)

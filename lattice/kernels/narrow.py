@@ -20,6 +20,8 @@ from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
 from .pairs import pair_visits
 from .state import CellState
+from .step_arcs import Lattice, best_through_steps
+from .step_sums import step_sums
 from .sums import bests
 
 WINDOW = 4.0
@@ -73,26 +75,45 @@ def reach(best, margin):
     return math.inf if best == CLOSED else best - margin
 
 
+@register_jitable
+def settle(n, low, high, best, rest, visits, bests, computed, last):
+    """Decide about an example with the cells from `low` to before `high`, whose `visits` are known."""
+    bests[n] = best
+    # Is any cell unknown that an alignment as good as the best may visit?
+    if count_joining(low, high, 1, rest, visits, reach(best, slack_of(best))) == 0:
+        computed[n] = -1
+        return
+    # More than these are computed, or each round would find only a few.
+    threshold = reach(best, WINDOW)
+    computed[n] += count_joining(low, high, 1, rest, visits, threshold)
+    claim(low, high, 1, rest, visits, threshold, last or computed[n] > DENSE * (high - low))
+
+
 @cpu_sweep
 def narrow_cpu(
     begin, end, starts, labels, first, offset, moves, blank_score, label_score, rest, alpha, beta, bests, computed, last
 ):
     for n in range(begin, end):
-        low, high = offset[starts[n]], offset[starts[n + 1]]
+        a, b = starts[n], starts[n + 1]
         if computed[n] < 0:
             continue
-        best = best_through(
-            starts[n], starts[n + 1], labels[n], first, offset, moves, blank_score, label_score, alpha, beta
-        )
-        bests[n] = best
-        # Is any cell unknown that an alignment as good as the best may visit?
-        if count_joining(low, high, 1, rest, alpha, reach(best, slack_of(best))) == 0:
-            computed[n] = -1
+        best = best_through(a, b, labels[n], first, offset, moves, blank_score, label_score, alpha, beta)
+        settle(n, offset[a], offset[b], best, rest, alpha, bests, computed, last)
+
+
+@cpu_sweep
+def narrow_steps_cpu(
+    begin, end, starts, labels, first, offset, steps, step_score, blank_score, label_score, rest, alpha, beta, bests,
+    computed, last,
+):  # fmt: skip
+    state = CellState(blank_score, label_score, rest, rest)  # the last two are not read
+    for n in range(begin, end):
+        a, b = starts[n], starts[n + 1]
+        if computed[n] < 0:
             continue
-        # More than these are computed, or each round would find only a few.
-        threshold = reach(best, WINDOW)
-        computed[n] += count_joining(low, high, 1, rest, alpha, threshold)
-        claim(low, high, 1, rest, alpha, threshold, last or computed[n] > DENSE * (high - low))
+        own = Lattice(a, b, labels[n], first, offset, steps, False, state, step_score)
+        best = best_through_steps(own, alpha, beta)
+        settle(n, offset[a], offset[b], best, rest, alpha, bests, computed, last)
 
 
 @cuda_kernel
@@ -117,7 +138,7 @@ def narrow_cuda(starts, offset, rest, alpha, beta, best, computed, last):
         computed[n] = known
 
 
-def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last):
+def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last, steps=None):
     """Mark the cells that have to be computed before the best alignment of an example can be known.
 
     Parameters
@@ -135,13 +156,23 @@ def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last
         0 before the first call. Then the number of cells computed, or -1 where the best alignment needs no more cells.
     last : bool
         Mark all cells of an example that is not done.
+    steps : StepScores, optional
+        Where arcs take several frames. Scores, or upper bounds where a cell is not computed.
     """
     rest = state.rest
+    if on_host(rest) and steps is not None:
+        lattices = frames.starts, frames.labels, frames.first, frames.offset, *steps, *state.scores, rest
+        arguments = *lattices, alpha, beta, best, computed, last
+        sweep(narrow_steps_cpu, len(computed), *arguments, work=128 * len(alpha), pieces=8)
+        return
     if on_host(rest):
         lattices = frames.starts, frames.labels, frames.first, frames.offset, moves, *state.scores, rest
         sweep(narrow_cpu, len(computed), *lattices, alpha, beta, best, computed, last, work=64 * len(alpha), pieces=8)
         return
-    bests(frames, moves, *state.scores, alpha, best, beta)
+    if steps is not None:
+        step_sums(frames, steps, state, alpha, best, beta, largest=True)
+    else:
+        bests(frames, moves, *state.scores, alpha, best, beta)
     if moves.paired:
         pair_visits(frames, state, alpha, beta, bounds=False, largest=True)
     arguments = frames.starts, frames.offset, rest, alpha, beta, best, computed, last

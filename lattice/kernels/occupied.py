@@ -11,7 +11,7 @@ from . import launch as policy
 from .block import block_sum
 from .cells import CLOSED, NEGLIGIBLE
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
-from .rows import gather
+from .rows import cast, gather
 from .state import BOUND, ArcPosteriors, Visited, is_computed, is_wanted
 
 
@@ -78,6 +78,14 @@ def move_cpu(cells, blank_posterior, label_posterior, maximum, rest):
         c = cells[i]
         blank_posterior[i], label_posterior[i] = blank_posterior[c], label_posterior[c]
         maximum[i], rest[i] = maximum[c], rest[c]
+
+
+@cpu_sweep
+def move_rows_cpu(cells, rows, packed):
+    # Row n goes to where rows 0 to n have been read, so `packed` may be the memory of `rows`.
+    for n in range(rows.shape[0]):
+        for i in range(cells.shape[0]):
+            packed[n * cells.shape[0] + i] = rows[n, cells[i]]
 
 
 @register_jitable
@@ -178,8 +186,9 @@ def list_cells(frames, rest, cells, first_cell, counts=None, *, wanted):
 
 
 def compact(
-    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None
-):
+    frames, log_z, floor, posteriors: ArcPosteriors, maximum, rest, cells, first_cell, skipped, counts=None, spare=None,
+    steps=None,
+):  # fmt: skip
     """Move the occupied cells to the front, in order.
 
     Parameters
@@ -199,6 +208,8 @@ def compact(
         The sum of the posteriors that are left out here is added to it.
     spare : (cells,) like `rest`
         Scratch, on a GPU, where threads run in any order and an array cannot be moved within its own memory.
+    steps : (D, cells) like `rest`, optional
+        Posteriors of steps, moved within their own memory.
 
     Returns
     -------
@@ -214,9 +225,11 @@ def compact(
     first_cell = list_cells(frames, rest, cells, first_cell, counts, wanted=False)
     count, numbers = first_cell[-1], (*posteriors, maximum, rest)
     kept = cells[:count]  # (count,) ascending
+    if steps is not None:
+        steps = _packed(kept, steps, spare)
     if on_host(cells):
         move_cpu(kept, *numbers)
-        return Visited(first_cell, kept, *(array[:count] for array in numbers))
+        return Visited(first_cell, kept, *(array[:count] for array in numbers), steps)
     moved = []
     for array in numbers:
         target = spare[:count]
@@ -225,4 +238,16 @@ def compact(
         moved.append(target)
         # What has been read is where the next array goes.
         spare = array
-    return Visited(first_cell, kept, *moved)
+    return Visited(first_cell, kept, *moved, steps)
+
+
+def _packed(kept, steps, spare):
+    """The columns `kept` (n,) of `steps` (D, cells), as (D, n) at the front of its memory."""
+    count, packed = len(kept), steps.reshape(-1)[: len(steps) * len(kept)]
+    if on_host(kept):
+        move_rows_cpu(kept, steps, packed)
+    else:
+        for n in range(len(steps)):
+            gather(steps[n].reshape(-1, 1), kept, spare[:count].reshape(-1, 1))
+            cast(spare[:count], packed[n * count : (n + 1) * count])
+    return packed.reshape(len(steps), count)

@@ -77,6 +77,8 @@ class Visited(NamedTuple):
     cells : (n,) int64
         Their numbers in the group, ascending.
     blank_posterior, label_posterior, maximum, rest : (n,) float32 or float64
+    step_posterior : (D, n), or None
+        Where arcs take several frames (steps.py): of all arcs of the cell that take each step.
     """
 
     first_cell: np.ndarray
@@ -85,6 +87,12 @@ class Visited(NamedTuple):
     label_posterior: np.ndarray
     maximum: np.ndarray
     rest: np.ndarray
+    step_posterior: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """Those that are there."""
+        return [array for array in self if array is not None]
 
 
 @register_jitable

@@ -8,13 +8,13 @@ from .scorer import Scorer
 
 
 def greedy(problem: DecodeProblem):
-    """(sequences, score): the labels of each example, and the scores (B,) float64 of their alignments."""
+    """(alignments, score): (label, frame, score) of each label of an example, and scores (B,) float64 of alignments."""
     scorer, predictor, lengths = Scorer(problem, 1), Predictor(problem), problem.lengths
     # (n,) of the examples that are still on their way: number, frame, and labels emitted in that frame.
     example, frame, count = np.arange(len(lengths)), np.zeros_like(lengths), np.zeros_like(lengths)
     monotonic, paired = problem.topology.moves
     most = 1 if monotonic else problem.most_labels
-    sequences: list[list[int]] = [[] for _ in lengths]
+    alignments: list[list[tuple[int, int, float]]] = [[] for _ in lengths]
     score, predictions = np.zeros(len(lengths)), predictor.start()
     while len(example):
         scores, labels = scorer(example, frame, predictions.rows[0])  # (n, 2), (n, 1): the blank and the best label
@@ -23,8 +23,9 @@ def greedy(problem: DecodeProblem):
         # Comparisons with NaN are False, so a broken row takes the blank and with it a score of NaN.
         emits = wins & (label >= 0) & (count < most)
         score[example] += np.where(emits, label_score, blank_score)
-        for b, v in zip(example[emits].tolist(), label[emits].tolist()):
-            sequences[b].append(v)
+        emitted = (column[emits].tolist() for column in (example, label, frame, label_score))
+        for b, *emission in zip(*emitted):
+            alignments[b].append(tuple(emission))
         # (n,) whether the arc consumes the frame. In a pair the blank behind the label does.
         moves = ~emits | (monotonic and not paired)
         frame, count = frame + moves, np.where(moves, 0, count + 1)
@@ -38,4 +39,4 @@ def greedy(problem: DecodeProblem):
             predictions = predictor.join(parts)
         order = np.concatenate([stays, goes])
         example, frame, count = example[order], frame[order], count[order]
-    return sequences, score
+    return alignments, score

@@ -33,16 +33,36 @@ class Trie:
         nodes = nodes.tolist()
         return (np.fromiter((table[i] for i in nodes), np.int64, len(nodes)) for table in (self.parent, self.label))
 
-    def spell(self, node: int) -> list[int]:
-        """The labels of a node, first to last."""
-        labels = []
-        while self.parent[node] >= 0:
-            labels.append(self.label[node])
-            node = self.parent[node]
-        return labels[::-1]
+
+class Emissions:
+    """Emitted labels, numbered as they are found. Each holds the one before it in its alignment, -1 for none.
+
+    They stay until the search is over, 32 bytes each.
+    """
+
+    def __init__(self):
+        self.count, self.parts = 0, []
+
+    def add(self, before, label, frame: int, score) -> np.ndarray:
+        """The numbers (n,) of labels that are emitted in a frame, each with the score of its arc."""
+        self.parts.append((before, label, np.full(len(label), frame), score))
+        self.count += len(label)
+        return np.arange(self.count - len(label), self.count)
+
+    def alignments(self, numbers) -> list[list[tuple[int, int, float]]]:
+        """(label, frame, score) of each label, first to last, of alignments that end with these emissions."""
+        columns = [np.concatenate(column).tolist() for column in zip(*self.parts)]
+        found: list[list[tuple[int, int, float]]] = []
+        for number in numbers.tolist():
+            alignment = []
+            while number >= 0:
+                number, *emission = (column[number] for column in columns)
+                alignment.append(tuple(emission))
+            found.append(alignment[::-1])
+        return found
 
 
-class Hypotheses(NamedTuple):
+class Prefixes(NamedTuple):
     """Prefixes of several examples, (n,) each.
 
     Attributes
@@ -50,7 +70,11 @@ class Hypotheses(NamedTuple):
     example, node : int64
         The node is that of the prefix in the trie.
     score : float64
-        Log-probability in nats.
+        Log-probability in nats, summed over alignments.
+    best : float64
+        Log-probability of the best of these alignments.
+    emission : int64
+        The last label of that alignment, as `Emissions` numbers it; -1 for none.
     level, row : int64
         Where the prediction for the prefix lies: a number of predictions, and a row of them.
     """
@@ -58,24 +82,33 @@ class Hypotheses(NamedTuple):
     example: np.ndarray
     node: np.ndarray
     score: np.ndarray
+    best: np.ndarray
+    emission: np.ndarray
     level: np.ndarray
     row: np.ndarray
 
-    def take(self, index) -> "Hypotheses":
+    def take(self, index) -> "Prefixes":
         """Those at an index, as NumPy takes it."""
-        return Hypotheses(*(array[index] for array in self))
+        return Prefixes(*(array[index] for array in self))
 
-    def followed_by(self, other: "Hypotheses") -> "Hypotheses":
-        return Hypotheses(*(np.concatenate(pair) for pair in zip(self, other)))
+    def followed_by(self, *others: "Prefixes") -> "Prefixes":
+        return Prefixes(*(np.concatenate(parts) for parts in zip(self, *others)))
 
-    def merged(self) -> "Hypotheses":
+    def along(self, arc_score) -> "Prefixes":
+        """Each behind an arc with this score (n,)."""
+        return self._replace(score=self.score + arc_score, best=self.best + arc_score)
+
+    def merged(self) -> "Prefixes":
         """Equal prefixes as one, in the place of the first, with their probabilities added up."""
         # `unique` sorts by node; `inverse` (n,) is the place of each prefix among the distinct ones.
         _, first, inverse = np.unique(self.node, return_index=True, return_inverse=True)
         score = np.full(len(first), -np.inf)
         np.logaddexp.at(score, inverse, self.score)
-        order = np.argsort(first)  # back to the order in which they were found
-        return self.take(first[order])._replace(score=score[order])
+        # The best alignment of each, of equal ones the first.
+        order = np.lexsort((-self.best, self.node))
+        chosen = order[np.unique(self.node[order], return_index=True)[1]]
+        distinct = self.take(first)._replace(score=score, best=self.best[chosen], emission=self.emission[chosen])
+        return distinct.take(np.argsort(first))  # back to the order in which they were found
 
 
 def best_of_each(example, score, beam: int, *ties) -> np.ndarray:
@@ -92,9 +125,9 @@ def best_of_each(example, score, beam: int, *ties) -> np.ndarray:
     return order[rank < beam]
 
 
-def lowest_of_each(hypotheses: Hypotheses, beam: int, examples: int) -> np.ndarray:
+def lowest_of_each(prefixes: Prefixes, beam: int, examples: int) -> np.ndarray:
     """The score (examples,) that one more prefix needs to be among the best `beam` of its example; -inf with room."""
-    chosen = best_of_each(hypotheses.example, hypotheses.score, beam)
-    example, lowest = hypotheses.example[chosen], np.full(examples, np.inf)
-    np.minimum.at(lowest, example, hypotheses.score[chosen])
+    chosen = best_of_each(prefixes.example, prefixes.score, beam)
+    example, lowest = prefixes.example[chosen], np.full(examples, np.inf)
+    np.minimum.at(lowest, example, prefixes.score[chosen])
     return np.where(np.bincount(example, minlength=examples) < beam, -np.inf, lowest)

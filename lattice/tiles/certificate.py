@@ -5,7 +5,7 @@ The proof and the algorithm are in `docs/certified.md`.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from ..kernels.hat_bounds import bound_hat
 from ..kernels.layer import measure
 from ..kernels.occupied import list_cells
 from ..kernels.state import CellState
+from ..kernels.step_bounds import bound_steps
+from ..kernels.step_sums import StepScores
 from ..kernels.upper_bounds import bound, rounding_of
 from ..topology import Moves
 from .groups import Group
@@ -129,6 +131,7 @@ def certify(
     lattice: Group,
     tolerance: float,
     probe: Callable[..., bool] | None = None,
+    steps: StepScores | None = None,
 ) -> Cost | None:
     """Compute the cells of a group that may matter, and close all others.
 
@@ -152,20 +155,23 @@ def certify(
     probe : callable, optional
         `probe(cells, first_cell)` computes the cells that are listed first, in the place of `Tiler.score_listed`, or
         tells that it is not worth while. Then None is returned.
+    steps : StepScores, optional
+        Filled like `state`, where arcs take several frames.
     """
-    bound_group(tiler, group, state)
+    bound_group(tiler, group, state, steps)
     count, floor = len(group.examples), tiler.problem.posterior_floor
     brackets = Brackets(*tiler.device.upload(tiler.space, *first_brackets(cells_of(lattice), floor)))
     added, listed = np.zeros(count, np.int64), 0  # (examples,) rounds that added cells; cells of all rounds
     # One memory for alpha and the list of cells. A round lists cells when it has read alpha, and the next sums anew.
     scratch = cells.view(np.float64), beta, cells, first_cell, counts
     moves, by_label = tiler.problem.targets.moves, tiler.topology.hat
-    for found in rounds(group.device_frames, moves, state, *scratch, brackets, tolerance, by_label=by_label):
+    options: dict[str, Any] = {"by_label": by_label, "steps": steps}
+    for found in rounds(group.device_frames, moves, state, *scratch, brackets, tolerance, **options):
         added += np.diff(found) > 0
         listed += int(found[-1])
         # The next round expects scores where this one has marked cells.
         if probe is None:
-            tiler.score_listed(group, state, cells, found)
+            tiler.score_listed(group, state, cells, found, steps)
         elif not probe(cells, found):
             return None
         probe = None
@@ -213,6 +219,7 @@ def rounds(
     tolerance: float,
     *,
     by_label: bool = False,
+    steps: StepScores | None = None,
 ) -> Iterator[np.ndarray]:
     """Round by round, list the `cells` that are to be computed, and yield the `first_cell` (examples + 1,) of the list.
 
@@ -223,7 +230,7 @@ def rounds(
     def mark(number):
         probing, last = number == 0, number == ROUNDS - 1
         limits = {"probing": probing, "last": last, "tolerance": tolerance}
-        select(frames, moves, state, alpha, beta, brackets, **limits, by_label=by_label)
+        select(frames, moves, state, alpha, beta, brackets, **limits, by_label=by_label, steps=steps)
 
     # One more round than marks cells. Where some are left out, only a round that finds none tells that no more join.
     return marked_rounds(mark, ROUNDS + 1, frames, state, cells, first_cell, counts)
@@ -265,7 +272,7 @@ def marked_rounds(
             return
 
 
-def bound_group(tiler: Tiler, group: Group, state: CellState) -> None:
+def bound_group(tiler: Tiler, group: Group, state: CellState, steps: StepScores | None = None) -> None:
     """Fill the state of a group's cells with upper bounds on their scores, and mark cells that cannot be bounded."""
     space, problem, dtype = tiler.space, tiler.problem, tiler.work.dtype
     H = tiler.weight.shape[1]
@@ -281,8 +288,13 @@ def bound_group(tiler: Tiler, group: Group, state: CellState) -> None:
                 with space.borrowed():
                     count = min(run, last - begin)
                     frame, slot, label_id, owner = tiler.place(group, begin, tiler.none, count)
-                    output = layer.blank_id, layer.weight, layer.bias, norm, ceiling, rounding
+                    cells = problem.activation, *group.inputs, frame, slot, label_id
+                    output = layer.weight, layer.bias, norm, ceiling, rounding
                     here = state.at(slice(begin, begin + count))
-                    find = bound_hat if tiler.topology.hat else bound
-                    find(problem.activation, *group.inputs, frame, slot, label_id, *output, *here)
+                    if steps is not None:
+                        heads = layer.blank_ids, tiler.topology.tail, begin
+                        bound_steps(*cells, *heads, *output, tiler.topology.sigma, *here, steps.score)
+                    else:
+                        find = bound_hat if tiler.topology.hat else bound
+                        find(*cells, layer.blank_id, *output, *here)
                     tiler.delay(group, frame, owner, tiler.none, here.rest, bounds=True)

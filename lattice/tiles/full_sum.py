@@ -1,7 +1,7 @@
 """The sum over all alignments of a group: its loss, the cells that carry probability, and their gradients."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,11 +10,13 @@ from ..inputs.joint import JointProblem
 from ..kernels.certify import ROUNDING
 from ..kernels.forward_backward import forward_sums, to_arc_posteriors
 from ..kernels.gradient import gradient
+from ..kernels.heads_gradient import gradient_steps
 from ..kernels.locate import renumber
 from ..kernels.occupied import compact
 from ..kernels.occupied_hat import compact_hat
 from ..kernels.padded import lay_out
 from ..kernels.state import ArcPosteriors, CellState, Visited
+from ..kernels.step_sums import StepScores
 from .band import NARROW, Search, exit_posterior, leaving, refuse_too_large, share_of, win_back
 from .certificate import BoundedGroups, Cost, cells_of, certify, dense, tolerance_of
 from .gradients import Outputs, Pass, Rows, backward
@@ -40,6 +42,8 @@ class Lattice(NamedTuple):
         Place in the list of each example's first cell.
     beta, counts : (cells,) float64, (frames + 1,) int64
         Scratch on a GPU, None on the host.
+    steps : StepScores, or None
+        Of (D, cells), where arcs take several frames.
     """
 
     state: CellState
@@ -48,6 +52,7 @@ class Lattice(NamedTuple):
     first_cell: np.ndarray
     beta: np.ndarray | None
     counts: np.ndarray | None
+    steps: StepScores | None
 
 
 class Forward(NamedTuple):
@@ -70,12 +75,14 @@ def plan(problem: JointProblem, *, gradients: bool, limit: int, bands: bool = Tr
     has been found, too late for a call that writes over its inputs.
     """
     real, hat = computing_dtype(problem.weight.dtype).itemsize, problem.targets.topology.hat  # bytes of a number
+    steps = problem.targets.topology.steps.shape[1]
 
     def lattice_bytes(cells, order):
-        # Of a cell: its state of four numbers, alpha, and on a GPU beta. This is what `_take_lattice` takes.
+        # Of a cell: its state of four numbers, a number for each step, alpha, and on a GPU beta. `_take_lattice` takes
+        # that.
         # With HAT also the blank's row of the output layer and of its gradient, and where it is.
         blank = (2 * problem.weight.shape[1] + 2) * 8 + 6 * ALIGNMENT
-        return cells * (4 * real + 8 + 8 * problem.device.on_gpu), hat * blank
+        return cells * ((4 + steps) * real + 8 + 8 * problem.device.on_gpu), hat * blank
 
     bands = bands and problem.posterior_floor > 0
     return plan_bands(problem, lattice_bytes, gradients=gradients, limit=limit, bands=bands)
@@ -90,7 +97,7 @@ def _take_lattice(tiler: Tiler, group: Group) -> Lattice:
     first_cell = take(len(group.examples) + 1, np.int64)
     if tiler.device.on_gpu:
         beta, counts = take(frames.cells, np.float64), take(len(frames.example) + 1, np.int64)
-    return Lattice(state, cells.view(np.float64), cells, first_cell, beta, counts)
+    return Lattice(state, cells.view(np.float64), cells, first_cell, beta, counts, tiler.steps(frames.cells))
 
 
 class Summed(NamedTuple):
@@ -114,13 +121,13 @@ def _sum(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> Summed:
     must = tiler.work.room is not None
     if not (problem.posterior_floor and (bounded.wanted(group) or must)):
         lattice = _take_lattice(tiler, group)
-        tiler.score_run(group, lattice.state)
+        tiler.score_run(group, lattice.state, steps=lattice.steps)
         _sum_forward(tiler, group, lattice, log_z)
         return Summed(group, lattice, dense(tiler, group))
     tolerance = tolerance_of(tiler.work.dtype, problem.posterior_floor)
-    if must or (
-        seeks_band(cells_of(group), np.diff(group.frames.starts), tiler.device.on_gpu) and bounded.seeks(group)
-    ):
+    wide = seeks_band(cells_of(group), np.diff(group.frames.starts), tiler.device.on_gpu)
+    # A walk along a band knows two arcs a cell.
+    if must or (wide and not tiler.step_table.size and bounded.seeks(group)):
         found = _sum_band(tiler, group, log_z, tolerance)
         bounded.learn_band(group, found is not None)
         if found is not None:
@@ -165,12 +172,13 @@ def _sum_band(tiler: Tiler, group: Group, log_z, tolerance: float) -> Summed | N
 
 def _certify(tiler: Tiler, group: Group, whole: Group, lattice: Lattice, tolerance: float, probe=None):
     scratch = lattice.cells, lattice.first_cell, lattice.beta, lattice.counts
-    return certify(tiler, group, lattice.state, *scratch, lattice=whole, tolerance=tolerance, probe=probe)
+    options: dict[str, Any] = {"lattice": whole, "tolerance": tolerance, "probe": probe, "steps": lattice.steps}
+    return certify(tiler, group, lattice.state, *scratch, **options)
 
 
 def _sum_forward(tiler: Tiler, group: Group, lattice: Lattice, log_z) -> None:
     # A cell that was left out has -inf for both scores, so no alignment through it is in the sum.
-    sums = lattice.alpha, log_z[group.begin : group.end], lattice.beta
+    sums = lattice.alpha, log_z[group.begin : group.end], lattice.beta, lattice.steps
     forward_sums(group.device_frames, tiler.problem.targets.moves, *lattice.state.scores, *sums)
 
 
@@ -182,7 +190,7 @@ def loss(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups) -> None:
 def _posteriors(tiler: Tiler, summed: Summed, log_z) -> ArcPosteriors:
     """Posteriors of the arcs of all cells that have a state, in the place of their scores."""
     band, lattice, _ = summed
-    sums = lattice.alpha, log_z[band.begin : band.end], lattice.beta
+    sums = lattice.alpha, log_z[band.begin : band.end], lattice.beta, lattice.steps
     return to_arc_posteriors(band.device_frames, tiler.problem.targets.moves, *lattice.state.scores, *sums)
 
 
@@ -207,7 +215,8 @@ def forward(tiler: Tiler, group: Group, log_z, bounded: BoundedGroups, *, exits:
     if tiler.topology.hat:
         visited, blanks = compact_hat(frames, log_z, floor, *numbers, *places)
     else:
-        visited, blanks = compact(frames, log_z, floor, *numbers, *places), None
+        steps = None if lattice.steps is None else lattice.steps.score
+        visited, blanks = compact(frames, log_z, floor, *numbers, *places, steps), None
     if band is not group:
         # Behind this all cells are those of the whole lattice.
         for cells in (visited.cells, None if blanks is None else blanks.cells):
@@ -269,7 +278,7 @@ def hold(work: Work, log_z, room: int) -> Held:
     for index in range(len(work.plan.groups)):
         with tiler.group(index) as group:
             visited, blanks, *_ = forward(tiler, group, log_z, held.bounded)
-            cost = sum(array.nbytes for own in (visited, blanks or ()) for array in own)
+            cost = sum(array.nbytes for own in (visited, blanks) if own is not None for array in own.arrays)
             # A later group may still fit where this one does not.
             if cost <= room:
                 held.visited[index] = _copied(visited), blanks and _copied(blanks)
@@ -278,7 +287,7 @@ def hold(work: Work, log_z, room: int) -> Held:
 
 
 def _copied(visited: Visited) -> Visited:
-    return Visited(*(array.copy() for array in visited))
+    return Visited(*(array.copy() for array in visited.arrays))
 
 
 def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Held | None = None) -> Callable:
@@ -304,10 +313,15 @@ def both_ways(log_z, grad_loss, fastemit_lambda: float, held: Held | None = None
             def write_rows(rows: Rows) -> None:
                 tile, layer, known = rows.tile, rows.layer, [array[rows.part] for array in numbers]
                 row = tiler.count_up[: len(tile.owner)]  # cell i of the tile has row i of its logits
-                arcs, factors = (tile.label_id, tile.owner, layer.blank_id), (fastemit_lambda, rows.upstream)
+                own, factors = (rows.logits, rows.target, row, layer.bias), (fastemit_lambda, rows.upstream)
                 # `anew`: the logits come from another product than `rest`, over other rows, and are rounded otherwise.
-                options = {"anew": True, "hat": tiler.topology.hat}
-                gradient(rows.logits, rows.target, row, layer.bias, *arcs, *known, *factors, **options)
+                if visited.step_posterior is not None:
+                    heads, steps = (layer.blank_ids, tiler.topology.tail), (visited.step_posterior, rows.part.start)
+                    arcs = tile.label_id, tile.owner, *heads, *known[:2], *steps, *known[2:]
+                    gradient_steps(*own, *arcs, *factors, anew=True)
+                else:
+                    arcs = tile.label_id, tile.owner, layer.blank_id, *known
+                    gradient(*own, *arcs, *factors, anew=True, hat=tiler.topology.hat)
 
             return write_rows
 

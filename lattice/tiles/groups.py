@@ -40,6 +40,8 @@ class Group(NamedTuple):
         First slot of each example.
     positions : (examples, U) int32
         Positions of the labels in the vocabulary in use.
+    blank_ids : (examples, 1 + K) int64
+        Positions of all blanks, where arcs take several frames.
     vocabulary : list of (S,) int64
         The ids of each example; empty without vocabularies.
     """
@@ -59,6 +61,7 @@ class Group(NamedTuple):
     frame_base: np.ndarray
     label_base: np.ndarray
     positions: np.ndarray
+    blank_ids: np.ndarray
     vocabulary: list[np.ndarray]
 
     @property
@@ -71,12 +74,14 @@ class Segment(NamedTuple):
     """Examples `begin` to `end` of a group, which share an output layer.
 
     `ids` (S,) int64 are the layer's rows of the whole weight, where the kernels want them, or None for all rows.
+    `blank_ids` (1 + K,) int64 are the positions of all blanks, where the kernels want them.
     """
 
     begin: int
     end: int
     ids: np.ndarray | None
     blank_id: int
+    blank_ids: np.ndarray | None = None
 
 
 def widens(problem: JointProblem) -> bool:
@@ -119,15 +124,17 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     frame_base = np.arange(len(encoder_row))  # (frames,)
     vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
     integers = examples, source, encoder_row, predictor_row, frame_base, label_base, targets.positions[examples]
+    integers = *integers, targets.blank_ids[examples]
     # One copy to a GPU for all of them. The host hands back the arrays themselves.
     device_frames, placed = frames.on(problem.device, space, *integers, *vocabulary)
-    device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *vocabulary = placed
+    device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *others = placed
+    blank_ids, *vocabulary = others
     factors = space.take(((len(encoder_row) + len(predictor_row)) * factored, H + TAIL), dtype)
     if factored:
         make_factors(problem.activation.rate, encoder, predictor, encoder_row, predictor_row, factors)
     cells = examples, frames, device_frames, device_examples, source
     rows = encoder, predictor, factors, encoder_row, predictor_row, frame_base, label_base
-    return Group(begin, end, *cells, *rows, positions, vocabulary)
+    return Group(begin, end, *cells, *rows, positions, blank_ids, vocabulary)
 
 
 def _widen(source, rows, starts, dtype, space):
@@ -147,7 +154,7 @@ def segments(group: Group, problem: JointProblem, span: tuple[int, int] | None =
     blanks = problem.targets.blank_id[group.examples]  # (examples,)
     if problem.vocabulary is None:
         if len(blanks):
-            yield Segment(0, len(group.examples), None, int(blanks[0]))
+            yield Segment(0, len(group.examples), None, int(blanks[0]), group.blank_ids[0])
         return
     ids = [problem.vocabulary[n] for n in group.examples]
     begin = 0
@@ -158,5 +165,5 @@ def segments(group: Group, problem: JointProblem, span: tuple[int, int] | None =
             end += 1
         first, last = group.frames.cells_of(begin, end)
         if span is None or (first < span[1] and span[0] < last):
-            yield Segment(begin, end, group.vocabulary[begin], int(blanks[begin]))
+            yield Segment(begin, end, group.vocabulary[begin], int(blanks[begin]), group.blank_ids[begin])
         begin = end

@@ -13,6 +13,7 @@ from ..kernels.narrow import narrow
 from ..kernels.path_rows import path_rows, sum_rows
 from ..kernels.rows import cast
 from ..kernels.state import CellState
+from ..kernels.step_path import best_step_path
 from ..layout import WorkspaceTooSmall
 from .band import HOPELESS, Search, leaving, refuse_too_large, win_back
 from .certificate import bound_group, cells_of, marked_rounds
@@ -110,13 +111,18 @@ def plans_best(problem: JointProblem) -> Iterator[tuple[Work, int | None]]:
     """
     real = computing_dtype(problem.weight.dtype).itemsize
     T, U = problem.targets.frame_lengths, problem.targets.target_lengths
-    widest = int(U.max(initial=0))
+    widest, steps = int(U.max(initial=0)), problem.targets.topology.steps.shape[1]
     left = 32 * (widest + 1)  # bytes of `left` of best_path.py: 2 frames, 2 arcs, 8 bytes
 
     def whole(cells, order):
-        # Of a cell: its state, alpha and beta.
-        return cells * (4 * real + 16) + bit_bytes(cells, T[order]) + left + 16 * T[order] + 6 * ALIGNMENT, 0
+        # Of a cell: its state, alpha and beta, and where arcs take several frames, a number for each and a byte.
+        own = 4 * real + 16 + bool(steps) * (steps * real + 1)
+        return cells * own + bit_bytes(cells, T[order]) + left + 16 * T[order] + 8 * ALIGNMENT, 0
 
+    if steps:
+        # A walk over all cells looks back by as many frames as an arc may take.
+        yield plan_work(problem, whole, gradients=False, limit=problem.memory_limit), None
+        return
     # A band of which the workspace has no room, or that is not enough, is told by `WorkspaceTooSmall`.
     with contextlib.suppress(WorkspaceTooSmall):
         work = plan_bands(problem, whole, gradients=False, limit=problem.memory_limit, bands=True)
@@ -161,6 +167,9 @@ def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
     found = group.device_examples, score[group.begin : group.end], frames
     lattices = cells_of(group), np.diff(group.frames.starts)
     seeks = tiler.work.room is not None or seeks_band(*lattices, tiler.device.on_gpu)
+    if tiler.step_table.size:
+        _with_steps(tiler, group, found)
+        return
     if run is None and seeks and _in_band(tiler, group, found):
         return
     refuse_too_large(tiler, group)
@@ -216,31 +225,55 @@ def _narrowed(tiler: Tiler, group: Group, left, bits, probe: Callable | None = N
     state, best : CellState, (examples,) float64
         The scores of the best alignments. None, and nothing is walked over, where `probe` says no.
     """
+    frames, moves, count = group.device_frames, tiler.problem.targets.moves, len(group.frames.example)
+    known = _searched(tiler, group, probe)
+    if known is None:
+        return None
+    state, best_score, _, _ = known
+    # Cells that kept their upper bounds are walked over too, but the best alignment visits none of them.
+    extend(frames, 0, count, 0, len(group.examples), moves, *state.scores, left, bits)
+    return state, best_score
+
+
+def _with_steps(tiler: Tiler, group: Group, found: tuple) -> None:
+    """Search the best alignments where arcs take several frames."""
+    arc = tiler.space.take(group.frames.cells, np.uint8)
+    state, _, alpha, steps = _searched(tiler, group, None)
+    best_step_path(group.device_frames, steps, *state.scores, alpha, arc, *found)
+
+
+def _searched(tiler: Tiler, group: Group, probe: Callable | None) -> tuple | None:
+    """Compute cells until the best alignment visits computed ones alone.
+
+    Returns
+    -------
+    state, best, alpha, steps : CellState, (examples,) float64, (cells,) float64, StepScores or None
+        The scores of all cells, which are upper bounds where a cell is not computed; the scores of the best alignments;
+        scratch. None where `probe` says no.
+    """
     take, cells, examples = tiler.space.take, group.frames.cells, len(group.examples)
     frames, moves, count = group.device_frames, tiler.problem.targets.moves, len(group.frames.example)
-    state = CellState.take(take, cells, tiler.work.dtype)
+    state, steps = CellState.take(take, cells, tiler.work.dtype), tiler.steps(cells)
     alpha, beta = take(cells, np.float64), take(cells, np.float64)
     computed, counts, first_cell = take(examples, np.int64), take(count + 1, np.int64), take(examples + 1, np.int64)
     best_score = take(examples, np.float64)
     computed.fill(0)
-    bound_group(tiler, group, state)
+    bound_group(tiler, group, state, steps)
     # From here on a cell that is not computed has its upper bounds for scores, and is in every sum.
     open_all(frames, state)
 
     def mark(number):
-        narrow(frames, moves, state, alpha, beta, best_score, computed, last=number == ROUNDS - 1)
+        narrow(frames, moves, state, alpha, beta, best_score, computed, last=number == ROUNDS - 1, steps=steps)
 
     # Cells are listed in the memory of alpha, which the next round makes anew.
     listed = alpha.view(np.int64)
     for found in marked_rounds(mark, ROUNDS, frames, state, listed, first_cell, counts):
         if probe is None:
-            tiler.score_listed(group, state, listed, found)
+            tiler.score_listed(group, state, listed, found, steps)
         elif not probe(state, listed, found):
             return None
         probe = None
-    # Cells that kept their upper bounds are walked over too, but the best alignment visits none of them.
-    extend(frames, 0, count, 0, examples, moves, *state.scores, left, bits)
-    return state, best_score
+    return state, best_score, alpha, steps
 
 
 def _in_runs(tiler: Tiler, group: Group, run: int, left, bits) -> None:

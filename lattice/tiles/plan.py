@@ -16,6 +16,7 @@ from ..kernels.factors import TAIL
 from ..kernels.frontier import ROWS
 from ..kernels.rows import gather
 from ..kernels.runs import scratch_bytes
+from ..kernels.step_rows import step_scratch_bytes
 from .groups import widens
 
 ARRAYS = 64
@@ -113,7 +114,7 @@ def plan_bands(problem: JointProblem, lattice_bytes: Callable, *, gradients: boo
     try:
         return plan_work(problem, lattice_bytes, gradients=gradients, limit=limit)
     except layout.WorkspaceTooSmall as refused:
-        if not (bands and _wide(problem)):
+        if not (bands and _wide(problem)) or problem.targets.topology.steps.size:
             raise
         for band in BANDS:
             with contextlib.suppress(layout.WorkspaceTooSmall):
@@ -163,10 +164,13 @@ def plan_work(
         cells = work.room
     # Rows of H numbers that a group holds of each.
     copies = int(widens(problem)) + int(gradients and not work.in_place)
-    seeks = _any_wide(cells, targets.frame_lengths[order])
+    seeks = _any_wide(cells, targets.frame_lengths[order]) and not targets.topology.steps.size
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
-    scratch = scratch_bytes(targets.target_lengths[order]) * (not device.on_gpu)
+    labels, durations = targets.target_lengths[order], targets.topology.steps[0]
+    scratch = scratch_bytes(labels) * (not device.on_gpu)
+    if len(durations):
+        scratch = step_scratch_bytes(targets.frame_lengths[order], labels, int(durations[-1])) * (not device.on_gpu)
     frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME
     outside = rows * frame_bytes * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.

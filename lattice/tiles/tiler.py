@@ -19,10 +19,12 @@ from ..device.workspace import Workspace
 from ..kernels.delay import delay
 from ..kernels.emissions import emit
 from ..kernels.halves import Halves, split, terms
+from ..kernels.heads import emit_steps
 from ..kernels.hidden import compute_hidden
 from ..kernels.locate import locate
 from ..kernels.rows import NO_IDS, cast, gather
 from ..kernels.state import CellState
+from ..kernels.step_sums import StepScores
 from .groups import Group, Segment, make_group, segments
 from .plan import Work
 
@@ -38,12 +40,15 @@ class Layer(NamedTuple):
         The blank's position.
     operand : (S, H)
         The rows as `Tiler.product` takes them.
+    blank_ids : (1 + K,) int64
+        Positions of all blanks, where arcs take several frames.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     blank_id: int
     operand: np.ndarray | Halves
+    blank_ids: np.ndarray | None = None
 
 
 class Tile(NamedTuple):
@@ -88,6 +93,10 @@ class Tiler:
         take, ones = self.space.take, np.ones(plan.tile, work.operand)
         # (tile,) 0, 1, ... for rows in order, (tile,) ones to sum rows by a product, (0,) for cells without a list.
         self.count_up, self.ones, self.none = self.device.upload(self.space, np.arange(plan.tile), ones, NO_IDS)
+        # (2, D) of arcs that take several frames; D is 0 for topologies with two arcs a cell.
+        self.step_table = self.topology.steps
+        if self.step_table.shape[1]:
+            (self.step_table,) = self.device.upload(self.space, self.step_table)
         if self.topology.hat:
             (self.blank_row,) = self.device.upload(self.space, problem.blank_rows)  # (1,) or (0,), without targets
         # (V, H), (V,) the arguments themselves where their dtypes allow it, or copies for the whole pass.
@@ -116,7 +125,7 @@ class Tiler:
     def layer(self, segment: Segment) -> Iterator[Layer]:
         """The output layer of a segment. The rows of a vocabulary are gathered for as long as the segment is in use."""
         if segment.ids is None:
-            yield Layer(self.weight, self.bias, segment.blank_id, self.whole)
+            yield Layer(self.weight, self.bias, segment.blank_id, self.whole, segment.blank_ids)
             return
         with self.space.borrowed():
             weight = self.space.take((len(segment.ids), self.weight.shape[1]), self.weight.dtype)
@@ -124,7 +133,7 @@ class Tiler:
             gather(self.weight, segment.ids, weight)
             # Seen as rows of one number, since `gather` moves rows.
             gather(self.bias.reshape(-1, 1), segment.ids, bias.reshape(-1, 1))
-            yield Layer(weight, bias, segment.blank_id, self.operand(weight))
+            yield Layer(weight, bias, segment.blank_id, self.operand(weight), segment.blank_ids)
 
     def layers(self, group: Group, span: tuple[int, int] | None = None) -> Iterator[tuple[Segment, Layer]]:
         """Each segment of a group, or of a span of its cells, with its output layer, one after the other."""
@@ -187,7 +196,14 @@ class Tiler:
         self.product(tile.operand, layer.operand.T, logits)
         return logits
 
-    def score_run(self, group: Group, state: CellState, span: tuple[int, int] | None = None) -> None:
+    def steps(self, count: int) -> StepScores | None:
+        """Memory for the scores of steps of so many cells; None for topologies with two arcs a cell."""
+        D = self.step_table.shape[1]
+        return StepScores(self.step_table, self.space.take((D, count), self.work.dtype)) if D else None
+
+    def score_run(
+        self, group: Group, state: CellState, span: tuple[int, int] | None = None, steps: StepScores | None = None
+    ) -> None:
         """Compute all cells of a group, or a run of them.
 
         Parameters
@@ -197,6 +213,8 @@ class Tiler:
             Filled here. Its arrays begin at the first cell of the run.
         span : pair of int, optional
             First cell of the run and the cell behind its last. All cells by default.
+        steps : StepScores, optional
+            Filled like `state`.
         """
         low, high = span or (0, group.frames.cells)
         for segment, layer in self.layers(group, span):
@@ -204,9 +222,9 @@ class Tiler:
             # Of a segment that the span cuts, only the part inside.
             for run in self.tiles(max(first, low), min(last, high)):
                 here = state.at(slice(run.start - low, run.stop - low))
-                self._score(group, layer, run.start, self.none, run.stop - run.start, here)
+                self._score(group, layer, run.start, self.none, run.stop - run.start, here, steps, run.start - low)
 
-    def score_listed(self, group: Group, state: CellState, cells, first_cell) -> None:
+    def score_listed(self, group: Group, state: CellState, cells, first_cell, steps: StepScores | None = None) -> None:
         """Compute listed cells of a group.
 
         Parameters
@@ -217,23 +235,31 @@ class Tiler:
             is elsewhere.
         cells, first_cell : (n,) int64, (examples + 1,) int64
             From `list_cells`.
+        steps : StepScores, optional
+            As `state`.
         """
         for segment, layer in self.layers(group):
             for part in self.tiles(int(first_cell[segment.begin]), int(first_cell[segment.end])):
-                self._score(group, layer, 0, cells[part], part.stop - part.start, state, bounded=True)
+                self._score(group, layer, 0, cells[part], part.stop - part.start, state, steps, bounded=True)
 
     def _score(
-        self, group: Group, layer: Layer, start: int, cells, count: int, state: CellState, *, bounded: bool = False
-    ) -> None:
+        self, group: Group, layer: Layer, start: int, cells, count: int, state: CellState, steps: StepScores | None,
+        column: int = 0, *, bounded: bool = False,
+    ) -> None:  # fmt: skip
         """Compute one tile of cells, as `place` takes them. Listed cells go to their own places in `state`.
 
-        `bounded` tells that the state holds what `bound_group` has made of the cells.
+        Those of a run go to the columns of `steps` from `column` on. `bounded` tells that the state holds what
+        `bound_group` has made of the cells.
         """
         tile = self.hidden(group, start, cells, count)
         logits = self.logits(tile, layer)
         rows, hat = (logits, layer.bias, self.count_up[:count]), self.topology.hat
         # The CPU adds the bias to the logits in place. They are scratch, and nobody reads them again.
-        emit(*rows, cells, tile.label_id, layer.blank_id, *state, hat=hat, blank_known=hat and bounded)
+        if steps is not None:
+            heads = layer.blank_ids, self.topology.tail, self.topology.sigma
+            emit_steps(*rows, cells, column, tile.label_id, *heads, *state, steps.score)
+        else:
+            emit(*rows, cells, tile.label_id, layer.blank_id, *state, hat=hat, blank_known=hat and bounded)
         self.delay(group, tile.frame, tile.owner, cells, state.label_score, bounds=False)
 
     def delay(self, group: Group, frame, owner, cells, target, *, bounds: bool) -> None:

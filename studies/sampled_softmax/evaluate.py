@@ -24,7 +24,7 @@ def decode(parameters: Arrays, utterances: Utterances, row: Row, *, allowed: int
         ids = None
         if allowed is not None:
             ids = samplers.allowed_vocabulary(ctc_distribution(row, encoded, batch.frame_lengths), allowed, blank=BLANK)
-        labels, lengths, _ = lattice.greedy_decode(
+        labels, lengths, *_ = lattice.greedy_decode(
             encoded.encoder,
             batch.frame_lengths,
             decoding_predictor(parameters),

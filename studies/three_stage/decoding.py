@@ -22,7 +22,7 @@ def greedy(parameters: Arrays, utterances: Utterances) -> Found:
     found = {}
     for batch in batches(utterances, BATCH):
         encoded, _ = encoder_forward(parameters, batch.frames, batch.frame_lengths, mode="none")
-        labels, lengths, _ = lattice.greedy_decode(
+        labels, lengths, *_ = lattice.greedy_decode(
             encoded.encoder,
             batch.frame_lengths,
             decoding_predictor(parameters),
@@ -49,7 +49,7 @@ def ctc_greedy(parameters: Arrays, utterances: Utterances) -> Found:
 def best_lists(parameters: Arrays, batch: Batch, beam: int) -> list[list[tuple[int, ...]]]:
     """The `beam` best distinct label sequences of each utterance, best first; fewer where the search found fewer."""
     encoded, _ = encoder_forward(parameters, batch.frames, batch.frame_lengths, mode="none")
-    labels, lengths, score = lattice.beam_decode(
+    labels, lengths, score, *_ = lattice.beam_decode(
         encoded.encoder,
         batch.frame_lengths,
         decoding_predictor(parameters),

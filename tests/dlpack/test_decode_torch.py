@@ -51,6 +51,7 @@ def call(library, problem, door, predict):
 
 
 def assert_equal(library, results, expected):
+    assert isinstance(results, lattice.Hypotheses)
     for ours, truth in zip(results, expected, strict=True):
         assert isinstance(ours, library.kind)
         assert library.fetch(ours).dtype == truth.dtype and np.array_equal(library.fetch(ours), truth)
@@ -69,7 +70,7 @@ def test_in_kind(library, door, dtype, allowed, topology):
 
 def test_no_labels(library, door):
     problem = decode_problem(51, blank_lead=60.0)
-    labels, lengths, _ = call(
+    labels, lengths, *_ = call(
         library, replace(problem, max_labels_per_frame=0), door, in_kind(library, problem.predictor)
     )
     assert isinstance(labels, library.kind) and labels.shape[-1] == 0 and not library.fetch(lengths).any()

@@ -1,0 +1,200 @@
+"""Upper bounds on the scores of arcs that take several frames (steps.py), from a few logits of a cell's row.
+
+"tdt": the durations are a small head, so all of its logits are made, and the bound on a duration's score is the score
+itself, but for rounding. The tokens are bounded by the pair {blank, label}, as in upper_bounds.py.
+
+"multiblank": one softmax holds all arcs. It is bounded by the ids that arcs take, {label, all blanks}.
+
+Either way a softmax over D entries is scored, one for each row of `step_score`. Its logits lie there until the bounds
+take their places.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from .activations import ACTIVATIONS, Activation, entry_of, named
+from .cells import CLOSED, typed
+from .hidden import fill_of
+from .launch import cpu_sweep, on_host, sweep
+from .layer import four_products, three_products
+from .state import WANTED, bounded
+from .upper_bounds import TOGETHER, bound_cell, finite_below, logit_of, never_below, slacks_of
+
+
+@register_jitable
+def bound_entry(logit, highest, total, slack, few, spare):
+    """Upper bound on the score of one entry of a softmax. Rounding may move each gap between two by up to `slack`.
+
+    `total` is the sum of exp(logit - highest) over all entries.
+    """
+    if logit == typed(CLOSED, logit):
+        return logit
+    # The score is concave in its gaps to the other entries. It is at most its tangent, which rises by the probability
+    # of each of the others.
+    others = (total - math.exp(logit - highest)) / total
+    score = (logit - highest) - math.log(total) + slack * others
+    # What is left of 1 has lost digits, and may be lost altogether.
+    return never_below(score, few, spare + spare * slack)
+
+
+@register_jitable
+def bound_head(step_score, c, spread, most, few, spare):
+    """Turn the logits in column c of `step_score` into upper bounds on the scores of a softmax over them, in nats.
+
+    `spread` is how far rounding may move a dot product.
+    """
+    zero, two = typed(0, spread), typed(2, spread)
+    highest, size, total = typed(CLOSED, spread), zero, zero
+    for n in range(step_score.shape[0]):
+        logit = step_score[n, c]
+        highest = max(highest, logit)
+        # -inf is exact.
+        size = max(size, abs(logit) if abs(logit) < most else zero)
+    if highest == typed(CLOSED, spread):
+        return
+    for n in range(step_score.shape[0]):
+        total += math.exp(step_score[n, c] - highest)
+    slack = two * (spread + few * size)
+    for n in range(step_score.shape[0]):
+        step_score[n, c] = bound_entry(step_score[n, c], highest, total, slack, few, spare)
+
+
+@register_jitable
+def bound_step_cell(
+    blank_logit, label_logit, tail, reach, lengths, longest, steep, high, most, rounding, few, spare, sigma, step_score,
+    c,
+):  # fmt: skip
+    """Maximum and rest of a cell that is not computed, and its column c of `step_score`, which holds logits before.
+
+    `longest` is the length of the longest of their rows, `spare` that of the tokens and of `step_score`. The others are
+    as in `bound_cell`, and `blank_logit`, `label_logit` and `lengths` are those of the pair.
+    """
+    zero, finite = typed(0, reach), finite_below(reach, steep, high, most)
+    if finite:
+        bound_head(step_score, c, rounding * reach * longest, most, few, spare[1])
+    else:
+        # Of a wanted cell 0 is a bound, too.
+        for n in range(step_score.shape[0]):
+            step_score[n, c] = zero
+    if tail:
+        maximum, rest = bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare[0])
+    else:
+        maximum, rest = zero, bounded(step_score[0, c]) if finite else typed(WANTED, reach)
+        # The label's step is all its own.
+        step_score[0, c] = zero
+    # Rounding keeps the order of two numbers of which the same is taken off.
+    for n in range(step_score.shape[0]):
+        step_score[n, c] -= sigma
+    return maximum, rest
+
+
+@register_jitable
+def row_of(n, at, blank_ids, tail, size):
+    """The row of the weight for row n of `step_score`; `at` is the label's, `size` is S."""
+    if tail:
+        return size - tail + n
+    return blank_ids[n - 1] if n else at
+
+
+@register_jitable
+def longest_of(norm, steps, blank_ids, tail):
+    """Length of the longest of the rows that all cells share."""
+    longest = typed(0, norm[0])
+    for n in range(0 if tail else 1, steps):
+        longest = max(longest, norm[row_of(n, 0, blank_ids, tail, norm.shape[0])])
+    return longest
+
+
+class Kernels(NamedTuple):
+    """What is compiled for an activation."""
+
+    bound_cpu: Callable
+
+
+def compile_kernels(activation: Activation) -> Kernels:
+    """The kernels of one activation. Nothing is compiled before the first call of each."""
+    fill = fill_of(activation)
+
+    @cpu_sweep
+    @named(f"bound_steps_{activation.name}_cpu")
+    def bound_steps_cpu(
+        begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail,
+        start, weight, bias, norm, ceiling, rounding, few, spare, spare_steps, sigma, blank_score, label_score, maximum,
+        rest, step_score,
+    ):  # fmt: skip
+        # Of a few cells at a time. Rows that no cell has filled are multiplied, too.
+        hidden, dots = np.zeros((TOGETHER, weight.shape[1]), weight.dtype), np.empty(TOGETHER, weight.dtype)
+        closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
+        steps, blank_id = step_score.shape[0], blank_ids[0]
+        shared = longest_of(norm, steps, blank_ids, tail)
+        for first in range(begin, end, TOGETHER):
+            last = min(first + TOGETHER, end)
+            fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+            for n in range(0 if tail else 1, steps):
+                v = row_of(n, 0, blank_ids, tail, weight.shape[0])
+                for j in range(0, last - first, 4):
+                    dots[j], dots[j + 1], dots[j + 2], dots[j + 3] = four_products(hidden, j, weight, v)
+                for i in range(first, last):
+                    step_score[n, start + i] = logit_of(dots[i - first], bias, v)
+            for i in range(first, last):
+                # Where no label is left the blank's row stands in for the label's, and its product is dropped.
+                at = label_id[i] if label_id[i] >= 0 else blank_id
+                blank_dot, label_dot, square = three_products(hidden, i - first, weight, blank_id, at)
+                label_logit = logit_of(label_dot, bias, at) if label_id[i] >= 0 else closed
+                blank_logit = logit_of(blank_dot, bias, blank_id)
+                if not tail:
+                    step_score[0, start + i] = label_logit
+                reach, lengths = math.sqrt(square), norm[blank_id] + norm[at]
+                longest = shared if tail else max(shared, norm[at])
+                maximum[i], rest[i] = bound_step_cell(
+                    blank_logit, label_logit, tail, reach, lengths, longest, steep, high, most, rounding, few,
+                    (spare, spare_steps), sigma, step_score, start + i,
+                )  # fmt: skip
+                blank_score[i], label_score[i] = closed, closed
+
+    return Kernels(bound_steps_cpu)
+
+
+KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS.values()}
+
+
+def bound_steps(
+    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start,
+    weight, bias, norm, ceiling, rounding, sigma, blank_score, label_score, maximum, rest, step_score,
+):  # fmt: skip
+    """Find upper bounds on the scores of a run of cells whose arcs take several frames.
+
+    Parameters
+    ----------
+    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id
+        As in `upper_bounds.bound`.
+    blank_ids : (K,) int64
+        Positions of the blanks in the output layer: with "tdt" one, and with "multiblank" D - 1, of which blank k takes
+        step k + 1.
+    tail : int
+        With "tdt" D, and the last D rows of the output layer are durations. With "multiblank" 0.
+    start : int
+        Column of `step_score` that the first cell has.
+    weight, bias, norm, ceiling, rounding
+        As in `upper_bounds.bound`.
+    sigma : float
+        Nats taken off the score of every step.
+    blank_score, label_score, maximum, rest : (n,) float32 or float64
+        Filled as in `upper_bounds.bound`. With "multiblank" the upper bound on a blank score is 0.
+    step_score : (D, cells), in the dtype of `rest`
+        Columns `start` to `start + n` are filled with upper bounds on the scores of steps in nats, at most -sigma.
+    """
+    own = entry_of(KERNELS, activation)
+    dtype, width = rest.dtype, weight.shape[1]
+    few, spare = slacks_of(len(weight) - tail, dtype)
+    _, spare_steps = slacks_of(len(step_score), dtype)
+    numbers = dtype.type(rounding), few, spare, spare_steps, dtype.type(sigma)
+    cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start
+    arguments = *cells, weight, bias, norm, ceiling, *numbers, blank_score, label_score, maximum, rest, step_score
+    if on_host(rest):
+        work = len(label_id) * width * (4 + len(step_score))
+        sweep(own.bound_cpu, len(label_id), *arguments, work=work)

@@ -1,0 +1,216 @@
+"""Rows of a frame's cells, as the sweeps of a CPU take them where arcs take several frames (steps.py).
+
+What the cells of a frame hand to others is kept in a ring of rows, one for each frame that an arc may come from, in
+nats. What arrives in a cell is summed by its largest term: one exponential an arc, and one logarithm a cell. Labels
+that stay in the frame follow as in `runs.chain`. Loops over a frame's cells vectorise.
+
+Place u + 1 of a row belongs to label position u. A range of label positions goes from `lo` to before `hi`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from .cells import CLOSED, exp
+from .runs import FAR, NONE, ONE, chain, is_open
+from .scaled import log_of, normalised, split
+from .state import scores_at
+from .steps import BLANK, LABEL
+
+
+class StepScratch(NamedTuple):
+    """Memory of a sweep, rows of U + 3 float64.
+
+    Attributes
+    ----------
+    stay, move : (R, U + 3)
+        What a frame's cells carry on by their blank arcs and by their label arcs, but for the step; back, `stay` is
+        beta. Frame f has row f % R.
+    begin, end : (R,) uint64
+        The label positions that a row holds.
+    blank, label : (U + 3,)
+        The scores of the frame in work.
+    high, total, power, value, exponent, label_power, weight : (U + 3,)
+    """
+
+    stay: np.ndarray
+    move: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+    blank: np.ndarray
+    label: np.ndarray
+    high: np.ndarray
+    total: np.ndarray
+    power: np.ndarray
+    value: np.ndarray
+    exponent: np.ndarray
+    label_power: np.ndarray
+    weight: np.ndarray
+
+
+@register_jitable
+def step_scratch(frames, labels, steps):
+    ring = min(frames, steps[0, steps.shape[1] - 1]) + 1
+    # Zeros, because `chain` reads the power before the first place.
+    rows, own = np.empty((2, ring, labels + 3)), np.zeros((9, labels + 3))
+    begin, end = np.full(ring, FAR, np.uint64), np.zeros(ring, np.uint64)
+    return StepScratch(
+        rows[0], rows[1], begin, end, own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8]
+    )
+
+
+def step_scratch_bytes(frames, labels, longest: int):
+    """Bytes of the scratch memory for examples of T `frames` (n,) and U `labels` (n,)."""
+    ring = np.minimum(frames, longest) + 1
+    return 8 * ((2 * ring + 9) * (labels + 3) + 2 * ring)
+
+
+@register_jitable
+def open_range(f, first, offset, bounds, state):
+    """The label positions of a frame from the first open cell to behind the last; (FAR, 0) if none is open."""
+    low, c, high = np.uint64(first[f]), np.uint64(offset[f]), np.uint64(offset[f + 1])
+    shift, a, b = c - low, c, high
+    while a < b and not is_open(a, bounds, state):
+        a += ONE
+    while a < b and not is_open(b - ONE, bounds, state):
+        b -= ONE
+    return (a - shift, b - shift) if a < b else (FAR, NONE)
+
+
+@register_jitable
+def read_frame(lo, hi, shift, bounds, state, scratch):
+    """Copy the scores of the label positions from `lo` to before `hi`; return of how many cells the blank's is NaN."""
+    blank, label, lost = scratch.blank, scratch.label, NONE
+    for u in range(lo, hi):
+        blank_score, label_score = scores_at(u + shift, bounds, state)
+        blank[u + ONE], label[u + ONE] = blank_score, label_score
+        lost += np.uint64(blank_score != blank_score)
+    return lost
+
+
+@register_jitable
+def raise_high(lo, hi, further, row, step, shift, high):
+    """Take arcs into the largest score of each cell: `row` of the cell `further` on the other side, and its step."""
+    for u in range(lo, hi):
+        x = row[u + ONE] + step[u + shift]
+        j = u + further
+        high[j] = x if x > high[j] else high[j]
+
+
+@register_jitable
+def add_terms(lo, hi, further, row, step, shift, high, total):
+    """Take the same arcs into the sum of exponentials."""
+    for u in range(lo, hi):
+        j = u + further
+        total[j] += exp(row[u + ONE] + step[u + shift] - high[j])
+
+
+@register_jitable
+def arrive(f, begin, lo, hi, summing, first, offset, steps, step_score, scratch):
+    """What arrives in frame f from earlier frames, at the label positions from `lo` to before `hi`.
+
+    The largest, or with `summing`, a constant at each call, the sum of exponentials above the largest.
+    """
+    ring, high, total = np.uint64(scratch.stay.shape[0]), scratch.high, scratch.total
+    if lo >= hi:
+        return
+    for n in range(steps.shape[1]):
+        d = np.uint64(steps[0, n])
+        if d == NONE or d > np.uint64(f - begin):
+            continue
+        g = np.uint64(f) - d
+        r, shift = g % ring, np.uint64(offset[g]) - np.uint64(first[g])
+        if steps[1, n] & BLANK:
+            a, b = max(scratch.begin[r], lo), min(scratch.end[r], hi)
+            if summing:
+                add_terms(a, b, ONE, scratch.stay[r], step_score[n], shift, high, total)
+            else:
+                raise_high(a, b, ONE, scratch.stay[r], step_score[n], shift, high)
+        if steps[1, n] & LABEL:
+            # A label leads to the next position.
+            a, b = max(scratch.begin[r] + ONE, lo) - ONE, min(scratch.end[r] + ONE, hi) - ONE
+            if summing:
+                add_terms(a, b, ONE + ONE, scratch.move[r], step_score[n], shift, high, total)
+            else:
+                raise_high(a, b, ONE + ONE, scratch.move[r], step_score[n], shift, high)
+
+
+@register_jitable
+def reached(f, begin, steps, scratch):
+    """The label positions to which arcs of earlier frames lead, from the first to behind the last."""
+    ring, lo, hi = np.uint64(scratch.stay.shape[0]), FAR, NONE
+    for n in range(steps.shape[1]):
+        d = np.uint64(steps[0, n])
+        if d == NONE or d > np.uint64(f - begin):
+            continue
+        r = (np.uint64(f) - d) % ring
+        if scratch.begin[r] < scratch.end[r]:
+            lo = min(lo, scratch.begin[r] + (NONE if steps[1, n] & BLANK else ONE))
+            hi = max(hi, scratch.end[r] + (ONE if steps[1, n] & LABEL else NONE))
+    return lo, hi
+
+
+@register_jitable
+def close_row(lo, hi, high, total):
+    for u in range(lo + ONE, hi + ONE):
+        high[u], total[u] = CLOSED, 0.0
+
+
+@register_jitable
+def open_base(lo, hi, high):
+    """Where nothing arrives, 0 in the place of the largest: -inf - -inf would be NaN."""
+    for u in range(lo + ONE, hi + ONE):
+        high[u] = 0.0 if high[u] == CLOSED else high[u]
+
+
+@register_jitable
+def follow_labels(lo, hi, back, step, shift, scratch):
+    """Add the label arcs that stay in the frame to a row of sums: scaled numbers in `value` and `exponent`."""
+    total, power, high, label_value = scratch.total, scratch.power, scratch.high, scratch.high
+    for j in range(lo + ONE, hi + ONE):
+        x, power[j] = split(high[j])
+        total[j] *= x
+    # The largest terms are in the sums now, and their row is free.
+    for j in range(lo + ONE, hi + ONE):
+        label_value[j], scratch.label_power[j] = split(scratch.label[j] + step[j - ONE + shift])
+    arcs, sums = (label_value, scratch.label_power), (scratch.value, scratch.exponent)
+    chain(lo + ONE, hi - lo, back, total, power, NONE, arcs[0], arcs[1], sums[0], sums[1], scratch.weight)
+
+
+@register_jitable
+def to_logs(lo, hi, stays, scratch):
+    """Sums -> their logarithms, in `total`; with `stays`, a constant at each call, of scaled numbers."""
+    high, total = scratch.high, scratch.total
+    for j in range(lo + ONE, hi + ONE):
+        if stays:
+            total[j] = log_of(scratch.value[j], scratch.exponent[j])
+        else:
+            value, exponent = normalised(total[j], 0.0)
+            total[j] = high[j] + log_of(value, exponent)
+
+
+@register_jitable
+def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
+    """What departs from frame f to later frames, at the label positions from `lo` to before `hi`, as in `arrive`."""
+    ring, high, total, beta = np.uint64(scratch.stay.shape[0]), scratch.high, scratch.total, scratch.stay
+    for n in range(steps.shape[1]):
+        d = np.uint64(steps[0, n])
+        if d == NONE or d > np.uint64(end - f):
+            continue
+        r, step = (np.uint64(f) + d) % ring, step_score[n]
+        if steps[1, n] & BLANK:
+            for j in range(max(lo, scratch.begin[r]) + ONE, min(hi, scratch.end[r]) + ONE):
+                x = scratch.blank[j] + beta[r, j] + step[j - ONE + shift]
+                if summing:
+                    total[j] += exp(x - high[j])
+                else:
+                    high[j] = x if x > high[j] else high[j]
+        if steps[1, n] & LABEL and np.uint64(f) + d < np.uint64(end):
+            a = max(lo + ONE, scratch.begin[r])
+            for j in range(a, min(hi + ONE, scratch.end[r])):
+                x = scratch.label[j] + beta[r, j + ONE] + step[j - ONE + shift]
+                if summing:
+                    total[j] += exp(x - high[j])
+                else:
+                    high[j] = x if x > high[j] else high[j]
