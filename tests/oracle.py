@@ -29,6 +29,14 @@ def rules_of(topology):
     return Rules(topology.name, topology.hat, topology.delay_penalty)
 
 
+def most_of_a_row(topology):
+    """The most that the l1 norm of a gradient row is of its cell's posterior (docs/certified.md): 2 for each softmax.
+
+    With HAT it is 2, and 1 more for the sigmoid of the blank.
+    """
+    return 4 if rules_of(topology).name == "tdt" else 2 + rules_of(topology).hat
+
+
 def truth_and_naive(function, dtype, *args, **options):
     """The same computation twice: in a wider dtype, and in the dtype that arithmetic on `dtype` happens in."""
     name = np.dtype(dtype).name

@@ -269,12 +269,9 @@ def joint_loss_and_grad(
     return joint_oracle.through_joint(of_logits, *given, **known, **options)
 
 
-def power(ways, exponent, most):
-    """Coefficients of x**0 .. x**most in a polynomial's power; `ways` are the exponents of its terms, each times 1."""
-    found = [1] + [0] * most
-    for _ in range(exponent):
-        found = [sum(found[t - step] for step in ways if step <= t) for t in range(most + 1)]
-    return found
+def times(coefficients, steps):
+    """Coefficients of a polynomial times the sum of x to each of the steps, up to the same power."""
+    return [sum(coefficients[t - step] for step in steps if step <= t) for t in range(len(coefficients))]
 
 
 def uniform_loss(frames, labels, vocab, topology):
@@ -282,11 +279,12 @@ def uniform_loss(frames, labels, vocab, topology):
     of_labels = topology.durations if topology.name == "tdt" else (0,)
     of_blanks = [step for step in frames_of_steps(topology) if step > 0]
     per_arc = log(vocab) + topology.sigma + (log(len(topology.durations)) if topology.name == "tdt" else 0)
-    log_z, ahead = -inf, power(of_labels, labels, frames)
+    log_z, lengths = -inf, [1] + [0] * frames  # in how many ways some steps have a sum
+    for _ in range(labels):
+        lengths = times(lengths, of_labels)
     for blanks in range(1, frames + 1):
-        behind = power(of_blanks, blanks, frames)
-        lengths = sum(ahead[t] * behind[frames - t] for t in range(frames + 1))
-        if lengths:
-            count = comb(blanks - 1 + labels, labels) * lengths  # the last arc is a blank
+        lengths = times(lengths, of_blanks)
+        if lengths[frames]:
+            count = comb(blanks - 1 + labels, labels) * lengths[frames]  # the last arc is a blank
             log_z = np.logaddexp(log_z, log(count) - (blanks + labels) * per_arc)
     return -log_z

@@ -11,7 +11,7 @@ import lattice
 from lattice.kernels import occupied
 from lattice.tiles import certificate, full_sum
 from tests import compare, oracle
-from tests.oracle import rules_of
+from tests.oracle import most_of_a_row
 from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
 from tests.test_joint import check, gradient_scale, slack_of
 
@@ -40,8 +40,7 @@ def compare_with_dense(problem, posterior_floor=FLOOR, **extra):
     compare.assert_same(loss, dense_loss, per_example=True, slack=told.certificate.max(), what="loss")
     compare.assert_same(alone, loss, per_example=True, what="loss alone")
     arcs = problem.encoder_lengths + problem.target_lengths
-    # The most that a row's l1 is of its cell's posterior: 2 for each softmax, and 1 more for a blank's sigmoid.
-    kappa = 2 + rules_of(problem.topology).hat
+    kappa = most_of_a_row(problem.topology)
     l1 = float(np.sum(kappa * (told.skipped_posterior + 2 * arcs * told.certificate)))
     # `slack_of` carries one unit of the logits' gradient in a single cell back to the inputs.
     cells = int(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))

@@ -15,17 +15,13 @@ NAMES = ("encoder", "predictor", "weight", "bias")
 
 
 def slack_of(problem, posterior_floor, grad_loss=None, fastemit_lambda=0.0):
-    """What skipping may cost an entry of the results: the l1 error of the logits' gradient, carried back.
-
-    A row's l1 is at most twice the posterior of its cell, and with a blank's sigmoid three times.
-    """
+    """What skipping may cost an entry of the results: the l1 error of the logits' gradient, carried back."""
     cells = int(np.sum(problem.encoder_lengths * (problem.target_lengths + 1)))
     reach = 1 + np.abs(problem.weight.astype(float)).max()
     if problem.activation != "tanh":
         reach += np.nanmax(np.abs(problem.encoder.astype(float))) + np.nanmax(np.abs(problem.predictor.astype(float)))
     upstream = 1 if grad_loss is None else max(1, np.abs(grad_loss).max())
-    kappa = 2 + oracle.rules_of(problem.topology).hat
-    return kappa * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
+    return oracle.most_of_a_row(problem.topology) * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
 
 
 def gradient_scale(problem, loss, grad_loss=None):
@@ -39,11 +35,9 @@ def gradient_scale(problem, loss, grad_loss=None):
     return size * (1 if grad_loss is None else max(1, np.abs(grad_loss).max()))
 
 
-def check(problem, *, posterior_floor=0.0, memory_limit=256 << 20, **extra):
+def check(problem, *, posterior_floor=0.0, memory_limit=256 << 20, truth_of=joint_oracle.joint_loss_and_grad, **extra):
     """Both doors against the oracle; returns what they gave."""
-    truth, naive = oracle.truth_and_naive(
-        joint_oracle.joint_loss_and_grad, problem.weight.dtype, *problem.args, **problem.options, **extra
-    )
+    truth, naive = oracle.truth_and_naive(truth_of, problem.weight.dtype, *problem.args, **problem.options, **extra)
     cost = {"posterior_floor": posterior_floor, "memory_limit": memory_limit}
     loss, grads = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, **cost, **extra)
     alone = lattice.joint_transducer_loss(*problem.args, **problem.options, **cost)

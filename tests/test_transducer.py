@@ -19,11 +19,9 @@ def gradient_scale(loss, dtype, grad_loss=None):
     return size.astype(float) * (1 if grad_loss is None else np.abs(grad_loss))
 
 
-def check(problem, *, scale=None, **extra):
+def check(problem, *, scale=None, truth_of=oracle.batch_loss_and_grad, **extra):
     """Both doors against the oracle; returns what they gave."""
-    truth, naive = oracle.truth_and_naive(
-        oracle.batch_loss_and_grad, problem.logits.dtype, *problem.args, **problem.options, **extra
-    )
+    truth, naive = oracle.truth_and_naive(truth_of, problem.logits.dtype, *problem.args, **problem.options, **extra)
     loss, grad = lattice.transducer_loss_and_grad(*problem.args, **problem.options, **extra)
     alone = lattice.transducer_loss(*problem.args, **problem.options)
     assert loss.dtype == alone.dtype == (np.float64 if problem.logits.dtype == np.float64 else np.float32)
