@@ -42,8 +42,9 @@ class LatticeReport(NamedTuple):
     exit_posterior : float64
         At most this share of the probability of all alignments is of those that leave the cells that were computed, or
         with `bounds` the cells that exist. So with `bounds` the loss is at most -log1p(-exit_posterior) nats above the
-        loss without. 1 where that cannot be said, with `bounds` and arcs that take several frames for one, and where float64 rounds to 1, above 36 nats. It allows for all cells
-        that are not computed, so in float32 it is not below about 1e-7 (`transducer_exit_posterior` is).
+        loss without. 1 where that cannot be said, as with `bounds` where arcs take several frames, and where float64
+        rounds to 1, above 36 nats. It allows for all cells that are not computed, so in float32 it is not below about
+        1e-7 (`transducer_exit_posterior` is).
     workspace_bytes : int
         Scratch memory of the whole call, at most `memory_limit`.
     """

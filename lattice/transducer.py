@@ -54,8 +54,8 @@ def transducer_loss(
 
     Notes
     -----
-    Allocates about 40 bytes a cell beside the logits (56 in float64), and 4 (8) more for each duration. The host widens half precision a few rows at a
-    time, which takes up to 6 MiB more. Sums over alignments are float64.
+    Allocates about 40 bytes a cell beside the logits (56 in float64), and 4 (8) more for each duration. The host widens
+    half precision a few rows at a time, which takes up to 6 MiB more. Sums over alignments are float64.
 
     References
     ----------

@@ -14,7 +14,7 @@ from numba.extending import register_jitable
 
 from .cells import CLOSED, exp
 from .runs import FAR, NONE, ONE, chain, is_open
-from .scaled import log_of, normalised, split
+from .scaled import EMPTY, log_of, normalised, split
 from .state import scores_at
 from .steps import BLANK, LABEL
 
@@ -169,7 +169,9 @@ def follow_labels(lo, hi, back, step, shift, scratch):
     """Add the label arcs that stay in the frame to a row of sums: scaled numbers in `value` and `exponent`."""
     total, power, high, label_value = scratch.total, scratch.power, scratch.high, scratch.high
     for j in range(lo + ONE, hi + ONE):
-        x, power[j] = split(high[j])
+        x, p = split(high[j])
+        # Of 0 any other power would be the larger of two, and the other number lost.
+        power[j] = EMPTY if total[j] == 0.0 else p
         total[j] *= x
     # The largest terms are in the sums now, and their row is free.
     for j in range(lo + ONE, hi + ONE):
