@@ -10,13 +10,12 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import NEGLIGIBLE, put, typed
-from .gradient import gradient_by_warp, gradient_row, spread_row, weigh_row
+from .cells import CLOSED, NEGLIGIBLE, put, typed
+from .gradient import gradient_by_warp, gradient_row, spread_row, sum_in_all_lanes, weigh_row
 from .gradient_entries import arc_entry, arc_weights, beside
 from .heads import head_parts
 from .lanes import entry
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
-from .normaliser import normaliser
 
 MOST_BLANKS = WARP - 1
 """Blanks of a row: on a GPU a lane each, and one for the label."""
@@ -124,13 +123,24 @@ def gradient_tdt_cuda(
 
 
 @register_jitable
-def arc_at_lane(lane, blank_ids, label_id, step_posterior, column, grad_loss, blank_weight, label_weight):
-    """(entry or -1, the arc's weight, that of the others) of the arc of a lane: each blank has one, and the label."""
+def arc_of_lane(lane, blank_ids, label_id, step_posterior, column, grad_loss, label_weight):
+    """(entry or -1, weight) of the arc of a lane: each blank has one, and the label; other lanes have no weight."""
     count = blank_ids.shape[0]
     if lane < count:
-        others = weight_of_steps(step_posterior, column, 1, lane + 1, grad_loss) + label_weight
-        return blank_ids[lane], step_posterior[lane + 1, column] * grad_loss, others
-    return np.int64(label_id if lane == count else -1), label_weight, blank_weight
+        return blank_ids[lane], step_posterior[lane + 1, column] * grad_loss
+    if lane == count:
+        return np.int64(label_id), label_weight
+    return np.int64(-1), typed(0, label_weight)
+
+
+@register_jitable
+def sums_over_lanes(x):
+    """(the sum of the other lanes' numbers, the sum of all) in each lane of a warp."""
+    others, total = typed(0, x), x
+    for distance in (1, 2, 4, 8, 16):
+        found = cuda.shfl_xor_sync(0xFFFFFFFF, total, distance)
+        others, total = others + found, total + found
+    return others, total
 
 
 @cuda_kernel
@@ -148,16 +158,23 @@ def gradient_multiblank_cuda(
         for v in range(lane, grad.shape[0], WARP):
             put(grad, v, typed(0, weight))
         return  # the whole warp
-    if anew:
-        highest, others = normaliser(logits, bias, lane, weight)
-    total = typed(1, weight) + others
-    scale = weight / total
-    smallest = tiny / abs(scale)
-    at, own, beside_own = arc_at_lane(lane, blank_ids, label_id[i], step_posterior, start + i, upstream, *weights)
+    at, own = arc_of_lane(lane, blank_ids, label_id[i], step_posterior, start + i, upstream, weights[1])
     # Made before the row is written, for the source may be the target.
     e = math.exp(entry(logits, bias, biased, at) - highest)
-    of_arc = arc_entry(e, beside(e, others), total, own, beside_own, tiny)
+    if anew and at >= 0:
+        # As in `gradient_by_warp`: the arcs' own terms are kept apart.
+        put(logits, at, typed(CLOSED, weight))
     cuda.syncwarp()
+    if anew:
+        others = sum_in_all_lanes(logits, bias, lane, highest)
+        of_other_lanes, of_lanes = sums_over_lanes(e)
+        around, total = others + of_other_lanes, others + of_lanes
+        total += total - total
+    else:
+        around, total = beside(e, others), typed(1, weight) + others
+    scale = weight / total
+    smallest = tiny / abs(scale)
+    of_arc = arc_entry(e, around, total, own, sums_over_lanes(own)[0], tiny)
     if biased:
         spread_row(logits, bias, True, grad, lane, highest, scale, smallest)
     else:
@@ -177,7 +194,7 @@ def gradient_steps(
     Parameters
     ----------
     source, target : (rows, V + tail) float32 or float64, on a GPU float16 and bfloat16 too
-        As in `gradient`.
+        As in `gradient`. Where `anew`, a GPU writes over the logits of all arcs.
     row, bias, label_id, owner, maximum, rest, fastemit_lambda, grad_loss, anew
         As in `gradient`; `maximum` and `rest` leave durations out, whose head is always normalised anew.
     blank_ids, tail
