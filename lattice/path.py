@@ -53,6 +53,8 @@ def transducer_alignment(
         The frame in which each label is emitted. -1 beyond a target's length, and in examples whose score is not
         finite. Of two alignments with equal scores, the one wins that takes the blank at the last arc where they
         differ.
+        Durations do not follow from them: with "tdt", blanks may stand behind a label, and their durations add to the
+        label's.
     score : (B,) float64 for float64 logits, else float32
         Log-probability of that alignment in nats; -inf where there is none, NaN where the loss is NaN.
 
