@@ -90,20 +90,21 @@ def read_frame(lo, hi, shift, bounds, state, scratch):
 
 
 @register_jitable
-def raise_high(lo, hi, further, row, step, shift, high):
-    """Take arcs into the largest score of each cell: `row` of the cell `further` on the other side, and its step."""
+def raise_high(lo, hi, further, rows, r, step_score, n, shift, high):
+    """Take the arcs of step n into the largest score of each cell, which is `further` on from where they leave."""
+    # Rows are given by their arrays and places: a row cut out would be counted as in use, by an atomic instruction.
     for u in range(lo, hi):
-        x = row[u + ONE] + step[u + shift]
+        x = rows[r, u + ONE] + step_score[n, u + shift]
         j = u + further
         high[j] = x if x > high[j] else high[j]
 
 
 @register_jitable
-def add_terms(lo, hi, further, row, step, shift, high, total):
+def add_terms(lo, hi, further, rows, r, step_score, n, shift, high, total):
     """Take the same arcs into the sum of exponentials."""
     for u in range(lo, hi):
         j = u + further
-        total[j] += exp(row[u + ONE] + step[u + shift] - high[j])
+        total[j] += exp(rows[r, u + ONE] + step_score[n, u + shift] - high[j])
 
 
 @register_jitable
@@ -124,16 +125,16 @@ def arrive(f, begin, lo, hi, summing, first, offset, steps, step_score, scratch)
         if steps[1, n] & BLANK:
             a, b = max(scratch.begin[r], lo), min(scratch.end[r], hi)
             if summing:
-                add_terms(a, b, ONE, scratch.stay[r], step_score[n], shift, high, total)
+                add_terms(a, b, ONE, scratch.stay, r, step_score, n, shift, high, total)
             else:
-                raise_high(a, b, ONE, scratch.stay[r], step_score[n], shift, high)
+                raise_high(a, b, ONE, scratch.stay, r, step_score, n, shift, high)
         if steps[1, n] & LABEL:
             # A label leads to the next position.
             a, b = max(scratch.begin[r] + ONE, lo) - ONE, min(scratch.end[r] + ONE, hi) - ONE
             if summing:
-                add_terms(a, b, ONE + ONE, scratch.move[r], step_score[n], shift, high, total)
+                add_terms(a, b, ONE + ONE, scratch.move, r, step_score, n, shift, high, total)
             else:
-                raise_high(a, b, ONE + ONE, scratch.move[r], step_score[n], shift, high)
+                raise_high(a, b, ONE + ONE, scratch.move, r, step_score, n, shift, high)
 
 
 @register_jitable
@@ -165,7 +166,7 @@ def open_base(lo, hi, high):
 
 
 @register_jitable
-def follow_labels(lo, hi, back, step, shift, scratch):
+def follow_labels(lo, hi, back, step_score, shift, scratch):
     """Add the label arcs that stay in the frame to a row of sums: scaled numbers in `value` and `exponent`."""
     total, power, high, label_value = scratch.total, scratch.power, scratch.high, scratch.high
     for j in range(lo + ONE, hi + ONE):
@@ -175,7 +176,7 @@ def follow_labels(lo, hi, back, step, shift, scratch):
         total[j] *= x
     # The largest terms are in the sums now, and their row is free.
     for j in range(lo + ONE, hi + ONE):
-        label_value[j], scratch.label_power[j] = split(scratch.label_score[j] + step[j - ONE + shift])
+        label_value[j], scratch.label_power[j] = split(scratch.label_score[j] + step_score[0, j - ONE + shift])
     arcs, sums = (label_value, scratch.label_power), (scratch.value, scratch.exponent)
     chain(lo + ONE, hi - lo, back, total, power, NONE, arcs[0], arcs[1], sums[0], sums[1], scratch.weight)
 
@@ -200,10 +201,10 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
         d = np.uint64(steps[0, n])
         if d == NONE or d > np.uint64(end - f):
             continue
-        r, step = (np.uint64(f) + d) % ring, step_score[n]
+        r = (np.uint64(f) + d) % ring
         if steps[1, n] & BLANK:
             for j in range(max(lo, scratch.begin[r]) + ONE, min(hi, scratch.end[r]) + ONE):
-                x = scratch.blank_score[j] + beta[r, j] + step[j - ONE + shift]
+                x = scratch.blank_score[j] + beta[r, j] + step_score[n, j - ONE + shift]
                 if summing:
                     total[j] += exp(x - high[j])
                 else:
@@ -211,7 +212,7 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
         if steps[1, n] & LABEL and np.uint64(f) + d < np.uint64(end):
             a = max(lo + ONE, scratch.begin[r])
             for j in range(a, min(hi + ONE, scratch.end[r])):
-                x = scratch.label_score[j] + beta[r, j + ONE] + step[j - ONE + shift]
+                x = scratch.label_score[j] + beta[r, j + ONE] + step_score[n, j - ONE + shift]
                 if summing:
                     total[j] += exp(x - high[j])
                 else:

@@ -10,7 +10,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, exp, log_add
-from .runs import NONE, ONE
+from .runs import FAR, NONE, ONE
 from .step_rows import (
     arrive,
     close_row,
@@ -39,13 +39,16 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
         lo, hi = reached(f, begin, steps, scratch)
         if f == begin:
             lo, hi = NONE, ONE
-        lo = max(lo, low)
-        if stays and lo < behind:
+        lo, (open_begin, open_end) = max(lo, low), open_range(f, first, offset, bounds, state)
+        if stays and lo < hi:
             # Labels lead on as far as cells are open.
-            hi = max(hi, open_range(f, first, offset, bounds, state)[1] + ONE) if lo < hi else hi
+            hi = max(hi, open_end + ONE)
         hi = max(min(hi, behind), lo)
-        if lo >= behind:
-            lo, hi = behind, behind
+        if lo >= hi:
+            scratch.begin[r], scratch.end[r] = FAR, NONE
+            if kept:
+                alpha[c : offset[f + 1]] = CLOSED
+            continue
         lost += read_frame(lo, hi, shift, bounds, state, scratch)
         close_row(lo, hi, high, total)
         arrive(f, begin, lo, hi, False, first, offset, steps, step_score, scratch)
@@ -54,7 +57,7 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
         open_base(lo, hi, high)
         arrive(f, begin, lo, hi, True, first, offset, steps, step_score, scratch)
         if stays:
-            follow_labels(lo, hi, False, step_score[0], shift, scratch)
+            follow_labels(lo, hi, False, step_score, shift, scratch)
             to_logs(lo, hi, True, scratch)
         else:
             to_logs(lo, hi, False, scratch)
@@ -63,7 +66,8 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
             here = total[u + ONE]
             scratch.stay[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.blank_score[u + ONE]
             scratch.move[r, u + ONE] = CLOSED if here == CLOSED else here + scratch.label_score[u + ONE]
-        scratch.begin[r], scratch.end[r] = lo, hi
+        # Arcs lead on from open cells alone.
+        scratch.begin[r], scratch.end[r] = max(lo, open_begin), min(hi, open_end)
         if kept:
             for u in range(low, lo):
                 alpha[u + shift] = CLOSED
@@ -101,7 +105,7 @@ def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scr
     for j in range(lo + ONE, hi + ONE):
         by_blank[j], by_label[j] = nothing, nothing
     for n in range(steps.shape[1]):
-        d, step = np.uint64(steps[0, n]), step_score[n]
+        d = np.uint64(steps[0, n])
         r = (np.uint64(f) + d) % ring
         far = d > np.uint64(end - f)
         a, b = max(lo, scratch.begin[r]) + ONE, min(hi, scratch.end[r]) + ONE
@@ -109,16 +113,16 @@ def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scr
             row[j] = nothing
         if steps[1, n] & BLANK and not far:
             for j in range(a, b):
-                row[j] += note(known[j] + scratch.blank_score[j] + step[j - ONE + shift] + beta[r, j], tiny)
+                row[j] += note(known[j] + scratch.blank_score[j] + step_score[n, j - ONE + shift] + beta[r, j], tiny)
             for j in range(a, b):
                 by_blank[j] += row[j]
         if steps[1, n] & LABEL and not far and np.uint64(f) + d < np.uint64(end):
             for j in range(max(lo + ONE, scratch.begin[r]), min(hi + ONE, scratch.end[r])):
-                x = note(known[j] + scratch.label_score[j] + step[j - ONE + shift] + beta[r, j + ONE], tiny)
+                x = note(known[j] + scratch.label_score[j] + step_score[n, j - ONE + shift] + beta[r, j + ONE], tiny)
                 by_label[j] += x
                 row[j] += x
         for j in range(lo + ONE, hi + ONE):
-            step[j - ONE + shift] = min(row[j], 1.0) if row[j] == row[j] else row[j]
+            step_score[n, j - ONE + shift] = min(row[j], 1.0) if row[j] == row[j] else row[j]
 
 
 @register_jitable
@@ -147,7 +151,7 @@ def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors,
         open_base(lo, hi, high)
         depart(f, end, lo, hi, True, steps, step_score, shift, scratch)
         if stays:
-            follow_labels(lo, hi, True, step_score[0], shift, scratch)
+            follow_labels(lo, hi, True, step_score, shift, scratch)
             to_logs(lo, hi, True, scratch)
         else:
             to_logs(lo, hi, False, scratch)
