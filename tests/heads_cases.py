@@ -90,11 +90,14 @@ def _gradients(dtype, stored, shapes=SMALL, source=None):
             maximum = tokens.max(axis=1)
             with np.errstate(invalid="ignore"):
                 rest = np.exp(tokens - maximum[:, None]).sum(axis=1) - 1
-            arguments = (bias, label, owner, blank_ids, tail, *arcs, steps, 3, maximum, rest, 0.5, upstream)
             target = np.full(logits.shape, 7, stored)
             for anew in (False, True):
+                if anew:
+                    # The other product had no +inf.
+                    maximum[row == 4] = 5
                 name = f"{size}-{blanks}-{tail}-bias{len(bias)}-{anew}" + "-mixed" * (source is not None)
-                options = {"anew": anew}
+                norms, options = (maximum.copy(), rest), {"anew": anew}
+                arguments = (bias, label, owner, blank_ids, tail, *arcs, steps, 3, *norms, 0.5, upstream)
                 given = (logits, target, row, *arguments)
                 yield Case(f"gradient-steps-{name}", stored, gradient_apart, given, options)
                 if source is None:
