@@ -35,6 +35,7 @@ from tests import (
     path_cases,
     risk_cases,
     sampler_cases,
+    step_bounds_cases,
     step_cases,
 )
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
@@ -78,6 +79,7 @@ def every_case() -> list[Case]:
         *path_cases.every_case(),
         *risk_cases.every_case(),
         *sampler_cases.every_case(),
+        *step_bounds_cases.every_case(),
         *step_cases.every_case(),
     ]
 
@@ -102,7 +104,7 @@ def wide_cases() -> list[Case]:
     found.append(_list("list-frames-ever-more", F4, (np.array([1100, 2]), np.array([1, 0])), ever_more=True))
     others = (
         *(band_cases, certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, heads_cases, mixed_cases),
-        *(padded_cases, path_cases, sampler_cases, step_cases),
+        *(padded_cases, path_cases, sampler_cases, step_bounds_cases, step_cases),
     )
     return [*found, *(case for module in others for case in module.wide_cases())]
 

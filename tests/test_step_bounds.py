@@ -1,5 +1,7 @@
 """Upper bounds on steps: they hold for scores as matrix products round them, and are not merely large."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.layer import measure
 from lattice.kernels.rows import NO_IDS
 from lattice.kernels.state import BOUND, WANTED
-from lattice.kernels.step_bounds import bound_steps
-from lattice.kernels.upper_bounds import bound, rounding_of
+from lattice.kernels.step_bounds import bound_head, bound_steps
+from lattice.kernels.upper_bounds import bound, rounding_of, slacks_of
 
 COUNT, START = 203, 3
 KINDS = ("tdt", "multiblank")
@@ -101,8 +103,36 @@ def assert_above(problem):
 def test_bounds_hold_for_scores_as_they_are_rounded(kind, steps, width, activation, factored, dtype):
     rng = np.random.default_rng(steps * width)
     options = {"width": width, "steps": steps, "activation": activation, "factored": factored}
-    for scale in (1e-3, 0.3, 1.0, 30.0, 1e3):
-        assert_above(Problem(kind, rng, dtype, scale=scale, **options))
+    # Of few ids the bounds are the scores, but for rounding.
+    for scale, size in ((1e-3, 30), (0.3, steps), (1.0, steps), (1.0, 30), (30.0, steps), (1e3, steps)):
+        problem = Problem(kind, rng, dtype, scale=scale, size=size, **options)
+        if size == steps:
+            problem.weight[0] *= 100
+        assert_above(problem)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_logits_within_the_slack_score_more(dtype):
+    """Logits at all corners of what rounding may make of them, in numbers that are exact."""
+    rng = np.random.default_rng(6)
+    corners = np.array(list(itertools.product((-1, 1), repeat=4)))
+    few, spare = slacks_of(4, np.dtype(dtype))
+    for scale, spread in itertools.product((0.1, 1.0, 10.0, 1e4), (1e-3, 0.3, 1.0, 100.0)):
+        for logits in (scale * rng.standard_normal((50, 4))).astype(dtype):
+            column = logits[:, None].copy()
+            bound_head(column, 0, dtype(spread), dtype(1e30), few, spare)
+            moved = logits.astype(np.longdouble) + corners * (dtype(spread) + float(few) * np.abs(logits).max())
+            exact = moved - np.logaddexp.reduce(moved, axis=1, keepdims=True)
+            assert (exact.max(axis=0) <= column[:, 0]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_bias_rounds_the_logits(kind):
+    """Products err by little then, and the sums with the bias by much."""
+    for seed in range(20):
+        problem = Problem(kind, np.random.default_rng(seed), np.float32, size=5, scale=0.1)
+        problem.bias += np.float32(3e5)
+        assert_above(problem)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -18,11 +18,11 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, typed
-from .hidden import fill_of
-from .launch import cpu_sweep, on_host, sweep
+from .hidden import fill_of, lanes_of
+from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .layer import four_products, three_products
 from .state import WANTED, bounded
-from .upper_bounds import TOGETHER, bound_cell, finite_below, logit_of, never_below, slacks_of
+from .upper_bounds import TOGETHER, bound_cell, finite_below, logit_of, never_below, slacks_of, summed
 
 
 @register_jitable
@@ -113,11 +113,12 @@ class Kernels(NamedTuple):
     """What is compiled for an activation."""
 
     bound_cpu: Callable
+    bound_cuda: Callable
 
 
 def compile_kernels(activation: Activation) -> Kernels:
     """The kernels of one activation. Nothing is compiled before the first call of each."""
-    fill = fill_of(activation)
+    fill, products = fill_of(activation), lanes_of(activation, summed)
 
     @cpu_sweep
     @named(f"bound_steps_{activation.name}_cpu")
@@ -156,7 +157,51 @@ def compile_kernels(activation: Activation) -> Kernels:
                 )  # fmt: skip
                 blank_score[i], label_score[i] = closed, closed
 
-    return Kernels(bound_steps_cpu)
+    @cuda_kernel
+    @named(f"bound_steps_{activation.name}_cuda")
+    def bound_steps_cuda(
+        encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start, weight,
+        bias, norm, ceiling, rounding, few, spare, spare_steps, sigma, blank_score, label_score, maximum, rest,
+        step_score,
+    ):  # fmt: skip
+        i = cuda.grid(1) // WARP
+        if i >= label_id.shape[0]:
+            return
+        lane, own, blank_id = cuda.threadIdx.x % WARP, label_id[i], blank_ids[0]
+        at, steps, size = own if own >= 0 else blank_id, step_score.shape[0], weight.shape[0]
+        closed, square = typed(CLOSED, rounding), typed(0, rounding)
+        blank_logit, label_logit = closed, closed
+        # Two rows at a time: with "tdt" those of the pair first.
+        for n in range(-2 if tail else 0, steps, 2):
+            u = blank_id if n < 0 else row_of(n, at, blank_ids, tail, size)
+            v = at if n < 0 else row_of(min(n + 1, steps - 1), at, blank_ids, tail, size)
+            layer = weight, weight[u], weight[v], rounding
+            first_dot, second_dot, square = products(
+                encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
+            )
+            for distance in (16, 8, 4, 2, 1):
+                first_dot += cuda.shfl_xor_sync(0xFFFFFFFF, first_dot, distance)
+                second_dot += cuda.shfl_xor_sync(0xFFFFFFFF, second_dot, distance)
+                square += cuda.shfl_xor_sync(0xFFFFFFFF, square, distance)
+            if lane == 0:
+                first_logit, second_logit = logit_of(first_dot, bias, u), logit_of(second_dot, bias, v)
+                if n < 0:
+                    blank_logit, label_logit = first_logit, second_logit if own >= 0 else closed
+                else:
+                    step_score[n, start + i] = closed if n == 0 and tail == 0 and own < 0 else first_logit
+                    if n + 1 < steps:
+                        step_score[n + 1, start + i] = second_logit
+        if lane == 0:
+            steep, high, most = ceiling[0], ceiling[1], ceiling[2]
+            shared, lengths = longest_of(norm, steps, blank_ids, tail), norm[blank_id] + norm[at]
+            longest = shared if tail else max(shared, norm[at])
+            maximum[i], rest[i] = bound_step_cell(
+                blank_logit, label_logit, tail, math.sqrt(square), lengths, longest, steep, high, most, rounding, few,
+                (spare, spare_steps), sigma, step_score, start + i,
+            )  # fmt: skip
+            blank_score[i], label_score[i] = closed, closed
+
+    return Kernels(bound_steps_cpu, bound_steps_cuda)
 
 
 KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS.values()}
@@ -198,3 +243,5 @@ def bound_steps(
     if on_host(rest):
         work = len(label_id) * width * (4 + len(step_score))
         sweep(own.bound_cpu, len(label_id), *arguments, work=work)
+    else:
+        by_warp(own.bound_cuda, len(label_id), *arguments)

@@ -1,0 +1,62 @@
+"""Cases of `tests/kernel_cases.py` for upper bounds on the scores of arcs that take several frames.
+
+Hidden vectors and weights are as in `tests/certificate_cases.py`: their products come out the same in any order.
+"""
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+
+from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.step_bounds import bound_steps
+from tests.certificate_cases import fraction_layer
+from tests.kernel_compare import UNROLLED, Case
+
+F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+BF = np.dtype(ml_dtypes.bfloat16)
+STORED = ((F4, F4), (F8, F8), (F4, F2), (F4, BF))
+"""What is computed in, and what is stored."""
+KINDS = {"tdt": ((8,), 4), "tdt-odd": ((0,), 3), "multiblank": ((8, 7, 6), 0), "multiblank-odd": ((8, 1), 0)}
+"""Blanks and durations. Rows are multiplied two by two, so an odd number of them is one case and an even one another.
+The last ids are closed by a bias, if there is one, whether they are a blank or a duration."""
+CELLS = 21
+"""No multiple of the cells that a block takes."""
+
+
+def every_case() -> list[Case]:
+    found = [case for types in STORED for case in _bounds(*types, (37, 120))]
+    # bfloat16 encoder and predictor, float32 weight.
+    return found + list(_bounds(F4, BF, (37,), layer=F4))
+
+
+def wide_cases() -> list[Case]:
+    """Rows as in `kernel_cases.wide_cases`."""
+    return [case for types in STORED for case in _bounds(*types, (129, 250, 513), kinds=("tdt-odd", "multiblank"))]
+
+
+def _bounds(dtype, stored, widths, layer=None, kinds=tuple(KINDS)):
+    rng = np.random.default_rng(60)
+    for (activation, entry), width, kind in itertools.product(ACTIVATIONS.items(), widths, kinds):
+        blanks, tail = KINDS[kind]
+        size, steps = 9 + tail, tail or len(blanks) + 1
+        weight = fraction_layer(rng, layer or (stored if stored != F2 else F4), size, width)
+        scale, parts = (640, 8) if activation == "tanh" else (1, None)
+        encoder, predictor = (fraction_layer(rng, stored, rows, width, parts) * stored.type(scale) for rows in (6, 5))
+        encoder[3, 5], encoder[4, 0] = np.nan, np.inf
+        encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
+        frame, slot = rng.integers(0, 6, CELLS), rng.integers(0, 5, CELLS)
+        label = rng.integers(-1, 9, CELLS).astype(np.int32)
+        label[np.isin(label, blanks)] = -1
+        every = np.full(size, -np.inf)
+        every[2] = 0.5
+        closed = np.append(rng.integers(-4, 5, size - 1) / 8, -np.inf)
+        for name, bias in (("none", np.zeros(0)), ("last", closed), ("all", every)):
+            norm, ceiling = (rng.permutation(size) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
+            rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
+            output = (weight, bias.astype(dtype), norm, ceiling, 2.0**-10, 0.0625)
+            state = tuple(np.zeros(CELLS, dtype) for _ in range(4))
+            step_score = np.full((steps, CELLS + 5), 7, dtype)
+            arguments = (entry, *rows, np.array(blanks), tail, 3, *output, *state, step_score)
+            case = f"bound-steps-{kind}-{activation}-{width}-bias-{name}" + "-mixed" * (layer is not None)
+            yield Case(case, stored, bound_steps, arguments, {}, unrolled=width >= UNROLLED)
