@@ -81,8 +81,8 @@ LARGER = {
     "bound_steps_tanh_cuda": 96,
 }
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
-way as four. The last one needs so many in float64 alone. The others are bound by their chain of steps and have few blocks. Of 128 registers, a block of 512 threads
-finds room once."""
+way as four. The last one needs so many in float64 alone. The others are bound by their chain of steps and have few
+blocks. Of 128 registers, a block of 512 threads finds room once."""
 
 
 @pytest.fixture(scope="module")
