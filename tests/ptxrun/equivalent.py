@@ -40,11 +40,11 @@ EQUIVALENT = (
     ("hidden_.*_cuda|clear_rows_cuda|ctc_emit_cuda", "loop", "once more .*",
      r"for begin in range\(0, hidden.*|for h in range\(cuda.*|for v in range\(lane, .*|for u in range\(lane, U, .*",
      "A range that is spent gives 0 for ever: the lane writes entry 0 once more, with the value that it has."),
-    ("(best|gradient|path_rows)(_hat)?_cuda", "loop", "lt -> le s32|gt -> ge s32",
-     r"(best_of_row|gradient_of_cell|path_row_by_warp)\(.*",
+    ("(best|gradient|path_rows)(_hat)?_cuda|gradient_tdt_cuda", "loop", "lt -> le s32|gt -> ge s32",
+     r"(best_of_row|gradient_of_cell|gradient_by_warp|path_row_by_warp)\(.*",
      "A half round more lies beyond the row: `last_four` gives -inf, which adds nothing, and nothing is written (whole "
      "rounds, of the same line, tell)."),
-    ("emit(_hat)?_cuda|ctc_emit_cuda|ctc_gradient_cuda", "loop",
+    ("emit(_hat|_tdt|_multiblank)?_cuda|ctc_emit_cuda|(ctc_gradient|gradient_multiblank)_cuda", "loop",
      "lt -> le s32|gt -> ge s32|once more .*", ".*normaliser.*|others = sum_in_all_lanes.*|.*spread_row.*",
      "A half round more lies beyond the row: `last_four` gives -inf, which adds nothing, and nothing is written (whole "
      "rounds, of the same lines, tell)."),
@@ -59,7 +59,8 @@ EQUIVALENT = (
     ("path_rows(_hat)?_cuda", "shuffle", "lower .*", r"path_row_by_warp\(.*",
      "One of those of this line moves the sum of which nothing is used but whether it is NaN, and the upper half of a "
      "NaN says so (the others tell)."),
-    ("(emit|best)(_hat)?_cuda|ctc_emit_cuda", "shuffle", r".*bfly \d+ -> down", r".*normaliser.*|best_of_row\(.*",
+    ("emit(_hat|_tdt)?_cuda|best(_hat)?_cuda|ctc_emit_cuda", "shuffle",
+     r".*bfly \d+ -> down", r".*normaliser.*|best_of_row\(.*",
      "Lane 0 gets the same from lanes further down, and no other lane's result is used."),
     ("(bound|reach)_.*_cuda|measure_cuda|ceiling_cuda|ctc_posteriors_cuda", "shuffle", r".*bfly \d+ -> down", ".*",
      "Lane 0 gets the same from lanes further down, and no other lane's result is used."),
@@ -95,7 +96,7 @@ EQUIVALENT = (
      "A round beyond the last frame finds no cell, and writes each sum as it was read."),
     ("expected_risk_cuda|factors_cuda|inclusion_cuda|keys_cuda|pool_cuda", "conversion", "f64.f32 by f16", ".*",
      "A float16 that was read is one, and a bfloat16 is but for its range (those that read float32 are told)."),
-    ("gradient(_hat)?_cuda|ctc_gradient_cuda", "conversion", "b?f16.f32 towards zero",
+    ("gradient(_hat|_multiblank)?_cuda|ctc_gradient_cuda", "conversion", "b?f16.f32 towards zero",
      r"(put|store)\(.*typed\((CLOSED|0), (weight|tiny)\)\)|gradient_of_cell\(",
      "0 and -inf are the same, whichever way they are rounded (other entries, of the same line, tell)."),
     ("(bests|sums)(_paired)?_cuda", "loop", "gt -> ge s64", r"walk_through\(.*",
@@ -115,7 +116,7 @@ EQUIVALENT = (
      "Rounds of four leave none of 32 warps over, and of two the first is at place 0 (rounds, of this line, tell)."),
     ("(best|path_rows)(_hat)?_cuda", "loop", "lt -> le s64", r"(for j in range\(label_id\.shape\[1\]\):)?",
      "It asks, ahead of a loop over others, whether there is a bias: where that has one entry, there are no others."),
-    ("(gradient|path_rows)(_hat)?_cuda|ctc_gradient_cuda|hidden_.*_cuda|(bound|bound_hat|reach)_tanh_cuda",
+    ("(gradient|path_rows)(_hat|_tdt|_multiblank)?_cuda|ctc_gradient_cuda|hidden_.*_cuda|(bound|bound_hat|reach)_tanh_cuda",
      "conversion", "bf16.f32 ties away from even", ".*",
      "What was rounded before is halfway between two bfloat16 by chance, and then either is as near."),
 )  # fmt: skip
