@@ -127,8 +127,9 @@ def joint_transducer_report(
     checks.read_grad_loss(grad_loss, len(work.order), work.dtype, problem.device)
     ledger: list[Cost] = []
     shares: list[np.ndarray] = []
-    steps, bounds = problem.targets.topology.steps.size, problem.targets.bounds is not None
-    bounded, exits = BoundedGroups(), bounds and not steps
+    # A walk along what leaves bounds knows two arcs a cell.
+    leaves, unknown = problem.targets.bounds is not None, problem.targets.topology.steps.size > 0
+    bounded, exits = BoundedGroups(), leaves and not unknown
     with problem.device.active():
         log_z, tiler = problem.device.empty(len(work.order), np.float64), Tiler(work)  # (N,) in the order of work
         for index in range(len(work.plan.groups)):
@@ -138,8 +139,7 @@ def joint_transducer_report(
                 ledger.append(cost.on_host(np.diff(visited.first_cell)))
                 # Without bounds an alignment leaves what was computed, or nothing.
                 left = -np.expm1(-ledger[-1].certificate) if left is None else left
-                # A walk along what leaves bounds knows two arcs a cell.
-                shares.append(np.ones(len(group.examples)) if bounds and steps else left)
+                shares.append(np.ones(len(group.examples)) if leaves and unknown else left)
     columns: dict[str, Any] = {}
     for name, kind in zip(LatticeReport._fields[:-1], ("i8", "i8", "i8", "i8", "f8", "f8", "f8"), strict=True):
         column = np.empty(len(work.order), kind)

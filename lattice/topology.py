@@ -183,9 +183,8 @@ def read_topology(topology, names: tuple[str, ...] = TWO_ARCS) -> Topology:
 def count_tokens(topology: Topology, size: int, what: str) -> int:
     """How many of the `size` entries of a row of logits are ids; `what` is the argument that has them."""
     if topology.tail and size < topology.tail + 2:
-        raise ValueError(
-            f"{what}, expected at least {topology.tail + 2}: two ids, and {topology.tail} durations behind them"
-        )
+        expected = f"{topology.tail + 2} in place of {size}: two ids, and {topology.tail} durations behind them"
+        raise ValueError(f"{what}, expected at least {expected}")
     return size - topology.tail
 
 
@@ -193,5 +192,7 @@ def read_big_blanks(topology: Topology, blank: int) -> np.ndarray:
     """(K,) int64: the ids of the big blanks of "multiblank", next to the blank; (0,) with other topologies."""
     count = len(topology.durations) if topology.name == "multiblank" else 0
     if blank < count:
-        raise ValueError(f"blank is {blank}, expected at least {count}: the big blanks have the {count} ids below it")
+        raise ValueError(
+            f"blank is id {blank}, expected at least {count}: the big blanks have the {count} ids below it"
+        )
     return blank - 1 - np.arange(count)

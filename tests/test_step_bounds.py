@@ -117,11 +117,21 @@ def test_no_logits_within_the_slack_score_more(dtype):
     rng = np.random.default_rng(6)
     corners = np.array(list(itertools.product((-1, 1), repeat=4)))
     few, spare = slacks_of(4, np.dtype(dtype))
-    for scale, spread in itertools.product((0.1, 1.0, 10.0, 1e4), (1e-3, 0.3, 1.0, 100.0)):
-        for logits in (scale * rng.standard_normal((50, 4))).astype(dtype):
+    given = [
+        (spread, scale * rng.standard_normal((50, 4)))
+        for scale, spread in itertools.product((0.1, 1.0, 10.0, 1e4), (2.0**-10, 0.25, 1.0, 100.0))
+    ]
+    # Nearly all of a gap is slack, so the bound is the small difference of large numbers.
+    given += [
+        (spread, np.pad(-2 * spread - rng.uniform(10, 30, (500, 3)), ((0, 0), (1, 0))))
+        for spread in (60, 5001, 6001, 7001)
+    ]
+    for spread, rows in given:
+        for logits in rows.astype(dtype):
             column = logits[:, None].copy()
             bound_head(column, 0, dtype(spread), dtype(1e30), few, spare)
-            moved = logits.astype(np.longdouble) + corners * (dtype(spread) + float(few) * np.abs(logits).max())
+            slack = spread + float(few) * float(np.abs(logits).max())
+            moved = logits.astype(np.longdouble) + corners * slack
             exact = moved - np.logaddexp.reduce(moved, axis=1, keepdims=True)
             assert (exact.max(axis=0) <= column[:, 0]).all()
 

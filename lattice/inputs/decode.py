@@ -8,7 +8,7 @@ import numpy as np
 from ..device import arrays
 from ..device.memory import Cuda, Host, device_of
 from ..kernels.activations import ACTIVATIONS, Activation
-from ..topology import TIMED, TWO_ARCS, Topology, read_topology
+from ..topology import TIMED, TWO_ARCS, Topology, count_tokens, read_big_blanks, read_topology
 from .checks import one_device, read_blank, read_choice, read_integer, read_lengths, read_real
 from .joint import check_dtypes
 from .restrictions import read_vocabulary
@@ -66,21 +66,17 @@ def read_decode(
     topology = read_topology(topology, TWO_ARCS + TIMED)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
     check_dtypes(encoder, None, weight, bias)
-    (B, T, H), V = encoder.shape, len(weight) - topology.tail
+    (B, T, H), V = encoder.shape, count_tokens(topology, len(weight), f"weight has shape {weight.shape}")
     if weight.shape[1] != H:
         raise ValueError(f"weight {weight.shape} and encoder {encoder.shape} disagree about H, their last axis")
-    if topology.tail and V < 1:
-        raise ValueError(
-            f"weight has shape {weight.shape}, expected more than {topology.tail} rows: the last of them "
-            f"are the durations {topology.durations}"
-        )
     if B < 1 or H < 1 or V < 1:
         raise ValueError(f"encoder has shape {encoder.shape} and weight {weight.shape}, expected B, H and V at least 1")
     if bias is not None and bias.shape != (len(weight),):
         raise ValueError(f"bias has shape {bias.shape}, expected ({len(weight)},) as the rows of weight {weight.shape}")
     if not callable(predict):
         raise TypeError(f"predict is {type(predict).__name__}, expected a function of labels and a state")
-    blank_ids, owner = read_blanks(blank, V, topology), f"encoder {encoder.shape}"
+    blank, owner = read_blank(blank, V), f"encoder {encoder.shape}"
+    blank_ids = np.append(blank, read_big_blanks(topology, blank))  # (K,)
     source = f"axis 1 of encoder {encoder.shape}"
     lengths = read_lengths(encoder_lengths, "encoder_lengths", B, low=1, high=T, source=source, owner=owner)
     ids = read_vocabulary(allowed, None, count=B, size=V, owner=owner, name="allowed")
@@ -92,15 +88,6 @@ def read_decode(
     return DecodeProblem(
         device, like, encoder, weight, bias, lengths, predict, blank_ids, activation, topology, ids, most
     )
-
-
-def read_blanks(blank, size: int, topology: Topology) -> np.ndarray:
-    """(K,) int64: the blank, and with "multiblank" the big blanks in the order of durations, of `size` ids."""
-    first, big = read_blank(blank, size), len(topology.durations) if topology.name == "multiblank" else 0
-    if first < big:
-        expected = f"expected at least {big}: the big blanks have the {big} ids below the blank's"
-        raise ValueError(f"blank is {blank}, which is id {first} of {size}, {expected}")
-    return first - np.arange(big + 1)
 
 
 def read_beam(beam, nbest) -> tuple[int, int]:

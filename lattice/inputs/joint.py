@@ -125,7 +125,7 @@ def read_joint(
     if U1 < 1:
         raise ValueError(f"predictor has shape {predictor.shape}, expected (B, U+1, H) with U+1 at least 1")
     # Integers belong to targets, so the predictor's first axis is what counts them, not the encoder's.
-    V = count_tokens(topology, rows, f"weight has shape {weight.shape}, {rows} rows")
+    V = count_tokens(topology, rows, f"weight has shape {weight.shape}")
     blank, owner = read_blank(blank, V), f"predictor {predictor.shape}"
     big_blanks = read_big_blanks(topology, blank)
     vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, count=N, size=V, owner=owner)

@@ -69,7 +69,7 @@ def read_logits(
         targets=targets, logit_lengths=logit_lengths, target_lengths=target_lengths, bounds=bounds
     )
     topology = read_topology(topology, names)
-    V = count_tokens(topology, array.shape[-1], f"logits has shape {array.shape}, {array.shape[-1]} entries a row")
+    V = count_tokens(topology, array.shape[-1], f"logits has shape {array.shape}")
     blank = read_blank(blank, V)
     big_blanks = read_big_blanks(topology, blank)
     packed = array.ndim == 2

@@ -17,7 +17,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
-from .cells import CLOSED, typed
+from .cells import CLOSED, exp, typed
 from .hidden import fill_of, lanes_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .layer import four_products, three_products
@@ -26,17 +26,17 @@ from .upper_bounds import TOGETHER, bound_cell, finite_below, logit_of, never_be
 
 
 @register_jitable
-def bound_entry(logit, highest, total, slack, few, spare):
+def bound_entry(logit, highest, total, log_total, slack, few, spare):
     """Upper bound on the score of one entry of a softmax. Rounding may move each gap between two by up to `slack`.
 
-    `total` is the sum of exp(logit - highest) over all entries.
+    `total` is the sum of exp(logit - highest) over all entries, and `log_total` its logarithm.
     """
     if logit == typed(CLOSED, logit):
         return logit
     # The score is concave in its gaps to the other entries. It is at most its tangent, which rises by the probability
     # of each of the others.
-    others = (total - math.exp(logit - highest)) / total
-    score = (logit - highest) - math.log(total) + slack * others
+    others = (total - exp(logit - highest)) / total
+    score = (logit - highest) - log_total + slack * others
     # What is left of 1 has lost digits, and may be lost altogether.
     return never_below(score, few, spare + spare * slack)
 
@@ -57,10 +57,10 @@ def bound_head(step_score, c, spread, most, few, spare):
     if highest == typed(CLOSED, spread):
         return
     for n in range(step_score.shape[0]):
-        total += math.exp(step_score[n, c] - highest)
-    slack = two * (spread + few * size)
+        total += exp(step_score[n, c] - highest)
+    slack, log_total = two * (spread + few * size), math.log(total)
     for n in range(step_score.shape[0]):
-        step_score[n, c] = bound_entry(step_score[n, c], highest, total, slack, few, spare)
+        step_score[n, c] = bound_entry(step_score[n, c], highest, total, log_total, slack, few, spare)
 
 
 @register_jitable

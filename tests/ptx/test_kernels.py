@@ -79,6 +79,7 @@ LARGER = {
     "reach_tanh_cuda": 144,
     "reach_relu_cuda": 144,
     "reach_identity_cuda": 144,
+    "bound_steps_tanh_cuda": 96,
 }
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
 way as four. The second needs that many in float64 alone. The others are bound by their chain of steps and have few
