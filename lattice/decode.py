@@ -60,7 +60,8 @@ def greedy_decode(
         arrays must not be written to afterwards. The predictor has the dtype of `encoder`, or float32 where `encoder`
         is half precision.
     weight : (V, H)
-    bias : (V,) or None
+        With "tdt" (V + D, H): D rows for the durations behind those of the V ids.
+    bias : (V,) or (V + D,), or None
         The logits of a cell are `activation(encoder[b, t] + predictor) @ weight.T + bias`. Dtypes are as in
         `joint_transducer_loss`. Half precision is computed in float32. Layouts that are not C-contiguous are copied.
     blank : int
@@ -69,20 +70,23 @@ def greedy_decode(
     topology : {"rnnt", "monotonic", "constrained"} or Topology
         A label arc stays on its frame ("rnnt"), consumes it ("monotonic"), or consumes it together with the blank of
         the cell behind it ("constrained"). With `hat`, scores are those of two heads. `delay_penalty` is not looked at.
+        With "tdt" and "multiblank" an arc leads several frames further, and those between are not scored. Every arc's
+        score is less `sigma`, as in the losses.
     allowed : (B, K) int32 or int64, optional
-        The only ids that an example may emit, in any order, with -1 behind the last. The blank is always allowed. The
-        softmax runs over these ids and the blank (Lee et al. 2022), as the loss's softmax does over a `vocabulary`. A
-        step then costs K, not V.
+        The only ids that an example may emit, in any order, with -1 behind the last. Blanks and durations are always
+        allowed. The softmax runs over these ids and the blanks (Lee et al. 2022), as the loss's softmax does over a
+        `vocabulary`. A step then costs K, not V.
     max_labels_per_frame : int
-        Most labels in one frame, after which the blank is taken at its score. Not looked at with "monotonic" and
-        "constrained", where a frame has one label at most.
+        Most labels in one frame, after which a blank is taken at its score. Not looked at with "monotonic" and
+        "constrained", nor with "tdt" without a duration of 0, where a frame has one label at most.
 
     Returns
     -------
     hypotheses : Hypotheses
         `score` is the log-probability of the alignment that was taken, and `frames` and `label_scores` are its own. The
         score is NaN for an example that meets a row of logits with NaN or +inf, whose labels are those found until
-        then.
+        then. With "tdt" and "multiblank" the last arc may lead beyond the last frame, or a label's arc to its end. No
+        alignment of the loss does. The score is that of the arcs taken all the same, and may be above minus the loss.
 
     Raises
     ------
@@ -95,7 +99,9 @@ def greedy_decode(
 
     Notes
     -----
-    Equal scores go to the lower id. Examples advance together. A step is one matrix product and at most one call of
+    Equal scores go to the lower id. With "tdt" the likeliest token and the likeliest duration are chosen apart, of
+    equal durations the shorter. A blank with a duration of 0 takes the shortest duration that a blank may take, at the
+    score of that one. Examples advance together. A step is one matrix product and at most one call of
     `predict`.
 
     Allocates a row of V logits (with `allowed`, of K) and two rows of H numbers for each example. With `allowed` it
@@ -104,7 +110,8 @@ def greedy_decode(
 
     References
     ----------
-    Graves 2012, arXiv 1211.3711. `allowed`: CTC-constrained decoding, Lee et al. 2022, arXiv 2203.16868.
+    Graves 2012, arXiv 1211.3711. `allowed`: CTC-constrained decoding, Lee et al. 2022, arXiv 2203.16868. "tdt": Xu et
+    al. 2023, arXiv 2304.06795. "multiblank": Xu et al. 2022, arXiv 2211.03541.
     """
     problem = read_decode(
         encoder,
@@ -144,8 +151,9 @@ def beam_decode(
     hypotheses : Hypotheses
         `nbest` of each example, best first: labels, frames and their scores (B, nbest, U), lengths and score (B,
         nbest). `score` is the log-probability of the labels, summed over the alignments that the search kept. It is at
-        most minus the transducer loss, and equal to it where nothing was dropped. `frames` and `label_scores` are those
-        of the best alignment that the search kept. Entries beyond the sequences found have labels and frames -1, length
+        most minus the transducer loss, and equal to it where nothing was dropped. With "tdt" and "multiblank" only
+        alignments whose last blank leads to the end of the last frame are found, and there may be none. `frames` and
+        `label_scores` are those of the best alignment that the search kept. Entries beyond the sequences found have labels and frames -1, length
         0 and score -inf. Scores are NaN throughout for an example that meets a row of logits with NaN or +inf, whose
         labels are those found before that frame.
 

@@ -4,17 +4,20 @@ import numpy as np
 
 from lattice.kernels import rows
 from lattice.kernels.best import best
+from lattice.kernels.best_steps import best_steps
 from tests.kernel_compare import Case
 
 
 def every_case() -> list[Case]:
-    return [*_best(np.dtype(np.float32)), *_best(np.dtype(np.float64)), *_moved_rows()]
+    dtypes = np.dtype(np.float32), np.dtype(np.float64)
+    return [*_moved_rows(), *(case for dtype in dtypes for case in (*_best(dtype), *_best_steps(dtype)))]
 
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
     dtypes = np.dtype(np.float32), np.dtype(np.float64)
-    return [case for dtype in dtypes for case in (*_best(dtype, (128, 129, 250, 257)), _best_of_few(dtype))]
+    sizes = 128, 129, 250, 257
+    return [case for d in dtypes for case in (*_best(d, sizes), *_best_steps(d, sizes), _best_of_few(d))]
 
 
 def _best(dtype, sizes=(1, 2, 70, 150)):
@@ -56,6 +59,35 @@ def _best_of_few(dtype):
     every = np.arange(len(logits))
     arguments = (logits, np.zeros((1, 0), dtype), every, np.zeros_like(every), np.zeros(1, np.int64), *outputs)
     return Case("best-of-few-40", dtype, best_only, arguments, {})
+
+
+def _best_steps(dtype, sizes=(4, 70, 150)):
+    """Rows with a tail of three durations, and rows with three blanks."""
+    rng = np.random.default_rng(12)
+    for size in sizes:
+        logits = (3 * rng.standard_normal((14, size))).astype(dtype)
+        logits[1] = -np.inf
+        logits[2, : size - 3] = -np.inf
+        logits[3, size - 3 :] = -np.inf
+        logits[4, -2] = -np.inf
+        logits[5, 0] = np.nan
+        logits[6, -1] = np.nan
+        logits[7, -3] = np.inf
+        logits[8] = 1
+        logits[9] = np.round(logits[9])
+        row, owner = rng.permutation(14)[:13].astype(np.int64), rng.integers(0, 2, 13)
+        blanks = {3: np.array([[0], [size - 4]]), 0: np.array([[2, 1, 0], [size - 1, size - 2, size - 3]])}
+        for bias in (np.zeros((2, 0), dtype), np.round(rng.standard_normal((2, size))).astype(dtype)):
+            for tail, blank_ids in blanks.items():
+                outputs = np.zeros((13, 4), dtype), np.zeros((13, 3), np.int32), np.zeros((tail or 4, 13), dtype)
+                name = f"best-{'tdt' if tail else 'multiblank'}-{size}-bias{bias.shape[1]}"
+                arguments = (logits, bias, row, owner, blank_ids, tail, 0.05, *outputs)
+                yield Case(name, dtype, best_steps_only, arguments, {})
+
+
+def best_steps_only(logits, bias, *rest):
+    """`best_steps`, as in `best_only`."""
+    best_steps(logits.copy(), bias, *rest)
 
 
 def best_only(logits, bias, *rest, **options):

@@ -120,15 +120,15 @@ def test_frames_that_nobody_waits_for_are_not_looked_at(topology):
     assert not (found.frames[found.frames >= 0] % jump).any()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("frame, value", [(3, np.nan), (6, np.nan), (3, np.inf)])
 @pytest.mark.parametrize("allowed", [None, "some"])
 @of_timed
-def test_a_frame_of_nan_ends_its_example_alone(topology, allowed, value):
-    """With the prefixes that waited for it; those that waited for later frames are gone."""
+def test_a_frame_of_nan_ends_its_example_alone(topology, allowed, frame, value):
+    """With the prefixes that waited for it; those that waited for later frames, and had ended, are gone."""
     problem = timed_problem(27, topology, lengths=[6, 7, 5], allowed=allowed, activation="identity", dtype=np.float64)
     expected = decode(problem, 4)
-    waited = beam_search(problem, 1, 4, until=3)
-    problem.encoder[1, 3] = value
+    waited = beam_search(problem, 1, 4, until=frame)
+    problem.encoder[1, frame] = value
     found = decode(problem, 4)
     assert np.isnan([score for score, _ in found[1]]).all()
     assert [labels for _, labels in found[1]] == [one.labels for one in waited]
