@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import inspect
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -75,6 +76,18 @@ def test_torch_ddp_example_notices_a_mistake(tmp_path, right, wrong):
     assert done.returncode and "AssertionError: gradients " in done.stderr
 
 
+def test_tdt_example_learns_to_read_and_to_skip():
+    """Label error rates of an untrained network are above 1: it emits labels wherever it is."""
+    pytest.importorskip("torch")
+    before, after = run("11_tdt_torch.py").splitlines()
+    told = [re.fullmatch(r".*: label error rate (\d+\.\d)%, (0\.\d\d) cells a frame", line) for line in (before, after)]
+    (untrained, _), (trained, visited) = (map(float, found.groups()) for found in told)
+    assert before.startswith("before") and after.startswith("after 300 steps")
+    assert untrained > 80 and trained < 20
+    # Steps of 4 frames at most, and a label for about 11.
+    assert 0.25 <= visited < 0.4
+
+
 def test_torch_function_keeps_the_names_of_torchaudio():
     torch = pytest.importorskip("torch")
     loss_of = runpy.run_path(str(EXAMPLES / "03_torch_autograd.py"))["joint_transducer_loss"]
@@ -117,7 +130,9 @@ def test_torch_function_refuses_what_it_cannot_do():
         loss.sum().backward()
 
 
-@pytest.mark.parametrize("name", ["03_torch_autograd.py", "04_jax_custom_vjp.py", "05_cupy.py", "06_torch_ddp.py"])
+@pytest.mark.parametrize(
+    "name", ["03_torch_autograd.py", "04_jax_custom_vjp.py", "05_cupy.py", "06_torch_ddp.py", "11_tdt_torch.py"]
+)
 def test_examples_say_how_they_are_run(name):
     says = ast.get_docstring(ast.parse((EXAMPLES / name).read_text()))
     assert f"Run: python examples/{name}" in says and 3 <= len(says.splitlines()) <= 7
