@@ -4,17 +4,22 @@ import numpy as np
 
 from lattice.kernels import rows
 from lattice.kernels.best import best
+from lattice.kernels.best_steps import best_steps
 from tests.kernel_compare import Case
 
 
 def every_case() -> list[Case]:
-    return [*_best(np.dtype(np.float32)), *_best(np.dtype(np.float64)), *_moved_rows()]
+    dtypes = np.dtype(np.float32), np.dtype(np.float64)
+    return [*(case for dtype in dtypes for case in (*_best(dtype), *_best_steps(dtype))), *_moved_rows()]
 
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
     dtypes = np.dtype(np.float32), np.dtype(np.float64)
-    return [case for dtype in dtypes for case in (*_best(dtype, (128, 129, 250, 257)), _best_of_few(dtype))]
+    wide = (257, 1, 40), (257, 31, 0)
+    kinds = (_best, (128, 129, 250, 257)), (_best_steps, wide)
+    found = [case for dtype in dtypes for make, shapes in kinds for case in make(dtype, shapes)]
+    return [*found, *map(_best_of_few, dtypes)]
 
 
 def _best(dtype, sizes=(1, 2, 70, 150)):
@@ -39,6 +44,29 @@ def _best(dtype, sizes=(1, 2, 70, 150)):
                 for hat in (False, True):
                     name = f"best-{'hat-' * hat}{size}-bias{bias.shape[1]}-{k}"
                     yield Case(name, dtype, best_only, arguments, {"hat": True} if hat else {})
+
+
+def _best_steps(dtype, shapes=((2, 1, 3), (150, 1, 5), (4, 2, 0), (150, 3, 0))):
+    """`shapes` are entries of the token head, blanks and durations; with a bias some ids and a duration are closed."""
+    rng = np.random.default_rng(12)
+    for (size, blanks, tail), k in zip(shapes, (1, 4) * 2):
+        logits = (3 * rng.standard_normal((14, size + tail))).astype(dtype)
+        logits[1, :size], logits[2, size:], logits[3, size // 2] = -np.inf, -np.inf, np.nan
+        logits[4, size - 1], logits[5, -1], logits[6, -1] = np.inf, np.nan, -np.inf
+        # Equal ones, which go by their position.
+        logits[7, :size] = 1
+        row, owner = rng.permutation(14)[:13].astype(np.int64), rng.integers(0, 2, 13)
+        blank_ids = np.array([[size - 1], [blanks - 1]]) - np.arange(blanks)
+        for bias in (np.zeros((2, 0), dtype), np.round(rng.standard_normal((2, size + tail))).astype(dtype)):
+            bias[:1, size // 2 : size - blanks], bias[1:, -1:] = -np.inf, -np.inf
+            outputs = np.zeros((13, k + 1), dtype), np.zeros((13, k), np.int32), np.full((tail or blanks + 1, 13), 7)
+            arguments = (logits, bias, row, owner, blank_ids, tail, 0.05, *outputs[:2], outputs[2].astype(dtype))
+            yield Case(f"best-steps-{size}-{blanks}-{tail}-bias{bias.shape[1]}", dtype, best_steps_only, arguments, {})
+
+
+def best_steps_only(logits, *rest):
+    """`best_steps` on logits of its own, as `best_only`."""
+    best_steps(logits.copy(), *rest)
 
 
 def _best_of_few(dtype):
