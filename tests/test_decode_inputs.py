@@ -107,9 +107,7 @@ def test_arcs_of_several_frames():
     refuse({"topology": tdt, "allowed": lambda x: x * 0 + 9}, ValueError, "allowed[0, 0]", 9, "0 to 7")
     refuse({"topology": tdt, "bias": lambda x: x[:8]}, ValueError, "bias", "(8,)", "(11,)", "weight")
     for blank in (0, 1, -10):
-        refuse(
-            {"topology": big, "blank": blank}, ValueError, f"blank is id {blank % 11}", "at least 2", "big blanks"
-        )
+        refuse({"topology": big, "blank": blank}, ValueError, f"blank is id {blank % 11}", "at least 2", "big blanks")
 
 
 def test_predict():
