@@ -7,7 +7,7 @@ import lattice
 from benchmarks import recursion, topologies
 
 TIMED = [name for name in topologies.VARIANTS if name in topologies.TIMED]
-SIZE = 2, 40, 8, 12, 64
+SIZE = 2, 40, 8, 6, 64
 
 
 def test_gradients_of_every_variant_are_those_of_the_oracle(monkeypatch):
