@@ -7,6 +7,7 @@ from . import (
     behaviour,
     bounds,
     decode,
+    durations,
     hidden,
     house,
     joint,
@@ -35,7 +36,8 @@ from .stress import command as stress
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for name, module in (("joint", joint), ("logits", logits), ("pruned", pruned), ("sharpness", sharpness)):
+    compared = {"joint": joint, "logits": logits, "durations": durations, "pruned": pruned, "sharpness": sharpness}
+    for name, module in compared.items():
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=getattr(module, "SHAPES", joint.SHAPES), default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")

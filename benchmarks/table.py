@@ -215,6 +215,7 @@ PAGES = {
     ROOT / "docs" / "numerics.md": {"tf32": tf32_table},
     ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
     ROOT / "docs" / "pruning.md": {"pruning": functools.partial(study_table, "study pruning 3000 steps", "table")},
+    ROOT / "docs" / "tdt.md": {"tdt": functools.partial(study_table, "study tdt 3000 steps", "table")},
     ROOT / "docs" / "three_stage.md": {"steps": steps_table, "long": long_table, **PIPELINES},
     ROOT / "docs" / "peers.md": {"behaviour": behaviour_table, "accuracy": accuracy_table, **WORDS, **AGAINST_PEERS},
 }

@@ -1,6 +1,6 @@
 """How much of the lattices of real strings a training step computes."""
 
-from lattice import joint_transducer_report
+from lattice import Topology, joint_transducer_report
 
 from .network import Arrays, forward
 from .strings import BLANK, DigitStrings
@@ -8,13 +8,14 @@ from .strings import BLANK, DigitStrings
 MAX_STRINGS = 64  # a report on so many takes about as long as one training step
 
 
-def cell_shares(parameters: Arrays, strings: DigitStrings) -> tuple[float, float]:
+def cell_shares(parameters: Arrays, strings: DigitStrings, *, topology: Topology | str = "rnnt") -> tuple[float, float]:
     """Shares of the lattice cells of the first 64 strings that a training step on them would compute.
 
     Parameters
     ----------
     parameters : dict of arrays
     strings : DigitStrings
+    topology : str or Topology
 
     Returns
     -------
@@ -34,6 +35,7 @@ def cell_shares(parameters: Arrays, strings: DigitStrings) -> tuple[float, float
         strings.encoder_lengths,
         strings.target_lengths,
         blank=BLANK,
+        topology=topology,
     )
     cells = report.cells.sum()
     return float(report.occupied.sum() / cells), float(report.certified.sum() / cells)

@@ -1,6 +1,6 @@
 """The digit-string network of examples/02 with the two linear layers of k2's simple loss, trained by both losses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -56,11 +56,17 @@ def loss_and_grads(parameters: Arrays, strings: DigitStrings) -> tuple[float, Ar
 
 
 def checkpoints(
-    scans: Scans, steps: list[int], batch: int, parameters: Arrays, rng: np.random.Generator
+    scans: Scans,
+    steps: list[int],
+    batch: int,
+    parameters: Arrays,
+    rng: np.random.Generator,
+    grads_of: Callable[[Arrays, DigitStrings], tuple[float, Arrays]] = loss_and_grads,
 ) -> Iterator[tuple[int, float, Arrays]]:
     """Train in place, and give (step, mean loss in nats a label since the last one, parameters) at some steps.
 
-    `steps` ascend; the last one ends the training. The loss of step 0 is NaN.
+    `steps` ascend; the last one ends the training. The loss of step 0 is NaN. `grads_of` gives the mean loss of a
+    batch and its gradients.
     """
     adam, losses = Adam(parameters), []
     for step in range(steps[-1] + 1):
@@ -68,6 +74,6 @@ def checkpoints(
             yield step, float(np.mean(losses)) if losses else np.nan, parameters
             losses = []
         strings = join_strings(scans, batch, rng, jitter=True)
-        loss, grads = loss_and_grads(parameters, strings)
+        loss, grads = grads_of(parameters, strings)
         losses.append(loss)
         adam.step(grads, warmup_cosine(step, steps[-1], PEAK_LEARNING_RATE))

@@ -30,10 +30,10 @@ COLUMNS = {"bias": "bias, nats", "bound": "bound", "joint_bound": "joint's bound
 HEAD = ["step", "loss", "band", "cells", *(cell for name in COLUMNS.values() for cell in (name, "largest")), "gradient"]
 
 
-def environment() -> dict:
-    """What the study was run with."""
+def environment(program: str = "studies.pruning") -> dict:
+    """What a study was run with."""
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "numba", "scikit-learn")}
-    command = " ".join(["python -m studies.pruning", *sys.argv[1:]])
+    command = " ".join([f"python -m {program}", *sys.argv[1:]])
     versions = {"python": platform.python_version(), **versions}
     return {"date": datetime.date.today().isoformat(), "command": command, "versions": versions}
 
