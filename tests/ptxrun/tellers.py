@@ -32,6 +32,17 @@ TELLERS = {
         "best-hat-150-bias0-4-float64/production",
         "best-hat-70-bias70-4-float64/few",
     ),
+    "best_multiblank_cuda": (
+        "best-multiblank-70-bias70-float64/few",
+        "best-multiblank-150-bias0-float64/few",
+        "best-multiblank-4-bias4-float64/few",
+    ),
+    "best_tdt_cuda": (
+        "best-tdt-70-bias70-float64/few",
+        "best-tdt-150-bias0-float64/few",
+        "best-tdt-257-bias257-float64/production",
+        "best-tdt-4-bias4-float64/few",
+    ),
     "bests_cuda": (
         "narrow-wide-128-False-False-2.0-0-float32/production",
         "narrow-False-False-0.3-None-float32/few",
@@ -76,6 +87,22 @@ TELLERS = {
         "bound-equal-bits-relu-400-float64/production",
         "bound-equal-bits-relu-513-float64/production",
     ),
+    "bound_steps_identity_cuda": (
+        "bound-steps-tdt-odd-identity-37-bias-last-float32/few",
+        "bound-steps-multiblank-odd-identity-120-bias-all-float32/few",
+        "bound-steps-multiblank-identity-513-bias-none-float32/production",
+    ),
+    "bound_steps_relu_cuda": (
+        "bound-steps-tdt-relu-37-bias-none-float32/few",
+        "bound-steps-multiblank-relu-120-bias-last-float32/few",
+        "bound-steps-tdt-odd-relu-250-bias-last-float32/production",
+    ),
+    "bound_steps_tanh_cuda": (
+        "bound-steps-tdt-odd-tanh-37-bias-last-float32/few",
+        "bound-steps-multiblank-tanh-37-bias-all-float32/few",
+        "bound-steps-tdt-tanh-120-bias-all-float32/few",
+        "bound-steps-multiblank-tanh-513-bias-last-float32/production",
+    ),
     "bound_tanh_cuda": (
         "bound-equal-bits-tanh-250-float64/production",
         "bound-equal-bits-tanh-129-float64/production",
@@ -84,7 +111,9 @@ TELLERS = {
         "bound-equal-bits-tanh-400-float64/production",
         "bound-equal-bits-tanh-513-float64/production",
     ),
-    "cast_cuda": ("cast-float16-to-float32-float16/production",),
+    "cast_cuda": (
+        "cast-float16-to-float32-float16/production",
+    ),
     "ceiling_cuda": (
         "measure-119-False-bias119-float64/few",
         "measure-9-True-bias9-float64/few",
@@ -148,15 +177,26 @@ TELLERS = {
         "emit-hat-2-0-bias0-False-float64/few",
     ),
     "emit_multiblank_cuda": (
-        "emit-steps-129-3-0-bias129-0-float64/production",
-        "emit-steps-257-31-0-bias257-0-float64/production",
-        "emit-steps-257-31-0-bias0-0-float64/production",
+        "emit-steps-150-3-0-bias150-13-float32/few",
+        "emit-steps-150-3-0-bias0-0-float32/few",
+        "emit-steps-3-2-0-bias3-13-float32/few",
+        "emit-steps-129-3-0-bias129-13-float32/production",
+        "emit-steps-257-31-0-bias257-13-float32/production",
+        "emit-steps-250-1-0-bias250-13-float32/production",
     ),
     "emit_tdt_cuda": (
-        "emit-steps-129-1-5-bias134-0-float64/production",
-        "emit-steps-257-1-70-bias327-0-float64/production",
-        "emit-steps-257-1-70-bias0-13-float64/production",
-        "emit-steps-129-1-5-bias0-0-float64/production",
+        "emit-steps-150-1-5-bias155-13-float32/few",
+        "emit-steps-150-1-5-bias0-0-float32/few",
+        "emit-steps-2-1-3-bias5-13-float32/few",
+        "emit-steps-129-1-5-bias134-13-float32/production",
+        "emit-steps-257-1-70-bias327-13-float32/production",
+        "emit-steps-256-1-33-bias289-13-float32/production",
+    ),
+    "enter_cuda": (
+        "step-path-tdt-0-1-3-True-float32/few",
+        "step-path-even-tdt-1-2-False-float32/few",
+        "step-path-multiblank-3-True-float32/few",
+        "step-path-tdt-1-2-False-float32/few",
     ),
     "expected_risk_cuda": (
         "risk-of-70-float64/production",
@@ -181,7 +221,9 @@ TELLERS = {
         "factors-lists-96-float16/production",
         "hidden-few-far-129-float16/production",
     ),
-    "gather_cuda": ("gather-float32/production",),
+    "gather_cuda": (
+        "gather-float32/production",
+    ),
     "gradient_cuda": (
         "gradient-2-bias2-False-float16/few",
         "gradient-257-bias0-True-float16/production",
@@ -208,27 +250,22 @@ TELLERS = {
         "gradient-hat-in-place-2-1-bias0-False-bfloat16/few",
     ),
     "gradient_multiblank_cuda": (
-        "gradient-steps-250-1-0-bias250-True-float64/production",
-        "gradient-steps-in-place-257-31-0-bias257-True-float64/production",
-        "gradient-steps-in-place-257-31-0-bias0-True-float64/production",
-        "gradient-steps-250-1-0-bias0-False-float64/production",
-        "gradient-steps-in-place-129-3-0-bias0-False-float64/production",
-        "gradient-steps-3-2-0-bias3-True-float64/few",
-        "gradient-steps-3-2-0-bias0-True-float64/few",
-        "gradient-steps-129-3-0-bias129-False-float64/production",
+        "gradient-steps-in-place-150-3-0-bias150-True-float32/few",
+        "gradient-steps-150-3-0-bias0-False-float32/few",
+        "gradient-steps-150-3-0-bias150-False-float32/few",
+        "gradient-steps-150-3-0-bias0-True-float32/few",
+        "gradient-steps-in-place-3-2-0-bias3-True-float32/few",
+        "gradient-steps-257-31-0-bias0-True-float32/production",
+        "gradient-steps-129-3-0-bias0-True-float32/production",
     ),
     "gradient_tdt_cuda": (
-        "gradient-steps-in-place-257-1-70-bias327-True-float16/production",
-        "gradient-steps-in-place-257-1-70-bias0-True-float16/production",
-        "gradient-steps-129-1-5-bias134-False-float16/production",
-        "gradient-steps-129-1-5-bias0-True-float16/production",
-        "gradient-steps-2-1-3-bias5-False-float16/few",
-        "gradient-steps-in-place-2-1-3-bias0-False-float16/production",
-        "gradient-steps-in-place-256-1-33-bias289-True-float16/production",
-        "gradient-steps-in-place-256-1-33-bias0-True-float16/production",
-        "gradient-steps-129-1-5-bias134-True-float16/production",
-        "gradient-steps-in-place-150-1-5-bias155-False-float16/production",
-        "gradient-steps-150-1-5-bias0-False-float16/few",
+        "gradient-steps-in-place-150-1-5-bias155-True-float32/few",
+        "gradient-steps-150-1-5-bias0-False-float32/few",
+        "gradient-steps-150-1-5-bias155-False-float32/few",
+        "gradient-steps-150-1-5-bias0-True-float32/few",
+        "gradient-steps-in-place-2-1-3-bias5-True-float32/few",
+        "gradient-steps-257-1-70-bias0-True-float32/production",
+        "gradient-steps-129-1-5-bias0-True-float32/production",
     ),
     "hidden_identity_cuda": (
         "hidden-identity-250-holesFalse-float16/production",
@@ -257,7 +294,9 @@ TELLERS = {
         "inclusion-1-float16/few",
         "inclusion-1-float16/production",
     ),
-    "keys_cuda": ("keys-drawn-3-float16/production",),
+    "keys_cuda": (
+        "keys-drawn-3-float16/production",
+    ),
     "label_visits_cuda": (
         "select-cells-by-label-False-False-6.0-1e-03-True-float32/production",
         "select-cells-by-label-constrained-True-0.3-6e-08-False-float32/few",
@@ -289,8 +328,12 @@ TELLERS = {
         "locate-False-False-30-int64/few",
         "locate-two-2-int64/production",
     ),
-    "mark_cuda": ("mark-float64/few",),
-    "mean_cuda": ("mean-float16/production",),
+    "mark_cuda": (
+        "mark-float64/few",
+    ),
+    "mean_cuda": (
+        "mean-float16/production",
+    ),
     "measure_cuda": (
         "measure-9-True-bias0-float64/few",
         "measure-119-False-bias119-float64/few",
@@ -302,7 +345,9 @@ TELLERS = {
         "narrow-one-in-warp-20-float32/production",
         "narrow-one-in-warp-22-float32/production",
     ),
-    "open_cuda": ("narrow-wide-128-False-False-2.0-0-float32/production",),
+    "open_cuda": (
+        "narrow-wide-128-False-False-2.0-0-float32/production",
+    ),
     "pair_visits_cuda": (
         "select-cells-wide-constrained-float32/production",
         "narrow-wide-constrained-float32/production",
@@ -358,8 +403,12 @@ TELLERS = {
         "read-scores-False-False-0.75-float64/production",
         "read-scores-wide-170-0.75-float64/production",
     ),
-    "renumber_cuda": ("renumber-float32/production",),
-    "scatter_cuda": ("scatter-float32/production",),
+    "renumber_cuda": (
+        "renumber-float32/production",
+    ),
+    "scatter_cuda": (
+        "scatter-float32/production",
+    ),
     "select_cuda": (
         "select-cells-wide-128-False-False-2.0-float64/production",
         "select-cells-True-False-0.3-1e-03-True-float64/few",
@@ -374,6 +423,21 @@ TELLERS = {
     "split_cuda": (
         "split-special-float32/production",
         "split-wide-in-place-float32/production",
+    ),
+    "step_posteriors_cuda": (
+        "step-sums-tdt-0-1-3-True-float32/few",
+        "step-sums-tdt-1-2-False-float32/few",
+        "step-sums-multiblank-3-True-float32/few",
+        "step-sums-broken-tdt-0-2-False-float32/few",
+    ),
+    "step_sums_cuda": (
+        "step-sums-tdt-0-1-3-True-float32/few",
+        "step-sums-tdt-1-2-False-float32/few",
+        "step-sums-multiblank-3-True-float32/few",
+        "step-narrow-tdt-0-1-3-True-float32/few",
+        "step-select-tdt-1-2-False-False-float32/few",
+        "step-sums-broken-tdt-0-2-False-float32/few",
+        "step-sums-wide-tdt-0-1-3-False-float32/production",
     ),
     "sum_rows_cuda": (
         "path-sum-32-threads-float64/few",
@@ -440,6 +504,11 @@ TELLERS = {
         "path-wide-monotonic-float32/few",
         "path-rnnt-1-float64/few",
         "path-wide-rnnt-float32/few",
+    ),
+    "trace_steps_cuda": (
+        "step-path-tdt-0-1-3-True-float32/few",
+        "step-path-even-tdt-1-2-False-float32/few",
+        "step-path-multiblank-3-True-float32/few",
     ),
     "unpack_cuda": (
         "unpack-halfway-120-float16/few",
