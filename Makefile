@@ -42,7 +42,7 @@ test:
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptx
 	TIERS="dlpack cudasim cuda mpi" $(CUDA)/bin/$(PYTEST) tests/ptxrun
 	TIERS="cudasim ptx ptxrun cuda" OMP_NUM_THREADS=1 \
-		$(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/test_migrating_tdt.py tests/mpi
+		$(DLPACK)/bin/$(PYTEST) tests/dlpack tests/test_examples_autograd.py tests/mpi
 
 # Before a commit to the CPU half: its tier without programs that run for long, hypothesis with few examples.
 test-quick: $(VENV)/.dev

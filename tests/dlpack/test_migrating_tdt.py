@@ -7,13 +7,14 @@ import tarfile
 import numpy as np
 import pytest
 
-from tests import joint_oracle, steps_oracle
-from tests.compare import assert_close
-from tests.migrating_blocks import TDT, batch, blocks, leaves, results
-from tests.oracle import truth_and_naive
-from tests.steps_problems import NEMO, STEPS
-
 torch = pytest.importorskip("torch")
+
+from tests import joint_oracle, steps_oracle  # noqa: E402
+from tests.compare import assert_close  # noqa: E402
+from tests.migrating_blocks import TDT, batch, blocks, leaves, results  # noqa: E402
+from tests.oracle import truth_and_naive  # noqa: E402
+from tests.steps_problems import NEMO, STEPS  # noqa: E402
+
 RELU = {"blank": -1, "activation": "relu"}
 
 
