@@ -43,7 +43,7 @@ def main() -> None:
         command.set_defaults(run=module.main)
     for name, module in (("joint_stages", joint_stages), ("topologies", topologies)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
-        command.add_argument("--shape", choices=joint.SHAPES, default="default")
+        command.add_argument("--shape", choices=getattr(module, "SHAPES", joint.SHAPES), default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.set_defaults(run=module.main)
     for name in ("joint", "logits"):

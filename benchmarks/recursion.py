@@ -8,7 +8,9 @@ from lattice import Topology, layout
 from lattice.inputs.joint import DEFAULT_POSTERIOR_FLOOR
 from lattice.kernels.forward_backward import forward_backward, forward_sums
 from lattice.kernels.state import BOUND, CellState
+from lattice.kernels.step_sums import StepScores
 from lattice.tiles.certificate import first_brackets, rounds, tolerance_of
+from lattice.topology import TIMED, TWO_ARCS, read_topology
 
 from . import record
 
@@ -18,6 +20,7 @@ SHAPES = {
     "rnnt": (500, 100, "rnnt", None),
     "monotonic": (500, 100, "monotonic", None),
     "constrained": (500, 100, "constrained", None),
+    "tdt, 0 to 4": (500, 100, Topology("tdt", durations=(0, 1, 2, 3, 4), sigma=0.05), None),
     "rnnt, U=5": (5000, 5, "rnnt", None),
     "rnnt, 3 cells a frame": (5000, 1000, "rnnt", 3),
 }
@@ -26,11 +29,12 @@ CERTIFIED = (500, 100)
 LONG = (1000, 100)
 
 
-def frames_of(T: int, U: int, topology: str = "rnnt", width: int | None = None) -> layout.Frames:
+def frames_of(T: int, U: int, topology: Topology | str = "rnnt", width: int | None = None) -> layout.Frames:
     """One example; with a `width`, only so many cells of a frame exist, along the diagonal."""
     first = np.arange(T)[None] * U // T - (width or 0) // 2
     bounds = None if width is None else (first, first + width - 1)
-    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), Topology(topology).moves, bounds)
+    moves = read_topology(topology, TWO_ARCS + TIMED).moves
+    return layout.frames_of(np.arange(1), np.array([T]), np.array([U]), moves, bounds)
 
 
 def a_cell(call, cells: int, counted: int) -> float:
@@ -45,17 +49,29 @@ def timed(call, *arguments) -> float:
     return time.perf_counter() - begin
 
 
+def uniform(topology: Topology, cells: int) -> np.ndarray:
+    """(D, cells): scores of durations as an untrained model has them."""
+    x = 0.3 * np.random.default_rng(1).standard_normal((topology.tail, cells))
+    return (x - np.logaddexp.reduce(x, axis=0, initial=-np.inf) - topology.sigma).astype(F4)
+
+
 def sweeps(T, U, topology, width, counted) -> dict:
     from tests.sums_oracle import flat
 
-    frames, moves = frames_of(T, U, topology, width), Topology(topology).moves
+    frames, topology = frames_of(T, U, topology, width), read_topology(topology, TWO_ARCS + TIMED)
     scores, alpha, log_z = flat(np.random.default_rng(0), frames), np.empty(frames.cells), np.empty(1)
+    step_score = uniform(topology, frames.cells)
+
+    def arguments():
+        # Posteriors take the place of scores.
+        steps = StepScores(topology.steps, step_score.copy()) if topology.tail else None
+        return frames, topology.moves, *scores.copy(), alpha, log_z, None, steps
 
     def forward():
-        return timed(forward_sums, frames, moves, *scores.copy(), alpha, log_z)
+        return timed(forward_sums, *arguments())
 
     def both():
-        return timed(forward_backward, frames, moves, *scores.copy(), alpha, log_z)
+        return timed(forward_backward, *arguments())
 
     return {
         "cells": frames.cells,

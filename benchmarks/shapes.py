@@ -90,8 +90,28 @@ def _with_durations(problem: Joint, dues: list, durations: tuple[int, ...], shar
         problem.encoder[b, frames, np.searchsorted(durations, ahead, side="right")] = 3
     rows = np.zeros((D, H), np.float32)
     rows[np.arange(D), np.arange(D) + 1] = 3 * sharpness
-    bias = np.append(problem.bias, np.zeros(D, np.float32))
+    return with_rows(problem, rows)
+
+
+def with_rows(problem: Joint, rows: np.ndarray) -> Joint:
+    """A problem whose output layer has `rows` (D, H) behind those of the ids."""
+    bias = np.append(problem.bias, np.zeros(len(rows), np.float32))
     return problem._replace(weight=np.concatenate([problem.weight, rows]), bias=bias)
+
+
+def multiblank_like(
+    B: int, T: int, U: int, V: int, H: int, durations: tuple[int, ...], seed: int = 0, sharpness: float = 1.0
+) -> Joint:  # fmt: skip
+    """`trained_like` with big blanks, the longest of which is id 0; the blank is id len(durations).
+
+    Before a label falls due, the blank wins that takes most frames and passes no due one.
+    """
+    K = len(durations)
+    timed = trained_like(B, T, U, V - K, H, seed, sharpness, durations=(1, *durations))
+    tokens, steps = timed.weight[: V - K], timed.weight[V - K :]
+    blanks = (tokens[0] + steps)[::-1]  # the longest first
+    bias = np.append(np.full(K, timed.bias[0]), timed.bias[: V - K])
+    return timed._replace(weight=np.concatenate([blanks, tokens[1:]]), bias=bias, targets=timed.targets + np.int32(K))
 
 
 def scaled(B: int, T: int, U: int, V: int, H: int, scale: float, seed: int = 0) -> Joint:

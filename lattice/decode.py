@@ -153,9 +153,9 @@ def beam_decode(
         nbest). `score` is the log-probability of the labels, summed over the alignments that the search kept. It is at
         most minus the transducer loss, and equal to it where nothing was dropped. With "tdt" and "multiblank" only
         alignments whose last blank leads to the end of the last frame are found, and there may be none. `frames` and
-        `label_scores` are those of the best alignment that the search kept. Entries beyond the sequences found have labels and frames -1, length
-        0 and score -inf. Scores are NaN throughout for an example that meets a row of logits with NaN or +inf, whose
-        labels are those found before that frame.
+        `label_scores` are those of the best alignment that the search kept. Entries beyond the sequences found have
+        labels and frames -1, length 0 and score -inf. Scores are NaN throughout for an example that meets a row of
+        logits with NaN or +inf, whose labels are those found before that frame.
 
     Raises
     ------

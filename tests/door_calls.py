@@ -16,6 +16,7 @@ from tests.language_model_problems import language_model_problem
 from tests.on_device import OnDevice
 from tests.path_problems import path_problem
 from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, joint_problem, logits_problem
+from tests.timed_decode_problems import timed_problem
 
 SMALL = {"batch": 2, "frames": 4, "labels": 2}
 HALF = (np.dtype(np.float16), BFLOAT16)
@@ -153,6 +154,10 @@ def _searches(cupy, dtype, weight_dtype):
             allowed=allowed,
             blank_lead=-2.0,
         )
+        yield partial(decode_on_device.there, door, problem, cupy, cupy.asnumpy)
+    several = lattice.Topology("tdt", durations=(0, 1, 2)), lattice.Topology("multiblank", durations=(2,))
+    for topology, door in itertools.product(several, decode_on_device.DOORS):
+        problem = timed_problem(7, topology, batch=2, frames=2, most=2, dtype=dtype, weight_dtype=weight_dtype)
         yield partial(decode_on_device.there, door, problem, cupy, cupy.asnumpy)
 
 

@@ -1,5 +1,7 @@
 """Cases of `tests/kernel_cases.py` for cells whose arcs take several frames: rows with durations, or several blanks."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 
@@ -21,15 +23,27 @@ WIDE = ((129, 1, 5), (256, 1, 33), (257, 1, 70), (129, 3, 0), (250, 1, 0), (257,
 """As many blanks as there may be among them, and more durations than a warp has lanes."""
 
 
+BIASED, PLACED, ANEW, IN_PLACE = "biased", "placed", "anew", "in place"
+EMISSIONS = {BIASED, PLACED}, set(), {BIASED}, {PLACED}
+GRADIENTS = {BIASED, ANEW, IN_PLACE}, set(), {BIASED}, {ANEW}, {IN_PLACE}
+"""What is true of a case. The first two have every branch, the others tell which of them belong together."""
+
+
 def every_case() -> list[Case]:
-    found = [case for types in STORED for case in (*_emissions(*types), *_gradients(*types))]
-    return [*found, *_gradients(*MIXED, source=F4)]
+    narrow, longer = SMALL[::2], SMALL[1::2]
+    found = [*_emissions(F4, F4, narrow, EMISSIONS[:2]), *_emissions(F4, F4, longer, EMISSIONS)]
+    found += [*_gradients(F4, F4, narrow, GRADIENTS[:2]), *_gradients(F4, F4, longer, GRADIENTS)]
+    for types in STORED[1:]:
+        found += [*_emissions(*types, longer, EMISSIONS[:1]), *_gradients(*types, longer, GRADIENTS[:2])]
+    return [*found, *_gradients(*MIXED, longer, GRADIENTS[:1], source=F4)]
 
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
-    found = [case for types in STORED for case in (*_emissions(*types, WIDE), *_gradients(*types, WIDE))]
-    return [*found, *_gradients(*MIXED, WIDE, source=F4)]
+    found = [*_emissions(F4, F4, WIDE, EMISSIONS[:1]), *_gradients(F4, F4, WIDE, GRADIENTS[3:4])]
+    for types, shapes in zip(STORED[1:], (WIDE[1:2], WIDE[4:5], WIDE[2:3]), strict=True):
+        found += _emissions(*types, shapes, EMISSIONS[1:2])
+    return [*found, *_gradients(F4, BF, WIDE[3:4], GRADIENTS[:1])]
 
 
 def _logits(rng, size, tail, dtype):
@@ -47,20 +61,20 @@ def _blanks(rng, size, blanks):
     return places[:blanks], places[blanks:]
 
 
-def _emissions(dtype, stored, shapes=SMALL):
+def _emissions(dtype, stored, shapes, kinds):
     rng = np.random.default_rng(60)
-    for size, blanks, tail in shapes:
+    for (size, blanks, tail), kind in itertools.product(shapes, kinds):
         logits, (blank_ids, labels) = _logits(rng, size, tail, stored), _blanks(rng, size, blanks)
         row, label = rng.permutation(14)[:13].astype(np.int64), rng.choice(labels, 13).astype(np.int32)
         label[::4] = -1
-        for bias in (np.zeros(0, dtype), rng.standard_normal(size + tail).astype(dtype)):
-            for place, start in ((rows.NO_IDS, 2), (rng.permutation(15)[:13], 0)):
-                state = tuple(np.zeros(15, dtype) for _ in range(4))
-                steps = np.full((tail or blanks + 1, 17), 7, dtype)
-                arguments = (logits, bias, row, place, start, label, blank_ids, tail, 0.05, *state, steps)
-                name = f"emit-steps-{size}-{blanks}-{tail}-bias{len(bias)}-{len(place)}"
-                # Where no token has a score the two parts of a normaliser are left open.
-                yield Case(name, stored, emit_apart, arguments, {}, 10, (11, 12))
+        bias = rng.standard_normal((size + tail) * (BIASED in kind)).astype(dtype)
+        place, start = (rng.permutation(15)[:13], 0) if PLACED in kind else (rows.NO_IDS, 2)
+        state = tuple(np.zeros(15, dtype) for _ in range(4))
+        steps = np.full((tail or blanks + 1, 17), 7, dtype)
+        arguments = (logits, bias, row, place, start, label, blank_ids, tail, 0.05, *state, steps)
+        name = f"emit-steps-{size}-{blanks}-{tail}-bias{len(bias)}-{len(place)}"
+        # Where no token has a score the two parts of a normaliser are left open.
+        yield Case(name, stored, emit_apart, arguments, {}, 10, (11, 12))
 
 
 def emit_apart(logits, *rest):
@@ -68,9 +82,9 @@ def emit_apart(logits, *rest):
     emit_steps(bits(logits).copy().view(logits.dtype), *rest)
 
 
-def _gradients(dtype, stored, shapes=SMALL, source=None):
+def _gradients(dtype, stored, shapes, kinds, source=None):
     rng = np.random.default_rng(61)
-    for size, blanks, tail in shapes:
+    for (size, blanks, tail), kind in itertools.product(shapes, kinds):
         logits, (blank_ids, labels) = _logits(rng, size, tail, source or stored), _blanks(rng, size, blanks)
         logits[0, size - 1] = logits[0, :size].astype(F8).max() - 89  # its share is subnormal in float32
         row, owner = rng.permutation(14).astype(np.int64), rng.integers(0, 3, 14).astype(np.int32)
@@ -84,25 +98,22 @@ def _gradients(dtype, stored, shapes=SMALL, source=None):
         if not tail:
             steps[0, 3:-1] = of_label
         arcs = (steps[:, 3:-1].sum(axis=0) - of_label).astype(dtype), of_label.astype(dtype)
-        upstream = np.array([1.0, -0.3, 1e-3]).astype(dtype)
-        for bias in (np.zeros(0, dtype), np.full(size + tail, 0.25, dtype)):
-            tokens = logits[row, :size].astype(dtype) + (bias[:size] if len(bias) else 0)
-            maximum = tokens.max(axis=1)
-            with np.errstate(invalid="ignore"):
-                rest = np.exp(tokens - maximum[:, None]).sum(axis=1) - 1
-            target = np.full(logits.shape, 7, stored)
-            for anew in (False, True):
-                if anew:
-                    # The other product had no +inf.
-                    maximum[row == 4] = 5
-                name = f"{size}-{blanks}-{tail}-bias{len(bias)}-{anew}" + "-mixed" * (source is not None)
-                norms, options = (maximum.copy(), rest), {"anew": anew}
-                arguments = (bias, label, owner, blank_ids, tail, *arcs, steps, 3, *norms, 0.5, upstream)
-                given = (logits, target, row, *arguments)
-                yield Case(f"gradient-steps-{name}", stored, gradient_apart, given, options)
-                if source is None:
-                    given = (logits, row, *arguments)
-                    yield Case(f"gradient-steps-in-place-{name}", stored, in_place, given, options)
+        bias, anew = np.full((size + tail) * (BIASED in kind), 0.25, dtype), ANEW in kind
+        tokens = logits[row, :size].astype(dtype) + (bias[:size] if len(bias) else 0)
+        maximum = tokens.max(axis=1)
+        with np.errstate(invalid="ignore"):
+            rest = np.exp(tokens - maximum[:, None]).sum(axis=1) - 1
+        if anew:
+            # The other product had no +inf.
+            maximum[row == 4] = 5
+        norms, upstream = (maximum, rest), np.array([1.0, -0.3, 1e-3]).astype(dtype)
+        arguments = (row, bias, label, owner, blank_ids, tail, *arcs, steps, 3, *norms, 0.5, upstream)
+        name = f"{size}-{blanks}-{tail}-bias{len(bias)}-{anew}"
+        if IN_PLACE in kind and source is None:
+            yield Case(f"gradient-steps-in-place-{name}", stored, in_place, (logits, *arguments), {"anew": anew})
+        else:
+            given, mixed = (logits, np.full(logits.shape, 7, stored), *arguments), "-mixed" * (source is not None)
+            yield Case(f"gradient-steps-{name}{mixed}", stored, gradient_apart, given, {"anew": anew})
 
 
 def gradient_apart(logits, *rest, **options):

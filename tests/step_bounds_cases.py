@@ -20,24 +20,37 @@ STORED = ((F4, F4), (F8, F8), (F4, F2), (F4, BF))
 KINDS = {"tdt": ((8,), 4), "tdt-odd": ((0,), 3), "multiblank": ((8, 7, 6), 0), "multiblank-odd": ((8, 1), 0)}
 """Blanks and durations. Rows are multiplied two by two, so an odd number of them is one case and an even one another.
 The last ids are closed by a bias, if there is one, whether they are a blank or a duration."""
+BIASES = "none", "last", "all"
+"""The last id closed, or all but one."""
 CELLS = 21
 """No multiple of the cells that a block takes."""
 
 
 def every_case() -> list[Case]:
-    found = [case for types in STORED for case in _bounds(*types, (37, 120))]
+    """Every activation has kernels of its own, which differ in how they make a hidden vector."""
+    cycle = itertools.cycle(BIASES)
+    found = list(_bounds(F4, F4, itertools.product(["tanh"], [37], KINDS, BIASES)))
+    found += _bounds(F4, F4, zip(["relu", "identity"] * 4, [37] * 8, [*KINDS] * 2, cycle))
+    found += _bounds(F4, F4, zip(["tanh", "tanh", "relu", "identity"], [120] * 4, KINDS, cycle))
+    for types in STORED[1:]:
+        found += _bounds(*types, zip(["tanh", *ACTIVATIONS], [37] * 4, KINDS, cycle))
     # bfloat16 encoder and predictor, float32 weight.
-    return found + list(_bounds(F4, BF, (37,), layer=F4))
+    return found + list(_bounds(F4, BF, zip(ACTIVATIONS, [37] * 3, KINDS, BIASES), layer=F4))
 
 
 def wide_cases() -> list[Case]:
     """Rows as in `kernel_cases.wide_cases`."""
-    return [case for types in STORED for case in _bounds(*types, (129, 250, 513), kinds=("tdt-odd", "multiblank"))]
+    kinds = itertools.cycle(("tdt-odd", "multiblank"))
+    found = list(_bounds(F4, F4, itertools.product(["tanh"], (129, 250, 513), ("tdt-odd", "multiblank"), ["last"])))
+    for types in STORED:
+        found += _bounds(*types, zip(("relu", "identity"), (250, 513), kinds, ("last", "none")))
+    return found
 
 
-def _bounds(dtype, stored, widths, layer=None, kinds=tuple(KINDS)):
+def _bounds(dtype, stored, which, layer=None):
+    """`which` are an activation, a width, a kind and a bias each."""
     rng = np.random.default_rng(60)
-    for (activation, entry), width, kind in itertools.product(ACTIVATIONS.items(), widths, kinds):
+    for activation, width, kind, bias in which:
         blanks, tail = KINDS[kind]
         size, steps = 9 + tail, tail or len(blanks) + 1
         weight = fraction_layer(rng, layer or (stored if stored != F2 else F4), size, width)
@@ -48,15 +61,16 @@ def _bounds(dtype, stored, widths, layer=None, kinds=tuple(KINDS)):
         frame, slot = rng.integers(0, 6, CELLS), rng.integers(0, 5, CELLS)
         label = rng.integers(-1, 9, CELLS).astype(np.int32)
         label[np.isin(label, blanks)] = -1
-        every = np.full(size, -np.inf)
-        every[2] = 0.5
-        closed = np.append(rng.integers(-4, 5, size - 1) / 8, -np.inf)
-        for name, bias in (("none", np.zeros(0)), ("last", closed), ("all", every)):
-            norm, ceiling = (rng.permutation(size) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
-            rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
-            output = (weight, bias.astype(dtype), norm, ceiling, 2.0**-10, 0.0625)
-            state = tuple(np.zeros(CELLS, dtype) for _ in range(4))
-            step_score = np.full((steps, CELLS + 5), 7, dtype)
-            arguments = (entry, *rows, np.array(blanks), tail, 3, *output, *state, step_score)
-            case = f"bound-steps-{kind}-{activation}-{width}-bias-{name}" + "-mixed" * (layer is not None)
-            yield Case(case, stored, bound_steps, arguments, {}, unrolled=width >= UNROLLED)
+        added = np.zeros(size * (bias != "none"))
+        if bias == "last":
+            added[:] = np.append(rng.integers(-4, 5, size - 1) / 8, -np.inf)
+        elif bias == "all":
+            added[:] = np.where(np.arange(size) == 2, 0.5, -np.inf)
+        norm, ceiling = (rng.permutation(size) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
+        rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
+        output = (weight, added.astype(dtype), norm, ceiling, 2.0**-10, 0.0625)
+        state = tuple(np.zeros(CELLS, dtype) for _ in range(4))
+        step_score = np.full((steps, CELLS + 5), 7, dtype)
+        arguments = (ACTIVATIONS[activation], *rows, np.array(blanks), tail, 3, *output, *state, step_score)
+        case = f"bound-steps-{kind}-{activation}-{width}-bias-{bias}" + "-mixed" * (layer is not None)
+        yield Case(case, stored, bound_steps, arguments, {}, unrolled=width >= UNROLLED)

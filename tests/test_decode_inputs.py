@@ -93,16 +93,21 @@ def test_choices():
 
 def test_arcs_of_several_frames():
     tdt, big = lattice.Topology("tdt", durations=(0, 1, 2)), lattice.Topology("multiblank", durations=(2, 4))
-    refuse({"topology": "tdt"}, ValueError, "durations", "empty", "tdt")
+    refuse({"topology": "tdt"}, ValueError, "tdt", "expected a Topology", "durations")
     refuse(
-        {"topology": tdt, "weight": lambda x: x[:3]}, ValueError, "weight", "(3, 5)", "more than 3 rows", "durations"
+        {"topology": tdt, "weight": lambda x: x[:3]},
+        ValueError,
+        "weight",
+        "(3, 5)",
+        "at least 5 in place of 3",
+        "durations",
     )
     # Ids are those of the tokens: 8 of 11 rows.
     refuse({"topology": tdt, "blank": 8}, ValueError, "blank", 8, "-8 <= blank < 8")
     refuse({"topology": tdt, "allowed": lambda x: x * 0 + 9}, ValueError, "allowed[0, 0]", 9, "0 to 7")
     refuse({"topology": tdt, "bias": lambda x: x[:8]}, ValueError, "bias", "(8,)", "(11,)", "weight")
     for blank in (0, 1, -10):
-        refuse({"topology": big, "blank": blank}, ValueError, "blank", blank, "at least 2", "big blanks")
+        refuse({"topology": big, "blank": blank}, ValueError, f"blank is id {blank % 11}", "at least 2", "big blanks")
 
 
 def test_predict():

@@ -11,6 +11,7 @@ from tests import decode_on_device
 from tests.decode_on_device import DOORS
 from tests.decode_problems import decode_problem
 from tests.problems import DTYPES, TOPOLOGIES, name_of
+from tests.timed_decode_problems import timed_problem
 
 SMALL = {"batch": 3, "frames": 3, "vocab": 6, "most": 2}
 
@@ -45,6 +46,24 @@ def test_a_blank_with_a_head_of_its_own(door, name, allowed, both):
         labels, _, score, *_ = both(door, problem)
         plain = getattr(lattice, door)(*problem.args, **problem.options | {"topology": name}, **DOORS[door])
         assert labels.shape[-1] > 1 and (score != plain[2]).any()
+
+
+@pytest.mark.parametrize("allowed", [None, "some"])
+@pytest.mark.parametrize(
+    "topology",
+    [lattice.Topology("tdt", durations=(0, 1, 2), sigma=0.05), lattice.Topology("multiblank", durations=(2,))],
+    ids=name_of,
+)
+@pytest.mark.parametrize("door", DOORS)
+def test_arcs_of_several_frames(door, topology, allowed, both, device):
+    """With one wait a step, as ever."""
+    options = SMALL | {"frames": 4, "allowed": allowed, "blank_lead": -1.0}
+    for dtype in (np.float64, np.float16):
+        assert both(door, timed_problem(48, topology, dtype=dtype, **options)).labels.shape[-1] > 1
+    problem = timed_problem(49, topology, batch=1, lengths=[1], vocab=4, most=0)
+    device.syncs = 0
+    decode_on_device.there(door, problem, device, look)
+    assert device.syncs == 2
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -72,6 +72,7 @@ REGISTERS = 80
 LARGER = {
     "to_frames_identity_cuda": 96,
     "gradient_multiblank_cuda": 88,
+    "best_tdt_cuda": 88,
     "sums_cuda": 128,
     "sums_paired_cuda": 128,
     "bests_cuda": 112,
