@@ -28,6 +28,9 @@ RECIPE = "k2 and fast_rnnt", "after, the whole recipe"
 """A block with two losses, which no single call of the oracle makes."""
 
 
+TDT = "TDT and multi-blank of NeMo"
+"""A section whose blocks have another oracle (dlpack/test_migrating_tdt.py)."""
+
 SHARED = "the layers of the simple loss", "functions of a pruned recipe"
 """Blocks of a section that others of it go on from."""
 
