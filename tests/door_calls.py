@@ -9,7 +9,7 @@ import numpy as np
 import lattice
 import samplers
 from lattice.kernels.activations import ACTIVATIONS
-from tests import decode_on_device
+from tests import decode_on_device, steps_problems
 from tests.ctc_problems import ctc_problem
 from tests.decode_problems import decode_problem
 from tests.language_model_problems import language_model_problem
@@ -32,6 +32,10 @@ KINDS = {
 }
 """Problems, and `posterior_floor`, of a fused joint."""
 HATS = [lattice.Topology(name, hat=True, delay_penalty=0.3) for name in TOPOLOGIES]
+STEPS = [
+    lattice.Topology("tdt", durations=(0, 1, 2), sigma=0.05, delay_penalty=0.3),
+    lattice.Topology("multiblank", durations=(2,)),
+]
 
 
 def every_call(cupy, dtypes) -> Iterator[Callable[[], object]]:
@@ -44,6 +48,8 @@ def every_call(cupy, dtypes) -> Iterator[Callable[[], object]]:
         for topology in (*TOPOLOGIES, *HATS):
             yield from _logits(there, dtype, topology)
             yield from _joint(there, dtype, dtype, topology)
+        for topology in STEPS:
+            yield from _steps(there, dtype, dtype, topology)
         yield from _language_models(there, dtype, dtype)
         yield from _lists(there, dtype)
         yield from _searches(cupy, dtype, dtype)
@@ -51,6 +57,8 @@ def every_call(cupy, dtypes) -> Iterator[Callable[[], object]]:
         if dtype in HALF:
             for topology in ("rnnt", HATS[0]):
                 yield from _joint(there, dtype, np.dtype(np.float32), topology)
+            for topology in STEPS:
+                yield from _steps(there, dtype, np.dtype(np.float32), topology)
             yield from _language_models(there, dtype, np.dtype(np.float32))
             yield from _searches(cupy, dtype, np.dtype(np.float32))
 
@@ -103,6 +111,24 @@ def _joint(there, dtype, weight_dtype, topology):
     path = path_problem(5, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)
     path.encoder[0, 0] = np.nan
     yield partial(_call, there.joint_path_loss_and_grad, path.args, path.options)
+
+
+def _steps(there, dtype, weight_dtype, topology):
+    """Arcs that take several frames."""
+    problem = steps_problems.logits_problem(0, topology, dtype=dtype, **SMALL)
+    for grad_loss in _upstream(2):
+        yield partial(there.transducer_loss_and_grad, *problem.args, **problem.options, grad_loss=grad_loss)
+    for door in (there.transducer_loss, there.transducer_alignment, there.transducer_posteriors):
+        yield partial(door, *problem.args, **problem.options)
+    for kind in ("dense", "vocabulary", "bounds", "shared", "trained", "no bias", "identity"):
+        kind = SMALL | KINDS[kind] | {"dtype": dtype, "weight_dtype": weight_dtype}
+        floor = {"posterior_floor": kind.pop("posterior_floor", 2.0**-24)}
+        problem = steps_problems.joint_problem(2, topology, **kind)
+        yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options, **floor)
+        yield partial(_call, there.joint_transducer_posteriors, problem.args, problem.options, **floor)
+        yield partial(_call, there.joint_transducer_alignment, problem.args, problem.options)
+    yield partial(_pulled_back, there, problem)
+    yield partial(_call, there.joint_transducer_report, problem.args, problem.options)
 
 
 def _language_models(there, dtype, weight_dtype):

@@ -183,7 +183,7 @@ def compacted(frames, moves, blank, label, rest, floor):
     posteriors = forward_backward(frames, moves, blank, label, alpha, log_z, beta)
     found = compacted_given(frames, log_z, *posteriors, maximum, rest, floor)
     # Two targets sum in other orders, and part by more than some roundings of float64.
-    return (*found[:4], *in_float32(*found[4:]))
+    return (*found[:4], *in_float32(*(part for part in found[4:] if part is not None)))
 
 
 def compacted_given(frames, log_z, blank, label, maximum, rest, floor):

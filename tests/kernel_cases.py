@@ -225,7 +225,7 @@ def compacted(frames, moves, blank, label, floor):
     visited = compact(frames, log_z, floor, posteriors, maximum, rest, cells, first_cell, skipped, counts, spare)
     rounded = like(blank, len(frames.labels), blank.dtype)
     rounded[:] = skipped
-    return (visited.first_cell, visited.cells, rounded, *visited[2:])
+    return (*visited[:2], rounded, *visited.arrays[2:])
 
 
 def compacted_rounded(*given):

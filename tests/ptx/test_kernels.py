@@ -57,6 +57,10 @@ FLOAT64_KERNELS = {
     "extend_paired_cuda",
     "trace_cuda",
     "sum_rows_cuda",
+    "step_sums_cuda",
+    "step_posteriors_cuda",
+    "enter_cuda",
+    "trace_steps_cuda",
 }
 """Sums over alignments are float64 whatever dtype the scores have, and two kernels compare with them and add up
 posteriors. Sums over N-best lists are float64, too. Factors and delay penalties are made in float64, so that they are

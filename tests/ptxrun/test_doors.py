@@ -19,6 +19,7 @@ from tests.cudasim import (
     test_posteriors,
     test_risk,
     test_samplers,
+    test_steps,
     test_topologies,
     test_walk,
 )
@@ -37,6 +38,7 @@ MODULES = (
     test_posteriors,
     test_risk,
     test_samplers,
+    test_steps,
     test_topologies,
     test_walk,
 )
