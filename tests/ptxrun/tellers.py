@@ -111,9 +111,7 @@ TELLERS = {
         "bound-equal-bits-tanh-400-float64/production",
         "bound-equal-bits-tanh-513-float64/production",
     ),
-    "cast_cuda": (
-        "cast-float16-to-float32-float16/production",
-    ),
+    "cast_cuda": ("cast-float16-to-float32-float16/production",),
     "ceiling_cuda": (
         "measure-119-False-bias119-float64/few",
         "measure-9-True-bias9-float64/few",
@@ -221,9 +219,7 @@ TELLERS = {
         "factors-lists-96-float16/production",
         "hidden-few-far-129-float16/production",
     ),
-    "gather_cuda": (
-        "gather-float32/production",
-    ),
+    "gather_cuda": ("gather-float32/production",),
     "gradient_cuda": (
         "gradient-2-bias2-False-float16/few",
         "gradient-257-bias0-True-float16/production",
@@ -294,9 +290,7 @@ TELLERS = {
         "inclusion-1-float16/few",
         "inclusion-1-float16/production",
     ),
-    "keys_cuda": (
-        "keys-drawn-3-float16/production",
-    ),
+    "keys_cuda": ("keys-drawn-3-float16/production",),
     "label_visits_cuda": (
         "select-cells-by-label-False-False-6.0-1e-03-True-float32/production",
         "select-cells-by-label-constrained-True-0.3-6e-08-False-float32/few",
@@ -328,12 +322,8 @@ TELLERS = {
         "locate-False-False-30-int64/few",
         "locate-two-2-int64/production",
     ),
-    "mark_cuda": (
-        "mark-float64/few",
-    ),
-    "mean_cuda": (
-        "mean-float16/production",
-    ),
+    "mark_cuda": ("mark-float64/few",),
+    "mean_cuda": ("mean-float16/production",),
     "measure_cuda": (
         "measure-9-True-bias0-float64/few",
         "measure-119-False-bias119-float64/few",
@@ -345,9 +335,7 @@ TELLERS = {
         "narrow-one-in-warp-20-float32/production",
         "narrow-one-in-warp-22-float32/production",
     ),
-    "open_cuda": (
-        "narrow-wide-128-False-False-2.0-0-float32/production",
-    ),
+    "open_cuda": ("narrow-wide-128-False-False-2.0-0-float32/production",),
     "pair_visits_cuda": (
         "select-cells-wide-constrained-float32/production",
         "narrow-wide-constrained-float32/production",
@@ -403,12 +391,8 @@ TELLERS = {
         "read-scores-False-False-0.75-float64/production",
         "read-scores-wide-170-0.75-float64/production",
     ),
-    "renumber_cuda": (
-        "renumber-float32/production",
-    ),
-    "scatter_cuda": (
-        "scatter-float32/production",
-    ),
+    "renumber_cuda": ("renumber-float32/production",),
+    "scatter_cuda": ("scatter-float32/production",),
     "select_cuda": (
         "select-cells-wide-128-False-False-2.0-float64/production",
         "select-cells-True-False-0.3-1e-03-True-float64/few",
