@@ -43,9 +43,9 @@ def bounded(monkeypatch):
     """The first example of each group that is bounded, in the order in which this is done."""
     found, bound_group = [], certificate.bound_group
 
-    def spy(tiler, group, state):
+    def spy(tiler, group, state, steps):
         found.append(group.begin)
-        bound_group(tiler, group, state)
+        bound_group(tiler, group, state, steps)
 
     monkeypatch.setattr(certificate, "bound_group", spy)
     return found

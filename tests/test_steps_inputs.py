@@ -56,12 +56,12 @@ def test_the_last_token_is_the_last_blank(problem):
 
 @pytest.mark.parametrize("rows", [1, 5, 6])
 def test_rows_are_at_least_two_tokens_and_the_durations(rows):
-    text = "expected at least 7: two ids, and 5 durations behind them"
+    text = f"expected at least 7 in place of {rows}: two ids, and 5 durations behind them"
     bias, weight = JOINT.bias[:rows], JOINT.weight[:rows]
     few = replace(JOINT, weight=weight, bias=bias, vocabulary=None, vocabulary_lengths=None)
-    refused(few, f"weight has shape ({rows}, 5), {rows} rows, {text}")
+    refused(few, f"weight has shape ({rows}, 5), {text}")
     logits = LOGITS.logits[..., :rows]
-    refused(replace(LOGITS, logits=logits), f"logits has shape {logits.shape}, {rows} entries a row, {text}")
+    refused(replace(LOGITS, logits=logits), f"logits has shape {logits.shape}, {text}")
 
 
 def test_a_bias_has_an_entry_for_each_row():
@@ -86,7 +86,7 @@ def test_big_blanks_are_no_targets(problem):
 @pytest.mark.parametrize("problem", [BLANKS, BLANK_LOGITS], ids=["joint", "logits"])
 @pytest.mark.parametrize("blank", [0, 1, -8])
 def test_a_blank_has_its_big_blanks_below_it(problem, blank):
-    text = f"blank is {blank % 9}, expected at least 2: the big blanks have the 2 ids below it"
+    text = f"blank is id {blank % 9}, expected at least 2: the big blanks have the 2 ids below it"
     refused(replace(problem, blank=blank), text)
 
 
