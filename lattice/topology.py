@@ -36,7 +36,7 @@ class Topology:
     "constrained"  to (t + 1, u)          to (t + 1, u + 1), by the blank of (t, u+1)  either
     "tdt"          to (t + d, u), d > 0   to (t + d, u + 1) with t + d < T             a blank to T itself
     "multiblank"   to (t + 1, u), and     to (t, u + 1)                                a blank to T itself
-                   big ones to (t + d, u)
+                   big: to (t + d, u)
     =============  =====================  ===========================================  ==================
 
     With "tdt" (token and duration) d is one of the `durations`, and a row of logits has D = len(durations) entries more
