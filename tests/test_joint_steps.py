@@ -207,6 +207,21 @@ def test_certified_is_dense(topology, sharpness, dtype):
 
 
 @pytest.mark.parametrize("name", ["tdt", "multiblank"])
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_certified_where_steps_differ(name, taken):
+    """One blank, or one duration, is as good as all of the probability: bounds by any other would close its arcs."""
+    topology = Topology(name, durations=(1, 2, 4) if name == "tdt" else (2, 4), sigma=0.05)
+    problem = joint_problem(18, topology, vocab=20, width=16, sharpness=8.0, lengths=([61, 33], [14, 7]))
+    at = 20 + taken if name == "tdt" else 19 - taken
+    problem.bias[17 if name == "multiblank" else 20 :] -= 40
+    problem.bias[at] += 48
+    told = compare_with_dense(problem)
+    check_report(told, problem)
+    assert (told.certified < told.cells).all()
+    check(problem, posterior_floor=FLOOR)
+
+
+@pytest.mark.parametrize("name", ["tdt", "multiblank"])
 def test_hundreds_of_frames(name):
     """As parakeet has them: long, sharp, and mostly skipped."""
     topology = Topology(name, durations=(2, 4, 8)) if name == "multiblank" else NEMO
