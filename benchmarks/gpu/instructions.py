@@ -71,11 +71,13 @@ ROWS = {
     "gradient anew, bias, multiblank": Row("gradient_multiblank_cuda", (FLOAT, FLOAT), (Loop(8, 0, 1), Loop(8, 4, 1))),
     "bound tanh, HAT": Row("bound_hat_tanh_cuda", (FLOAT, FLOAT), (Loop(12, 0, 1),)),
     "bound tanh, factors, HAT": Row("bound_hat_tanh_cuda", (FLOAT, FLOAT), (Loop(12),)),
+    "bound steps tanh": Row("bound_steps_tanh_cuda", (FLOAT, FLOAT), (Loop(16, 0, 1),)),
     "ctc emit": Row("ctc_emit_cuda", ("int64", FLOAT), (Loop(4, 0, 1),)),
     "ctc gradient": Row("ctc_gradient_cuda", ("int64", FLOAT), (Loop(4, 4, 1),)),
     "to_frames tanh": Row("to_frames_tanh_cuda", (FLOAT,), (Loop(8),)),
     "to_slots tanh": Row("to_slots_tanh_cuda", (FLOAT,), (Loop(8),)),
     "sums": Row("sums_cuda", (), (Loop(barrier=True),)),
+    "step sums": Row("step_sums_cuda", (), (Loop(barrier=True),)),
 }
 """Of each kernel and the types of its first arguments, the loops that an element passes through."""
 

@@ -57,11 +57,8 @@ class DeviceView:
         """A view of the same memory, `offset` bytes behind its begin."""
         return DeviceView(self.owner, self.ptr + offset, shape, dtype)
 
-    def __getitem__(self, key: slice | int) -> "DeviceView":
-        """A run of rows, or a row by its number, counted from the first."""
+    def __getitem__(self, key: slice) -> "DeviceView":
         shape, dtype = self.shape, self.dtype
-        if not isinstance(key, slice):
-            return self._row(key)
         begin, end, step = key.indices(shape[0])
         if step != 1 or self.turned:
             raise IndexError(f"{self!r} cannot be cut by {key}: expected a run of rows of a C-contiguous array")
@@ -73,12 +70,6 @@ class DeviceView:
             return DeviceView(self.owner, self.ptr + begin * dtype.itemsize, (count,), dtype)
         row = math.prod(shape[1:]) * dtype.itemsize  # bytes
         return DeviceView(self.owner, self.ptr + begin * row, (count, *shape[1:]), dtype)
-
-    def _row(self, number: int) -> "DeviceView":
-        if not 0 <= number < self.shape[0] or self.turned:
-            raise IndexError(f"{self!r} has no row {number}: expected one of a C-contiguous array")
-        row, dtype = self.shape[1:], self.dtype
-        return DeviceView(self.owner, self.ptr + int(number) * math.prod(row) * dtype.itemsize, row, dtype)
 
     @property
     def T(self) -> "DeviceView":

@@ -248,6 +248,6 @@ def _packed(kept, steps, spare):
         move_rows_cpu(kept, steps, packed)
     else:
         for n in range(len(steps)):
-            gather(steps[n].reshape(-1, 1), kept, spare[:count].reshape(-1, 1))
+            gather(steps[n : n + 1].reshape(-1, 1), kept, spare[:count].reshape(-1, 1))
             cast(spare[:count], packed[n * count : (n + 1) * count])
     return packed.reshape(len(steps), count)

@@ -154,7 +154,7 @@ def segments(group: Group, problem: JointProblem, span: tuple[int, int] | None =
     blanks = problem.targets.blank_id[group.examples]  # (examples,)
     if problem.vocabulary is None:
         if len(blanks):
-            yield Segment(0, len(group.examples), None, int(blanks[0]), group.blank_ids[0])
+            yield Segment(0, len(group.examples), None, int(blanks[0]), group.blank_ids[:1].reshape(-1))
         return
     ids = [problem.vocabulary[n] for n in group.examples]
     begin = 0
@@ -165,5 +165,7 @@ def segments(group: Group, problem: JointProblem, span: tuple[int, int] | None =
             end += 1
         first, last = group.frames.cells_of(begin, end)
         if span is None or (first < span[1] and span[0] < last):
-            yield Segment(begin, end, group.vocabulary[begin], int(blanks[begin]), group.blank_ids[begin])
+            # A view of a GPU's memory is cut by runs of rows.
+            of_first = group.blank_ids[begin : begin + 1].reshape(-1)
+            yield Segment(begin, end, group.vocabulary[begin], int(blanks[begin]), of_first)
         begin = end

@@ -36,6 +36,7 @@ CEILINGS = {
     "emit, multiblank": 15,
     "gradient, multiblank": 15,
     "gradient anew, bias, multiblank": 31,
+    "bound steps tanh": 26,
     "bound tanh, HAT": 23,
     "bound tanh, factors, HAT": 13,
     "ctc emit": 16,
