@@ -107,7 +107,7 @@ class Joint:
         self.driver, empty = driver, driver.empty
         B, T, U, V, H = SIZES.values()
         ids, each = np.ones((B, U), np.int32), np.ones(B, np.int64)
-        targets = Targets(ids, 0 * each, T * each, U * each, Topology(), None, U)
+        targets = Targets(ids, 0 * each[:, None], T * each, U * each, Topology(), None, U)
         shapes = (B, T, H), (B, U + 1, H), (V, H), V
         real = [empty(shape, dtype) for shape in shapes]
         problem = JointProblem(Cuda(0), *real, targets, ACTIVATIONS["tanh"], None, None, LIMIT, 2.0**-24)

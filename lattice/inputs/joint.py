@@ -21,7 +21,7 @@ from .checks import (
     refuse,
 )
 from .restrictions import read_bounds, read_near, read_vocabulary
-from .targets import Targets, place_big_blanks, read_targets
+from .targets import Targets, read_targets
 
 DEFAULT_POSTERIOR_FLOOR = 2.0**-24
 """Below it a cell adds less to a float32 gradient than its rounding does."""
@@ -127,7 +127,6 @@ def read_joint(
     # Integers belong to targets, so the predictor's first axis is what counts them, not the encoder's.
     V = count_tokens(topology, rows, f"weight has shape {weight.shape}")
     blank, owner = read_blank(blank, V), f"predictor {predictor.shape}"
-    big_blanks = read_big_blanks(topology, blank)
     vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, count=N, size=V, owner=owner)
     source = f"axis 1 of predictor {predictor.shape} less one"
     positions, blanks, U = read_targets(
@@ -141,8 +140,8 @@ def read_joint(
         label_source=source,
         owner=owner,
         tail=topology.tail,
-        big_blanks=big_blanks,
-    )  # (N, longest U_b), (N,), (N,)
+        big_blanks=read_big_blanks(topology, blank),
+    )  # (N, longest U_b), (N, 1 + K), (N,)
     source = f"axis 1 of encoder {encoder.shape}"
     T = read_lengths(encoder_lengths, "encoder_lengths", N, low=1, high=T_max, source=source, owner=owner)  # (N,)
     bounds = read_bounds(bounds, N, int(T.max(initial=0)), owner)
@@ -156,11 +155,10 @@ def read_joint(
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
     precision = read_choice(precision, "precision", PRECISIONS)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
-    big_blank_ids = place_big_blanks(big_blanks, vocabulary, N)
     if vocabulary is not None and topology.tail:
         # The rows of durations belong to every example.
         vocabulary = [np.append(ids, np.arange(V, rows)) for ids in vocabulary]
-    read = Targets(positions, blanks, T, U, topology, big_blank_ids, bounds, columns)
+    read = Targets(positions, blanks, T, U, topology, bounds, columns)
     given = encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
     return JointProblem(device, *given, near)
 

@@ -10,7 +10,7 @@ from ..device.memory import Cuda, Host, device_of
 from ..topology import TIMED, TWO_ARCS, count_tokens, read_big_blanks, read_topology
 from .checks import one_device, read_blank, read_flag, read_lengths, read_real, read_writable
 from .restrictions import read_band, read_bounds
-from .targets import Targets, place_big_blanks, read_targets
+from .targets import Targets, read_targets
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ def read_logits(
     topology = read_topology(topology, names)
     V = count_tokens(topology, array.shape[-1], f"logits has shape {array.shape}")
     blank = read_blank(blank, V)
-    big_blanks = read_big_blanks(topology, blank)
     packed = array.ndim == 2
     # Packed rows tell neither B nor T nor U. B is what the lengths say, and no axis can be longer than all rows.
     count = arrays.read(logit_lengths, "logit_lengths").size if packed else array.shape[0]
@@ -90,8 +89,8 @@ def read_logits(
         label_source=source,
         owner=owner,
         tail=topology.tail,
-        big_blanks=big_blanks,
-    )  # (B, longest U_b), (B,), (B,)
+        big_blanks=read_big_blanks(topology, blank),
+    )  # (B, longest U_b), (B, 1 + K), (B,)
     T_max, source = (
         (array.shape[0], "the rows of logits") if packed else (array.shape[1], f"axis 1 of logits {array.shape}")
     )
@@ -113,7 +112,7 @@ def read_logits(
     else:
         bounds, origin = read_bounds(bounds, count, int(T.max(initial=0)), owner), None
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (B, U), padding included
-    read = Targets(positions, blanks, T, U, topology, place_big_blanks(big_blanks, None, count), bounds, columns)
+    read = Targets(positions, blanks, T, U, topology, bounds, columns)
     return LogitsProblem(device_of(array), array.reshape(-1, array.shape[-1]), base, step, origin, read, array.shape)
 
 

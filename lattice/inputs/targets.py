@@ -17,12 +17,11 @@ class Targets:
     positions : (N, U) int32
         Positions of the labels in the vocabulary in use, which without a vocabulary are the ids. 0 beyond a target's
         length.
-    blank_id : (N,) int64
-        Position of the blank in the vocabulary in use.
+    blank_ids : (N, 1 + K) int64
+        Positions of the blank and of the big blanks in the vocabulary in use, in the order of durations. K is 0 but for
+        "multiblank".
     frame_lengths, target_lengths : (N,) int64
     topology : Topology
-    big_blank_ids : (N, K) int64
-        Positions of the big blanks, in the order of durations; K is 0 but for "multiblank".
     bounds : pair of (N, T) int32 arrays, or None
         First and last label position that exist at each frame.
     label_axis : int
@@ -30,11 +29,10 @@ class Targets:
     """
 
     positions: np.ndarray
-    blank_id: np.ndarray
+    blank_ids: np.ndarray
     frame_lengths: np.ndarray
     target_lengths: np.ndarray
     topology: Topology
-    big_blank_ids: np.ndarray
     bounds: tuple[np.ndarray, np.ndarray] | None
     label_axis: int
 
@@ -43,9 +41,9 @@ class Targets:
         return self.topology.moves
 
     @property
-    def blank_ids(self) -> np.ndarray:
-        """(N, 1 + K) int64: positions of all blanks, as the kernels of steps take them."""
-        return np.concatenate([self.blank_id[:, None], self.big_blank_ids], axis=1)
+    def blank_id(self) -> np.ndarray:
+        """(N,) int64: position of the blank itself."""
+        return self.blank_ids[:, 0]
 
     @property
     def owed(self) -> np.ndarray:
@@ -80,7 +78,8 @@ def read_targets(
     Returns
     -------
     positions : (count, longest U_b, at least 1) int32
-    blank_positions : (count,) int64
+    blank_positions : (count, 1 + K) int64
+        Of the blank, and behind it of the big blanks.
     target_lengths : (count,) int64
     """
     targets = read_integers(targets, "targets", (count, None), f"(B, U) for {owner}")
@@ -98,42 +97,24 @@ def read_targets(
     # Cut to the longest target: what lies behind, or in the padding, is never read again.
     longest = int(lengths.max(initial=0))
     positions = np.zeros((count, max(1, longest)), np.int32)
-    blank_positions = np.full(count, blank, np.int64)
+    blanks = np.append(blank, big_blanks).astype(np.int64)  # (1 + K,)
+    blank_positions = np.tile(blanks, (count, 1))
     if vocabulary is None:
         # An id that was checked fits into int32 as a position does.
         np.copyto(positions[:, :longest], targets[:, :longest], casting="same_kind", where=real[:, :longest])
         return positions, blank_positions, lengths
     for n, ids in enumerate(vocabulary):
         order = np.argsort(ids)  # (S,) a vocabulary may stand in any order
-        wanted = np.append(targets[n, : lengths[n]], blank)  # (U_b + 1,)
+        wanted = np.append(targets[n, : lengths[n]], blanks)  # (U_b + 1 + K,)
         found = np.searchsorted(ids, wanted, sorter=order)
         # An id above all others is looked for behind the last one; the comparison then tells that it is missing.
         found = order[np.minimum(found, len(ids) - 1)]
         missing = ids[found] != wanted
         if missing.any():
             u = int(np.argmax(missing))
+            if u > lengths[n]:
+                raise ValueError(f"vocabulary[{n}] lacks {wanted[u]}, a big blank: it must hold all blanks")
             what = f"targets[{n}, {u}] = {wanted[u]}" if u < lengths[n] else f"the blank {blank}"
             raise ValueError(f"vocabulary[{n}] lacks {what}: it must hold the blank and every target of its example")
-        positions[n, : lengths[n]] = found[:-1]
-        blank_positions[n] = found[-1]
+        positions[n, : lengths[n]], blank_positions[n] = found[: lengths[n]], found[lengths[n] :]
     return positions, blank_positions, lengths
-
-
-def place_big_blanks(big_blanks: np.ndarray, vocabulary, count: int) -> np.ndarray:
-    """(count, K) int64: positions of the big blanks (K,) in the vocabulary in use.
-
-    Raises
-    ------
-    ValueError
-        A vocabulary lacks one of them.
-    """
-    if vocabulary is None or not len(big_blanks):
-        return np.tile(np.asarray(big_blanks, np.int64), (count, 1))
-    placed = np.empty((count, len(big_blanks)), np.int64)
-    for n, ids in enumerate(vocabulary):
-        for k, v in enumerate(big_blanks):
-            at = np.flatnonzero(ids == v)
-            if not len(at):
-                raise ValueError(f"vocabulary[{n}] lacks {v}, a big blank: it must hold all blanks")
-            placed[n, k] = at[0]
-    return placed
