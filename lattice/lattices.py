@@ -136,8 +136,8 @@ class Lattices:
         score, best = empty(count, np.float64), empty((count, targets.label_axis), np.int32)
         best.fill(-1)
         if self.steps is not None:
-            scratch = empty(len(self.row), np.float64), empty(len(self.row), np.uint8)
-            best_step_path(frames, self.steps, *self.state.scores, *scratch, self.examples, score, best)
+            alpha = empty(len(self.row), np.float64)
+            best_step_path(frames, self.steps, *self.state.scores, alpha, self.examples, score, best)
             return self._log_z(score), best
         left, bits = path_memory(empty, count, frames.widest, len(self.row), len(frames.example))
         if count:

@@ -19,7 +19,7 @@ MOST_PENALTY = 1e6
 MOST_FRAMES = 1 << 24
 """Of an arc: a week of audio."""
 MOST_STEPS = 30
-"""Durations. A warp has a lane for each blank (heads_gradient.py), and a byte tells arcs apart (step_path.py)."""
+"""Durations. A warp has a lane for each blank, and one for the label (heads_gradient.py)."""
 
 
 @dataclass(frozen=True)

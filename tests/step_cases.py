@@ -108,11 +108,11 @@ def _rounds(dtype, which):
 
 def followed(frames, steps, scores, examples):
     blank, label, step = _parts(scores)
-    alpha, arc = like(blank, len(blank), F8), like(blank, len(blank), np.uint8)
+    alpha = like(blank, len(blank), F8)
     score, best = like(blank, len(examples), F8), like(blank, (len(examples), 6), np.int32)
     best[:] = -1
-    best_step_path(frames, StepScores(steps, step), blank, label, alpha, arc, examples, score, best)
-    return score, best, arc
+    best_step_path(frames, StepScores(steps, step), blank, label, alpha, examples, score, best)
+    return score, best, *in_float32(alpha)
 
 
 def _paths(dtype, which):

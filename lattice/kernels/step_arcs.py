@@ -36,7 +36,8 @@ class Lattice(NamedTuple):
 def came_by(n, by_label, f, u, own, alpha):
     """alpha of the cell from which an arc of step n leads to cell (f, u), with the arc; -inf where there is none."""
     g = f - own.steps[0, n]
-    if g < own.begin or not own.steps[1, n] & (LABEL if by_label else BLANK):
+    # Only blanks lead to the one cell behind the last frame.
+    if g < own.begin or (by_label and f == own.end) or not own.steps[1, n] & (LABEL if by_label else BLANK):
         return CLOSED
     c = cell_at(g, u - 1 if by_label else u, own.first, own.offset)
     # What no alignment reaches is in no sum, whatever it holds.
@@ -73,7 +74,10 @@ def arc_of(i, back, f, u, c, own, sums):
 
 @register_jitable
 def joined(back, largest, f, u, c, own, sums):
-    """alpha of cell c = (f, u), or with `back` beta; NaN stays. `sums` holds those of the cells on the other side."""
+    """alpha of cell c = (f, u), or with `back` beta; NaN stays. `sums` holds those of the cells on the other side.
+
+    c is read for beta alone. So alpha may be asked for of the cell behind the last frame, (T, U), whose alpha is log_z.
+    """
     high = 0.0 if not back and f == own.begin and u == 0 else CLOSED
     started = high == 0.0
     for i in range(2 * own.steps.shape[1]):
@@ -90,29 +94,24 @@ def joined(back, largest, f, u, c, own, sums):
 
 
 @register_jitable
-def last_joined(largest, own, alpha):
-    """The same of the one cell behind the last frame, (T, U): log_z, or the best score."""
-    high, total = CLOSED, 0.0
-    for n in range(own.steps.shape[1]):
-        x = came_by(n, False, own.end, own.labels, own, alpha)
-        if x != x:
-            return x
-        high = x if x > high else high
-    if largest or high == CLOSED:
-        return high
-    for n in range(own.steps.shape[1]):
-        total += math.exp(came_by(n, False, own.end, own.labels, own, alpha) - high)
-    return high + math.log(total)
+def behind_all(largest, own, alpha):
+    """log_z, or with `largest` the best score: alpha of the cell behind the last frame."""
+    return joined(False, largest, own.end, own.labels, 0, own, alpha)
+
+
+@register_jitable
+def best_up_to(own, alpha):
+    """Fill alpha with the best score of an alignment up to each cell; return the best of all."""
+    for f in range(own.begin, own.end):
+        for c in range(own.offset[f], own.offset[f + 1]):
+            alpha[c] = joined(False, True, f, own.first[f] + c - own.offset[f], c, own, alpha)
+    return behind_all(True, own, alpha)
 
 
 @register_jitable
 def best_through_steps(own, alpha, beta):
     """Fill alpha with the best score of an alignment through each cell; return the best of all."""
-    first, offset = own.first, own.offset
-    for f in range(own.begin, own.end):
-        for c in range(offset[f], offset[f + 1]):
-            alpha[c] = joined(False, True, f, first[f] + c - offset[f], c, own, alpha)
-    best = last_joined(True, own, alpha)
+    first, offset, best = own.first, own.offset, best_up_to(own, alpha)
     # Backwards in f and in u: an arc leads to a later frame, or to the next label position of its own.
     for f in range(own.end - 1, own.begin - 1, -1):
         for c in range(offset[f + 1] - 1, offset[f] - 1, -1):

@@ -14,7 +14,7 @@ from .arcs import cell_at
 from .cells import CLOSED, lowest_of, posterior, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .state import ArcPosteriors, CellState
-from .step_arcs import Lattice, goes_by, joined, last_joined
+from .step_arcs import Lattice, behind_all, goes_by, joined
 from .step_sweeps import backward_steps, forward_steps
 
 
@@ -91,7 +91,7 @@ def step_sums_cuda(
     else:
         walk_waves(own, False, largest, alpha)
         if cuda.threadIdx.x == 0:
-            log_z[n] = last_joined(largest, own, alpha)
+            log_z[n] = behind_all(largest, own, alpha)
 
 
 @register_jitable

@@ -115,9 +115,8 @@ def plans_best(problem: JointProblem) -> Iterator[tuple[Work, int | None]]:
     left = 32 * (widest + 1)  # bytes of `left` of best_path.py: 2 frames, 2 arcs, 8 bytes
 
     def whole(cells, order):
-        # Of a cell: its state, alpha and beta, and where arcs take several frames, a number for each and a byte.
-        own = 4 * real + 16 + bool(steps) * (steps * real + 1)
-        return cells * own + bit_bytes(cells, T[order]) + left + 16 * T[order] + 8 * ALIGNMENT, 0
+        # Of a cell: its state, a number for each step, alpha and beta.
+        return cells * ((4 + steps) * real + 16) + bit_bytes(cells, T[order]) + left + 16 * T[order] + 8 * ALIGNMENT, 0
 
     if steps:
         # A walk over all cells looks back by as many frames as an arc may take.
@@ -165,11 +164,11 @@ def best(tiler: Tiler, group: Group, run: int | None, score, frames) -> None:
         There is room for a band only, and none is enough.
     """
     found = group.device_examples, score[group.begin : group.end], frames
-    lattices = cells_of(group), np.diff(group.frames.starts)
-    seeks = tiler.work.room is not None or seeks_band(*lattices, tiler.device.on_gpu)
     if tiler.step_table.size:
         _with_steps(tiler, group, found)
         return
+    lattices = cells_of(group), np.diff(group.frames.starts)
+    seeks = tiler.work.room is not None or seeks_band(*lattices, tiler.device.on_gpu)
     if run is None and seeks and _in_band(tiler, group, found):
         return
     refuse_too_large(tiler, group)
@@ -237,9 +236,8 @@ def _narrowed(tiler: Tiler, group: Group, left, bits, probe: Callable | None = N
 
 def _with_steps(tiler: Tiler, group: Group, found: tuple) -> None:
     """Search the best alignments where arcs take several frames."""
-    arc = tiler.space.take(group.frames.cells, np.uint8)
     state, _, alpha, steps = _searched(tiler, group, None)
-    best_step_path(group.device_frames, steps, *state.scores, alpha, arc, *found)
+    best_step_path(group.device_frames, steps, *state.scores, alpha, *found)
 
 
 def _searched(tiler: Tiler, group: Group, probe: Callable | None) -> tuple | None:

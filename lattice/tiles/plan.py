@@ -168,9 +168,11 @@ def plan_work(
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
     labels, durations = targets.target_lengths[order], targets.topology.steps[0]
-    scratch = scratch_bytes(labels) * (not device.on_gpu)
     if len(durations):
-        scratch = step_scratch_bytes(targets.frame_lengths[order], labels, int(durations[-1])) * (not device.on_gpu)
+        scratch = step_scratch_bytes(targets.frame_lengths[order], labels, int(durations[-1]))
+    else:
+        scratch = scratch_bytes(labels)
+    scratch = scratch * (not device.on_gpu)
     frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME
     outside = rows * frame_bytes * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.

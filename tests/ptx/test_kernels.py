@@ -59,7 +59,6 @@ FLOAT64_KERNELS = {
     "sum_rows_cuda",
     "step_sums_cuda",
     "step_posteriors_cuda",
-    "enter_cuda",
     "trace_steps_cuda",
 }
 """Sums over alignments are float64 whatever dtype the scores have, and two kernels compare with them and add up

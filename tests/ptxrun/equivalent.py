@@ -99,6 +99,8 @@ EQUIVALENT = (
     ("gradient(_hat|_multiblank)?_cuda|ctc_gradient_cuda", "conversion", "b?f16.f32 towards zero",
      r"(put|store)\(.*typed\((CLOSED|0), (weight|tiny)\)\)|gradient_of_cell\(",
      "0 and -inf are the same, whichever way they are rounded (other entries, of the same line, tell)."),
+    ("step_sums_cuda", "loop", "gt -> ge s64", r"log_z\[n\] = behind_all\(.*",
+     "An arc more is a label's, and only blanks lead behind the last frame."),
     ("(bests|sums)(_paired)?_cuda", "loop", "gt -> ge s64", r"walk_through\(.*",
      "A round of two steps more lies behind the last frame, where no thread has a cell."),
     ("to_slots_.*_cuda", "loop", "lt -> le u64", r"while k < np\.uint64\(min\(SEARCHED, until - f\)\):",

@@ -190,12 +190,6 @@ TELLERS = {
         "emit-steps-257-1-70-bias327-13-float32/production",
         "emit-steps-256-1-33-bias289-13-float32/production",
     ),
-    "enter_cuda": (
-        "step-path-tdt-0-1-3-True-float32/few",
-        "step-path-even-tdt-1-2-False-float32/few",
-        "step-path-multiblank-3-True-float32/few",
-        "step-path-tdt-1-2-False-float32/few",
-    ),
     "expected_risk_cuda": (
         "risk-of-70-float64/production",
         "risk-of-3-float64/production",
