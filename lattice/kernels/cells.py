@@ -223,6 +223,19 @@ def posterior(log_probability, lowest):
     return math.exp(log_probability)
 
 
+@register_jitable
+def at_most_one(x):
+    """A sum of posteriors, which rounding may take above 1. NaN is not above 1, so it stays."""
+    return 1.0 if x > 1.0 else x
+
+
+@register_jitable
+def arc_posterior(log_probability, lowest):
+    """`posterior`, at most 1: of scores like -1e13 the digits behind the point are lost (`probability_of`)."""
+    # A NaN is not above 0, so it stays.
+    return posterior(0.0 if log_probability > 0.0 else log_probability, lowest)
+
+
 def lowest_of(scores) -> float:
     """`lowest` of `posterior` for the dtype of an array, in nats."""
     return math.log(float(np.finfo(scores.dtype).tiny))

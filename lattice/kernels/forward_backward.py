@@ -8,11 +8,11 @@ Arrays of cells hold a whole group. An example has the frames from `begin` to `e
 """
 
 from .arcs import departing, ending
-from .cells import CLOSED, lowest_of, tiny_of
+from .cells import CLOSED, arc_posterior, at_most_one, lowest_of, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .pairs import from_lane_below
 from .state import ArcPosteriors, CellState
-from .step_sums import arc_posterior, forward_step_sums, to_step_posteriors
+from .step_sums import forward_step_sums, to_step_posteriors
 from .sums import sums
 from .sweeps import forward, to_posteriors
 
@@ -75,8 +75,7 @@ def posteriors_paired_cuda(
         # Posteriors take the place of scores, which the lane below has read too.
         cuda.syncwarp()
         if c < offset[f + 1]:
-            used = blank + before
-            blank_score[c], label_score[c] = (1.0 if used > 1.0 else used), label
+            blank_score[c], label_score[c] = at_most_one(blank + before), label
 
 
 def forward_sums(frames, moves, blank_score, label_score, alpha, log_z, beta=None, steps=None):

@@ -145,43 +145,6 @@ def pair_run(frames, scratch):
 
 
 @register_jitable
-def chain(i, n, back, source_value, source_power, shift, label_value, label_power, value, power, weight):
-    """Sum along a frame by label arcs that stay in it: `value` and `power` of the cells i to before i + n.
-
-    `source_value` and `source_power`, of cell c at place c + shift, are what comes in from other frames. They may be
-    `value` and `power`, where `shift` is 0. With `back`, a constant at each call, sums go from the last cell to the
-    first, and else from the first to the last. `weight` is scratch.
-    """
-    before = NONE if back else ONE  # from a cell to the one whose label arc joins it with its neighbour
-    last, last_power = 0.0, EMPTY
-    for done in range(NONE, n, PIECE):
-        size = min(PIECE, n - done)
-        begin = i + n - done - size if back else i + done
-        end = begin + size
-        # The powers go ahead: that of a cell is the larger of those of its two terms. With them known, the values
-        # follow one another by a product and a sum.
-        for j in range(size):
-            c = end - ONE - j if back else begin + j
-            staying, moving = source_power[c + shift], last_power + label_power[c - before]
-            last_power = moving if moving > staying else staying
-            weight[c], power[c] = moving, last_power
-        for c in range(begin, end):
-            weight[c] = aligned(label_value[c - before], weight[c], power[c])
-            value[c] = aligned(source_value[c + shift], source_power[c + shift], power[c])
-        if not back and done == NONE:
-            # No arc leads to the first cell. What lies before it may be the NaN of another frame.
-            weight[i] = 0.0
-        for j in range(size):
-            c = end - ONE - j if back else begin + j
-            last = last * weight[c] + value[c]
-            value[c] = last
-        for c in range(begin, end):
-            value[c], power[c] = normalised(value[c], power[c])
-        c = begin if back else end - ONE
-        last, last_power = value[c], power[c]
-
-
-@register_jitable
 def sum_run(frames, back, monotonic, covered, behind, scratch):
     """Sum over a run: `value` and `power` become alpha, or with `back`, a constant at each call, beta.
 
@@ -201,6 +164,7 @@ def sum_run(frames, back, monotonic, covered, behind, scratch):
     label_value, label_power = scratch.label_value, scratch.label_power
     value, power, weight = scratch.value, scratch.power, scratch.weight
     stay, stay_power, move, move_power = scratch.stay, scratch.stay_power, scratch.move, scratch.move_power
+    before = NONE if back else ONE  # from a cell to the one whose label arc joins it with its neighbour
     i = ONE
     for k in range(frames):
         lo, hi = scratch.begin[k], scratch.end[k]
@@ -234,10 +198,36 @@ def sum_run(frames, back, monotonic, covered, behind, scratch):
                     u = c + shift + ONE
                     move[u], move_power[u] = value[c] * label_value[c], power[c] + label_power[c]
         else:
-            if back:
-                chain(i, n, True, blank_value, blank_power, NONE, label_value, label_power, value, power, weight)
-            else:
-                chain(i, n, False, stay, stay_power, shift, label_value, label_power, value, power, weight)
+            last, last_power = 0.0, EMPTY
+            for done in range(NONE, n, PIECE):
+                size = min(PIECE, n - done)
+                begin = i + n - done - size if back else i + done
+                end = begin + size
+                # The powers go ahead: that of a cell is the larger of those of its two terms. With them known, the
+                # values follow one another by a product and a sum.
+                for j in range(size):
+                    c = end - ONE - j if back else begin + j
+                    staying = blank_power[c] if back else stay_power[c + shift]
+                    moving = last_power + label_power[c - before]
+                    last_power = moving if moving > staying else staying
+                    weight[c], power[c] = moving, last_power
+                for c in range(begin, end):
+                    weight[c] = aligned(label_value[c - before], weight[c], power[c])
+                    if back:
+                        value[c] = aligned(blank_value[c], blank_power[c], power[c])
+                    else:
+                        value[c] = aligned(stay[c + shift], stay_power[c + shift], power[c])
+                if not back and done == NONE:
+                    # No arc leads to the first cell. What lies before it may be the NaN of another frame.
+                    weight[i] = 0.0
+                for j in range(size):
+                    c = end - ONE - j if back else begin + j
+                    last = last * weight[c] + value[c]
+                    value[c] = last
+                for c in range(begin, end):
+                    value[c], power[c] = normalised(value[c], power[c])
+                c = begin if back else end - ONE
+                last, last_power = value[c], power[c]
             if back and n > NONE:
                 for c in range(i, i + n - ONE):
                     label_value[c] *= value[c + ONE]

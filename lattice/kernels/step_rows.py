@@ -2,7 +2,7 @@
 
 What the cells of a frame hand to others is kept in a ring of rows, one for each frame that an arc may come from, in
 nats. What arrives in a cell is summed by its largest term: one exponential an arc, and one logarithm a cell. Labels
-that stay in the frame follow as in `runs.chain`. Loops over a frame's cells vectorise.
+that stay in the frame follow behind that (`chain`). Loops over a frame's cells vectorise.
 
 Place u + 1 of a row belongs to label position u. A range of label positions goes from `lo` to before `hi`.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, exp
-from .runs import FAR, NONE, ONE, chain, is_open
-from .scaled import EMPTY, log_of, normalised, split
+from .runs import FAR, NONE, ONE, PIECE, is_open
+from .scaled import EMPTY, aligned, log_of, normalised, split
 from .state import scores_at
 from .steps import BLANK, LABEL
 
@@ -69,6 +69,7 @@ def step_scratch_bytes(frames, labels, longest: int):
 @register_jitable
 def open_range(f, first, offset, bounds, state):
     """The label positions of a frame from the first open cell to behind the last; (FAR, 0) if none is open."""
+    # `read_run` has these loops written out: by a call of this, frames of few cells took it an eighth longer.
     low, c, high = np.uint64(first[f]), np.uint64(offset[f]), np.uint64(offset[f + 1])
     shift, a, b = c - low, c, high
     while a < b and not is_open(a, bounds, state):
@@ -167,7 +168,10 @@ def open_base(lo, hi, high):
 
 @register_jitable
 def follow_labels(lo, hi, back, step_score, shift, scratch):
-    """Add the label arcs that stay in the frame to a row of sums: scaled numbers in `value` and `exponent`."""
+    """Add the label arcs that stay in the frame to a row of sums: scaled numbers in `value` and `exponent`.
+
+    With `back`, a constant at each call, sums go from the last cell to the first, and else from the first to the last.
+    """
     total, power, high, label_value = scratch.total, scratch.power, scratch.high, scratch.high
     for j in range(lo + ONE, hi + ONE):
         x, p = split(high[j])
@@ -177,8 +181,42 @@ def follow_labels(lo, hi, back, step_score, shift, scratch):
     # The largest terms are in the sums now, and their row is free.
     for j in range(lo + ONE, hi + ONE):
         label_value[j], scratch.label_power[j] = split(scratch.label_score[j] + step_score[0, j - ONE + shift])
-    arcs, sums = (label_value, scratch.label_power), (scratch.value, scratch.exponent)
-    chain(lo + ONE, hi - lo, back, total, power, NONE, arcs[0], arcs[1], sums[0], sums[1], scratch.weight)
+    chain(lo + ONE, hi + ONE, back, scratch)
+
+
+@register_jitable
+def chain(first, end, back, scratch):
+    """Add up what comes in (`total`, `power`) along a frame by its labels' arcs (`high`, `label_power`)."""
+    # `sum_run` has this loop written out, over cells of a run: by a call its sweeps took an eighth longer.
+    total, power, label_value, label_power = scratch.total, scratch.power, scratch.high, scratch.label_power
+    value, exponent, weight = scratch.value, scratch.exponent, scratch.weight
+    before = NONE if back else ONE  # from a cell to the one whose label arc joins it with its neighbour
+    last, last_power = 0.0, EMPTY
+    for done in range(first, end, PIECE):
+        size = min(PIECE, end - done)
+        low = first + end - done - size if back else done
+        high = low + size
+        # The powers go ahead: that of a cell is the larger of those of its two terms. With them known, the values
+        # follow one another by a product and a sum.
+        for j in range(size):
+            c = high - ONE - j if back else low + j
+            moving = last_power + label_power[c - before]
+            last_power = moving if moving > power[c] else power[c]
+            weight[c], exponent[c] = moving, last_power
+        for c in range(low, high):
+            weight[c] = aligned(label_value[c - before], weight[c], exponent[c])
+            value[c] = aligned(total[c], power[c], exponent[c])
+        if not back and done == first:
+            # No arc leads to the first cell. What lies before it may be the NaN of another frame.
+            weight[first] = 0.0
+        for j in range(size):
+            c = high - ONE - j if back else low + j
+            last = last * weight[c] + value[c]
+            value[c] = last
+        for c in range(low, high):
+            value[c], exponent[c] = normalised(value[c], exponent[c])
+        c = low if back else high - ONE
+        last, last_power = value[c], exponent[c]
 
 
 @register_jitable

@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .arcs import cell_at
-from .cells import CLOSED, lowest_of, posterior, tiny_of
+from .cells import CLOSED, arc_posterior, at_most_one, lowest_of, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .state import ArcPosteriors, CellState
 from .step_arcs import Lattice, behind_all, goes_by, joined
@@ -94,13 +94,6 @@ def step_sums_cuda(
             log_z[n] = behind_all(largest, own, alpha)
 
 
-@register_jitable
-def arc_posterior(log_probability, lowest):
-    """`posterior`, at most 1: of scores like -1e13 the digits behind the point are lost (`probability_of`)."""
-    # A NaN is not above 0, so it stays.
-    return posterior(0.0 if log_probability > 0.0 else log_probability, lowest)
-
-
 @cuda_kernel
 def step_posteriors_cuda(
     starts, labels, example, first, offset, steps, step_score, blank_score, label_score, alpha, beta, log_z, lowest
@@ -123,12 +116,6 @@ def step_posteriors_cuda(
             step_score[i, c] = at_most_one(blank + label)
             by_blank, by_label = by_blank + blank, by_label + label
         blank_score[c], label_score[c] = at_most_one(by_blank), at_most_one(by_label)
-
-
-@register_jitable
-def at_most_one(x):
-    # A NaN is not above 1, so it stays.
-    return 1.0 if x > 1.0 else x
 
 
 def _lattices(frames):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import CLOSED, exp, log_add
+from .cells import CLOSED, at_most_one, exp, log_add
 from .runs import FAR, NONE, ONE
 from .step_rows import (
     arrive,
@@ -122,7 +122,7 @@ def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scr
                 by_label[j] += x
                 row[j] += x
         for j in range(lo + ONE, hi + ONE):
-            step_score[n, j - ONE + shift] = min(row[j], 1.0) if row[j] == row[j] else row[j]
+            step_score[n, j - ONE + shift] = at_most_one(row[j])
 
 
 @register_jitable
@@ -164,8 +164,8 @@ def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors,
             step_posteriors(f, end, lo, hi, steps, tiny, outside, step_score, shift, scratch)
             for u in range(low, behind):
                 inside = lo <= u < hi
-                state.blank_score[u + shift] = min(total[u + ONE], 1.0) if inside else outside
-                state.label_score[u + shift] = min(scratch.power[u + ONE], 1.0) if inside else outside
+                state.blank_score[u + shift] = at_most_one(total[u + ONE]) if inside else outside
+                state.label_score[u + shift] = at_most_one(scratch.power[u + ONE]) if inside else outside
             for n in range(steps.shape[1]):
                 for u in range(low, lo):
                     step_score[n, u + shift] = outside

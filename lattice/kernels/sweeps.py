@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import CLOSED
+from .cells import CLOSED, at_most_one
 from .runs import NONE, ONE, pair_run, read_alpha, read_run, scratch_for, split_row, sum_run, write_run
 from .scaled import EMPTY, added, log_of, normalised, probability_of
 
@@ -82,8 +82,7 @@ def backward(begin, end, labels, first, offset, moves, bounds, posteriors, by_la
             if moves.paired:
                 # The last cell of a frame has no pair, so nothing comes from another frame. Place 0 holds 0.
                 for j in range(ONE, count):
-                    used = blank_value[j] + label_value[j - ONE]
-                    blank_value[j] = 1.0 if used > 1.0 else used
+                    blank_value[j] = at_most_one(blank_value[j] + label_value[j - ONE])
             # The scores of a cell are read at this cell only, so posteriors can take their place. A NaN is kept.
             write_run(f, stop, True, first, offset, scratch, blank_value, log_z - log_z, state.blank_score)
             write_run(f, stop, True, first, offset, scratch, label_value, log_z - log_z, state.label_score)
