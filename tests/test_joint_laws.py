@@ -152,25 +152,30 @@ def test_the_order_of_a_vocabulary_does_not_matter(topology):
     assert_equal(flat(negative), expected)
 
 
+def relabelled(problem, order):
+    """A problem with ids by other names; `order` (rows of the weight,) has the new name of each. What is no id stays."""
+
+    def renamed(ids):
+        real = (ids >= 0) & (ids < len(order))
+        return np.where(real, order[np.where(real, ids, 0)], ids)
+
+    back = np.argsort(order)
+    return replace(
+        problem,
+        weight=problem.weight[back],
+        bias=problem.bias[back],
+        targets=renamed(problem.targets),
+        vocabulary=None if problem.vocabulary is None else renamed(problem.vocabulary),
+        blank=int(order[problem.blank]),
+    )
+
+
 @pytest.mark.parametrize("vocabulary", [None, "endings"])
 def test_relabelling_commutes(vocabulary):
     problem = joint_problem(8, vocab=11, blank=2, vocabulary=vocabulary, dtype=np.float64)
     loss, encoder, predictor, weight, bias = flat(problem)
     order = np.random.default_rng(8).permutation(11)  # new id of each old id
-
-    def renamed(ids):
-        real = (ids >= 0) & (ids < 11)
-        return np.where(real, order[np.where(real, ids, 0)], ids)
-
-    back = np.argsort(order)
-    other = replace(
-        problem,
-        weight=problem.weight[back],
-        bias=problem.bias[back],
-        targets=renamed(problem.targets),
-        vocabulary=None if vocabulary is None else renamed(problem.vocabulary),
-        blank=int(order[2]),
-    )
+    other, back = relabelled(problem, order), np.argsort(order)
     assert_same(flat(other), [loss, encoder, predictor, weight[back], bias[back]], scale=loss.max())
 
 

@@ -11,7 +11,7 @@ from lattice import Topology
 from tests import compare, oracle, steps_oracle
 from tests.problems import DTYPES, GARBAGE_IDS
 from tests.steps_problems import PLACES, STEPS, blank_at, joint_problem, logits_problem, name_of
-from tests.test_joint_laws import assert_equal, assert_same, flat
+from tests.test_joint_laws import assert_equal, assert_same, flat, relabelled
 from tests.test_joint_memory import PYTHON, call, extra_bytes, least_limit, size_of
 
 FLOOR = 2.0**-24
@@ -187,20 +187,7 @@ def test_relabelling_commutes(topology, vocabulary):
     else:
         others = np.setdiff1d(order, blanks)
         order[others] = rng.permutation(others)
-
-    def renamed(ids):
-        real = (ids >= 0) & (ids < 11)
-        return np.where(real, order[np.where(real, ids, 0)], ids)
-
-    back = np.argsort(order)
-    other = replace(
-        problem,
-        weight=problem.weight[back],
-        bias=problem.bias[back],
-        targets=renamed(problem.targets),
-        vocabulary=None if vocabulary is None else renamed(problem.vocabulary),
-        blank=int(order[blank]),
-    )
+    other, back = relabelled(problem, order), np.argsort(order)
     loss, encoder, predictor, weight, bias = flat(problem)
     assert_same(flat(other), [loss, encoder, predictor, weight[back], bias[back]], scale=loss.max())
 
