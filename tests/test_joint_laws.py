@@ -153,7 +153,7 @@ def test_the_order_of_a_vocabulary_does_not_matter(topology):
 
 
 def relabelled(problem, order):
-    """A problem with ids by other names; `order` (rows of the weight,) has the new name of each. What is no id stays."""
+    """A problem with ids renamed; `order` (rows of the weight,) has the new name of each. What is no id stays."""
 
     def renamed(ids):
         real = (ids >= 0) & (ids < len(order))
