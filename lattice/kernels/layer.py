@@ -36,16 +36,22 @@ def two_products(hidden, i, weight, v):
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "nsz", "contract"}, error_model="numpy")
-def four_products(hidden, i, weight, v):
-    """hidden[i] @ weight[v] and the same of the next three hidden vectors, summed as in `three_products`."""
+def put_products(hidden, i, weight, v, w, dots):
+    """hidden[i] @ weight[v] into dots[0, i], the same of w into dots[1, i], and of the next three hidden vectors."""
     zero = hidden.dtype.type(0)
     first, second, third, fourth = zero, zero, zero, zero
+    fifth, sixth, seventh, eighth = zero, zero, zero, zero
     for h in range(hidden.shape[1]):
         first += hidden[i, h] * weight[v, h]
         second += hidden[i + 1, h] * weight[v, h]
         third += hidden[i + 2, h] * weight[v, h]
         fourth += hidden[i + 3, h] * weight[v, h]
-    return first, second, third, fourth
+        fifth += hidden[i, h] * weight[w, h]
+        sixth += hidden[i + 1, h] * weight[w, h]
+        seventh += hidden[i + 2, h] * weight[w, h]
+        eighth += hidden[i + 3, h] * weight[w, h]
+    dots[0, i], dots[0, i + 1], dots[0, i + 2], dots[0, i + 3] = first, second, third, fourth
+    dots[1, i], dots[1, i + 1], dots[1, i + 2], dots[1, i + 3] = fifth, sixth, seventh, eighth
 
 
 @cpu_sweep

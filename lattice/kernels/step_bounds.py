@@ -20,9 +20,12 @@ from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, exp, typed
 from .hidden import fill_of, lanes_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
-from .layer import four_products, three_products
+from .layer import put_products, two_products
 from .state import WANTED, bounded
 from .upper_bounds import TOGETHER, bound_cell, finite_below, logit_of, never_below, slacks_of, summed
+
+HEADS = 64
+"""Cells whose steps the CPU bounds at once: as many as let its loops vectorise well."""
 
 
 @register_jitable
@@ -42,6 +45,12 @@ def bound_entry(logit, highest, total, log_total, slack, few, spare):
 
 
 @register_jitable
+def size_below(logit, most, like):
+    """Magnitude of a logit, for its part in what a sum of it may be off by. -inf is exact."""
+    return abs(logit) if abs(logit) < most else typed(0, like)
+
+
+@register_jitable
 def bound_head(step_score, c, spread, most, few, spare):
     """Turn the logits in column c of `step_score` into upper bounds on the scores of a softmax over them, in nats.
 
@@ -50,10 +59,7 @@ def bound_head(step_score, c, spread, most, few, spare):
     zero, two = typed(0, spread), typed(2, spread)
     highest, size, total = typed(CLOSED, spread), zero, zero
     for n in range(step_score.shape[0]):
-        logit = step_score[n, c]
-        highest = max(highest, logit)
-        # -inf is exact.
-        size = max(size, abs(logit) if abs(logit) < most else zero)
+        highest, size = max(highest, step_score[n, c]), max(size, size_below(step_score[n, c], most, spread))
     if highest == typed(CLOSED, spread):
         return
     for n in range(step_score.shape[0]):
@@ -64,24 +70,52 @@ def bound_head(step_score, c, spread, most, few, spare):
 
 
 @register_jitable
-def bound_step_cell(
-    blank_logit, label_logit, tail, reach, lengths, longest, steep, high, most, rounding, few, spare, sigma, step_score,
-    c,
-):  # fmt: skip
-    """Maximum and rest of a cell that is not computed, and its column c of `step_score`, which holds logits before.
+def bound_heads(step_score, c, count, spread, most, few, spare, scratch):
+    """`bound_head` of `count` columns from c on, a row at a time, so that a CPU takes several columns at once.
 
-    `longest` is the length of the longest of their rows, `spare` that of the tokens and of `step_score`. The others are
-    as in `bound_cell`, and `blank_logit`, `label_logit` and `lengths` are those of the pair.
+    `spread` is (count,), `scratch` is (4, count).
+    """
+    # Unsigned, because a place that may be negative is looked at before it is used, and such loops do not vectorise.
+    c, count = np.uint64(c), np.uint64(count)
+    zero, two, closed = typed(0, few), typed(2, few), typed(CLOSED, few)
+    highest, size, total, log_total = scratch[0], scratch[1], scratch[2], scratch[3]
+    for j in range(count):
+        highest[j], size[j], total[j] = closed, zero, zero
+    for n in range(step_score.shape[0]):
+        for j in range(count):
+            logit = step_score[n, c + j]
+            highest[j], size[j] = max(highest[j], logit), max(size[j], size_below(logit, most, few))
+    for j in range(count):
+        # Where all are closed, any other number in the place of the highest: -inf - -inf would be NaN.
+        highest[j] = zero if highest[j] == closed else highest[j]
+    for n in range(step_score.shape[0]):
+        for j in range(count):
+            total[j] += exp(step_score[n, c + j] - highest[j])
+    for j in range(count):
+        # From here on `size` holds the slack.
+        size[j], log_total[j] = two * (spread[j] + few * size[j]), math.log(total[j])
+    for n in range(step_score.shape[0]):
+        for j in range(count):
+            step_score[n, c + j] = bound_entry(
+                step_score[n, c + j], highest[j], total[j], log_total[j], size[j], few, spare
+            )
+
+
+@register_jitable
+def bound_step_cell(
+    blank_logit, label_logit, tail, reach, lengths, steep, high, most, rounding, few, spare, sigma, step_score, c
+):
+    """Maximum and rest of a cell that is not computed, and its column c of `step_score`, bounds on a softmax before.
+
+    The others are as in `bound_cell`.
     """
     zero, finite = typed(0, reach), finite_below(reach, steep, high, most)
-    if finite:
-        bound_head(step_score, c, rounding * reach * longest, most, few, spare[1])
-    else:
+    if not finite:
         # Of a wanted cell 0 is a bound, too.
         for n in range(step_score.shape[0]):
             step_score[n, c] = zero
     if tail:
-        maximum, rest = bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare[0])
+        maximum, rest = bound_cell(blank_logit, label_logit, reach, lengths, steep, high, most, rounding, few, spare)
     else:
         maximum, rest = zero, bounded(step_score[0, c]) if finite else typed(WANTED, reach)
         # The label's step is all its own.
@@ -94,9 +128,9 @@ def bound_step_cell(
 
 @register_jitable
 def row_of(n, at, blank_ids, tail, size):
-    """The row of the weight for row n of `step_score`; `at` is the label's, `size` is S."""
+    """The row of the weight for row n of `step_score`, below 0 the blank's; `at` is the label's, and `size` is S."""
     if tail:
-        return size - tail + n
+        return size - tail + n if n >= 0 else blank_ids[0]
     return blank_ids[n - 1] if n else at
 
 
@@ -128,32 +162,45 @@ def compile_kernels(activation: Activation) -> Kernels:
         rest, step_score,
     ):  # fmt: skip
         # Of a few cells at a time. Rows that no cell has filled are multiplied, too.
-        hidden, dots = np.zeros((TOGETHER, weight.shape[1]), weight.dtype), np.empty(TOGETHER, weight.dtype)
+        hidden, dots = np.zeros((TOGETHER, weight.shape[1]), weight.dtype), np.empty((2, TOGETHER), weight.dtype)
+        scratch = np.empty((7, HEADS), rest.dtype)
+        reach, lengths, spread = scratch[4], scratch[5], scratch[6]
         closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
-        steps, blank_id = step_score.shape[0], blank_ids[0]
+        steps, size, blank_id = step_score.shape[0], weight.shape[0], blank_ids[0]
         shared = longest_of(norm, steps, blank_ids, tail)
-        for first in range(begin, end, TOGETHER):
-            last = min(first + TOGETHER, end)
-            fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
-            for n in range(0 if tail else 1, steps):
-                v = row_of(n, 0, blank_ids, tail, weight.shape[0])
-                for j in range(0, last - first, 4):
-                    dots[j], dots[j + 1], dots[j + 2], dots[j + 3] = four_products(hidden, j, weight, v)
+        # The rows that all cells share: with "tdt" the blank and the durations, else the blanks.
+        shared_begin = -1 if tail else 1
+        for batch in range(begin, end, HEADS):
+            behind = min(batch + HEADS, end)
+            for first in range(batch, behind, TOGETHER):
+                last = min(first + TOGETHER, behind)
+                fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+                for n in range(shared_begin, steps, 2):
+                    m = min(n + 1, steps - 1)
+                    v, w = row_of(n, 0, blank_ids, tail, size), row_of(m, 0, blank_ids, tail, size)
+                    for j in range(0, last - first, 4):
+                        put_products(hidden, j, weight, v, w, dots)
+                    for i in range(first, last):
+                        if n < 0:
+                            maximum[i] = logit_of(dots[0, i - first], bias, v)
+                        else:
+                            step_score[n, start + i] = logit_of(dots[0, i - first], bias, v)
+                        step_score[m, start + i] = logit_of(dots[1, i - first], bias, w)
                 for i in range(first, last):
-                    step_score[n, start + i] = logit_of(dots[i - first], bias, v)
-            for i in range(first, last):
-                # Where no label is left the blank's row stands in for the label's, and its product is dropped.
-                at = label_id[i] if label_id[i] >= 0 else blank_id
-                blank_dot, label_dot, square = three_products(hidden, i - first, weight, blank_id, at)
-                label_logit = logit_of(label_dot, bias, at) if label_id[i] >= 0 else closed
-                blank_logit = logit_of(blank_dot, bias, blank_id)
-                if not tail:
-                    step_score[0, start + i] = label_logit
-                reach, lengths = math.sqrt(square), norm[blank_id] + norm[at]
-                longest = shared if tail else max(shared, norm[at])
+                    # Where no label is left the blank's row stands in for the label's, and its product is dropped.
+                    at, j = label_id[i] if label_id[i] >= 0 else blank_id, i - batch
+                    label_dot, square = two_products(hidden, i - first, weight, at)
+                    rest[i] = logit_of(label_dot, bias, at) if label_id[i] >= 0 else closed
+                    if not tail:
+                        step_score[0, start + i] = rest[i]
+                    reach[j], lengths[j] = math.sqrt(square), norm[blank_id] + norm[at]
+                    spread[j] = rounding * reach[j] * (shared if tail else max(shared, norm[at]))
+            bound_heads(step_score, start + batch, behind - batch, spread, most, few, spare_steps, scratch)
+            for i in range(batch, behind):
+                # Until here `maximum` and `rest` hold the pair's logits.
                 maximum[i], rest[i] = bound_step_cell(
-                    blank_logit, label_logit, tail, reach, lengths, longest, steep, high, most, rounding, few,
-                    (spare, spare_steps), sigma, step_score, start + i,
+                    maximum[i], rest[i], tail, reach[i - batch], lengths[i - batch], steep, high, most, rounding, few,
+                    spare, sigma, step_score, start + i,
                 )  # fmt: skip
                 blank_score[i], label_score[i] = closed, closed
 
@@ -173,7 +220,7 @@ def compile_kernels(activation: Activation) -> Kernels:
         blank_logit, label_logit = closed, closed
         # Two rows at a time: with "tdt" those of the pair first.
         for n in range(-2 if tail else 0, steps, 2):
-            u = blank_id if n < 0 else row_of(n, at, blank_ids, tail, size)
+            u = row_of(n, at, blank_ids, tail, size)
             v = at if n < 0 else row_of(min(n + 1, steps - 1), at, blank_ids, tail, size)
             layer = weight, weight[u], weight[v], rounding
             first_dot, second_dot, square = products(
@@ -194,10 +241,13 @@ def compile_kernels(activation: Activation) -> Kernels:
         if lane == 0:
             steep, high, most = ceiling[0], ceiling[1], ceiling[2]
             shared, lengths = longest_of(norm, steps, blank_ids, tail), norm[blank_id] + norm[at]
-            longest = shared if tail else max(shared, norm[at])
+            reach = math.sqrt(square)
+            if finite_below(reach, steep, high, most):
+                spread = rounding * reach * (shared if tail else max(shared, norm[at]))
+                bound_head(step_score, start + i, spread, most, few, spare_steps)
             maximum[i], rest[i] = bound_step_cell(
-                blank_logit, label_logit, tail, math.sqrt(square), lengths, longest, steep, high, most, rounding, few,
-                (spare, spare_steps), sigma, step_score, start + i,
+                blank_logit, label_logit, tail, reach, lengths, steep, high, most, rounding, few, spare, sigma,
+                step_score, start + i,
             )  # fmt: skip
             blank_score[i], label_score[i] = closed, closed
 
