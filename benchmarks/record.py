@@ -21,6 +21,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("numpy", "numba", "scipy", "torch", "torchaudio", "fast-rnnt", "optimized-transducer", "warprnnt-numba")
+THREAD_SETTINGS = ("_NUM_THREADS", "_THREAD_TIMEOUT", "_BLOCKTIME")
+"""How the names of variables end that say how many threads there are, and how long they spin."""
 
 
 def interleaved(calls: dict, rounds: int = 5, prepare: dict | None = None) -> dict[str, list[float]]:
@@ -117,6 +119,7 @@ def environment(packages: tuple[str, ...] = PACKAGES) -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions,
         "blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("openblas configuration", ""),
+        "threads": {name: value for name, value in sorted(os.environ.items()) if name.endswith(THREAD_SETTINGS)},
     }
 
 

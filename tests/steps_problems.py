@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lattice import Topology
 from tests import problems, steps_oracle
-from tests.steps_oracle import blank_ids, tail_of
+from tests.steps_oracle import alignments, blank_ids, tail_of
 
 NEMO = Topology("tdt", durations=(0, 1, 2, 3, 4), sigma=0.05)
 STEPS = [
@@ -156,6 +156,18 @@ def joint_problem(seed=0, topology=NEMO, *, batch=4, frames=7, labels=4, vocab=9
         vocabulary_lengths=ids_lengths,
         bounds=bounds_of(rng, *lengths, problem.encoder.shape[1], topology) if bounded else None,
     )
+
+
+def poisoned(topology, frames, labels, dtype=np.float32):
+    """(problem, the same with NaN in one cell of each example, whether alignments visit that cell): each cell once."""
+    cells = [(t, u) for t in range(frames) for u in range(labels + 1)]
+    lengths = np.full(len(cells), frames), np.full(len(cells), labels)
+    problem = logits_problem(19, topology, lengths=lengths, dtype=dtype, blank=0)
+    logits = problem.logits.copy()
+    for b, cell in enumerate(cells):
+        logits[b][cell] = np.nan
+    visited = {arc[:2] for arcs in alignments(frames, labels, topology) for arc in arcs}
+    return problem, replace(problem, logits=logits), np.array([cell in visited for cell in cells])
 
 
 def shapes():

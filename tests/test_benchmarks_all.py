@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import all as everything
-from benchmarks import joint, joint_stages, peer_memory, peer_tables, peers, pictures, shapes
+from benchmarks import joint, joint_stages, peer_memory, peer_tables, peers, pictures, record, shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {"versions": {"torchaudio": "2.11", "fast-rnnt": "1.3"}, "commit": "abc", "date": "2030-01-01"}
@@ -204,3 +204,11 @@ def test_nothing_stays_watched():
 
     joint_stages.split(lambda: None)
     assert emissions.sweep is launch.sweep
+
+
+def test_a_record_says_what_was_set_for_threads(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "4")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    found = record.environment()["threads"]
+    assert found["OPENBLAS_THREAD_TIMEOUT"] == "4" and found["NUMBA_NUM_THREADS"] == "2"
+    assert not [name for name in found if "THREAD" not in name and "BLOCKTIME" not in name]

@@ -49,6 +49,22 @@ def test_anything(problem, grad_loss, fastemit_lambda, posterior_floor):
     check(problem, grad_loss=grad_loss, fastemit_lambda=fastemit_lambda, posterior_floor=posterior_floor)
 
 
+@of_floors
+@pytest.mark.parametrize("durations, frames", [((2,), 6), ((2, 5), 7)])
+def test_poison_in_frames_where_no_alignment_passes_is_nothing(durations, frames, posterior_floor):
+    topology, options = Topology("tdt", durations=durations), {"posterior_floor": posterior_floor}
+    problem = joint_problem(20, topology, lengths=([frames] * 2, [2, 1]))
+    expected = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, **options)
+    arcs = steps_oracle.alignments(frames, 1, topology)
+    passed = {t for alignment in arcs for t, *_ in alignment}
+    assert 0 < len(passed) < frames
+    problem.encoder[:, [t for t in range(frames) if t not in passed]] = np.nan
+    found = lattice.joint_transducer_loss_and_grad(*problem.args, **problem.options, **options)
+    np.testing.assert_array_equal(found[0], expected[0])
+    for one, other in zip(found[1], expected[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @of_steps
 def test_gradients_are_finite_differences(topology):
     problem = joint_problem(4, topology, batch=2, frames=5, labels=2, vocab=5, width=3, dtype=np.float64)

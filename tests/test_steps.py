@@ -21,6 +21,7 @@ from tests.steps_problems import (
     logits_problem,
     logits_problems,
     name_of,
+    poisoned,
 )
 
 check = partial(test_transducer.check, truth_of=steps_oracle.batch_loss_and_grad)
@@ -200,6 +201,24 @@ def test_poison_stays_in_its_example(topology, bad):
         assert not grad[1][~problem.real[1]].any()
         np.testing.assert_array_equal(loss[[0, 2]], expected[0][[0, 2]])
         np.testing.assert_array_equal(grad[[0, 2]], expected[1][[0, 2]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize(
+    "durations, frames, labels",
+    [((2,), 6, 2), ((0, 2), 4, 2), ((2, 5), 7, 1), ((0, 2, 5), 7, 1), ((1, 3), 6, 3), ((1,), 4, 2)],
+)
+def test_poison_where_no_alignment_passes_is_nothing(durations, frames, labels, dtype):
+    """In cells that no arcs lead to, and in those from which none lead to the end."""
+    problem, bad, visited = poisoned(Topology("tdt", durations=durations), frames, labels, dtype)
+    assert visited.any() and not visited.all()
+    loss, grad = lattice.transducer_loss_and_grad(*problem.args, **problem.options)
+    found, found_grad = lattice.transducer_loss_and_grad(*bad.args, **problem.options)
+    np.testing.assert_array_equal(found, np.where(visited, np.nan, loss))
+    np.testing.assert_array_equal(found_grad[~visited], grad[~visited])
+    for door in (lattice.transducer_posteriors, lattice.transducer_alignment):
+        for one, other in zip(door(*bad.args, **problem.options), door(*problem.args, **problem.options), strict=True):
+            np.testing.assert_array_equal(one[~visited], other[~visited])
 
 
 @of_steps

@@ -81,13 +81,9 @@ def open_range(f, first, offset, bounds, state):
 
 @register_jitable
 def read_frame(lo, hi, shift, bounds, state, scratch):
-    """Copy the scores of the label positions from `lo` to before `hi`; return of how many cells the blank's is NaN."""
-    blank, label, lost = scratch.blank_score, scratch.label_score, NONE
+    """Copy the scores of the label positions from `lo` to before `hi`."""
     for u in range(lo, hi):
-        blank_score, label_score = scores_at(u + shift, bounds, state)
-        blank[u + ONE], label[u + ONE] = blank_score, label_score
-        lost += np.uint64(blank_score != blank_score)
-    return lost
+        scratch.blank_score[u + ONE], scratch.label_score[u + ONE] = scores_at(u + shift, bounds, state)
 
 
 @register_jitable
@@ -167,6 +163,15 @@ def open_base(lo, hi, high):
 
 
 @register_jitable
+def any_term(lo, hi, total):
+    """Whether a sum of the row is not 0; NaN is not."""
+    found = False
+    for u in range(lo, hi):
+        found |= total[u + ONE] != 0.0
+    return found
+
+
+@register_jitable
 def follow_labels(lo, hi, back, step_score, shift, scratch):
     """Add the label arcs that stay in the frame to a row of sums: scaled numbers in `value` and `exponent`.
 
@@ -180,7 +185,10 @@ def follow_labels(lo, hi, back, step_score, shift, scratch):
         total[j] *= x
     # The largest terms are in the sums now, and their row is free.
     for j in range(lo + ONE, hi + ONE):
-        label_value[j], scratch.label_power[j] = split(scratch.label_score[j] + step_score[0, j - ONE + shift])
+        own = scratch.label_score[j]
+        # Where no label is left there is no arc, whatever its step is.
+        own = CLOSED if own == CLOSED else own + step_score[0, j - ONE + shift]
+        label_value[j], scratch.label_power[j] = split(own)
     chain(lo + ONE, hi + ONE, back, scratch)
 
 
@@ -232,6 +240,12 @@ def to_logs(lo, hi, stays, scratch):
 
 
 @register_jitable
+def ahead(beta, score, step):
+    """beta behind an arc with the arc's two scores; -inf where no alignment leads on, whatever the scores are."""
+    return CLOSED if beta == CLOSED else beta + score + step
+
+
+@register_jitable
 def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
     """What departs from frame f to later frames, at the label positions from `lo` to before `hi`, as in `arrive`."""
     ring, high, total, beta = np.uint64(scratch.stay.shape[0]), scratch.high, scratch.total, scratch.stay
@@ -242,7 +256,7 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
         r = (np.uint64(f) + d) % ring
         if steps[1, n] & BLANK:
             for j in range(max(lo, scratch.begin[r]) + ONE, min(hi, scratch.end[r]) + ONE):
-                x = scratch.blank_score[j] + beta[r, j] + step_score[n, j - ONE + shift]
+                x = ahead(beta[r, j], scratch.blank_score[j], step_score[n, j - ONE + shift])
                 if summing:
                     total[j] += exp(x - high[j])
                 else:
@@ -250,7 +264,7 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
         if steps[1, n] & LABEL and np.uint64(f) + d < np.uint64(end):
             a = max(lo + ONE, scratch.begin[r])
             for j in range(a, min(hi + ONE, scratch.end[r])):
-                x = scratch.label_score[j] + beta[r, j + ONE] + step_score[n, j - ONE + shift]
+                x = ahead(beta[r, j + ONE], scratch.label_score[j], step_score[n, j - ONE + shift])
                 if summing:
                     total[j] += exp(x - high[j])
                 else:

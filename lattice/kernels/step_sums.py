@@ -105,13 +105,16 @@ def step_posteriors_cuda(
     state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     own = Lattice(starts[n], starts[n + 1], labels[n], first, offset, steps, False, state, step_score)
     for c in range(offset[f] + cuda.threadIdx.x % WARP, offset[f + 1], WARP):
-        by_blank, by_label, arrives = 0.0, 0.0, log_z[n] != CLOSED and alpha[c] != CLOSED
         u, arrive = first[f] + c - offset[f], alpha[c] - log_z[n]
+        nothing = 0.0 if log_z[n] == CLOSED else log_z[n] - log_z[n]
+        by_blank, by_label = nothing, nothing
         for i in range(steps.shape[1]):
-            blank, label = 0.0, 0.0
-            if arrives:
-                blank = arc_posterior(arrive + goes_by(i, False, f, u, c, own, beta), lowest)
-                label = arc_posterior(arrive + goes_by(i, True, f, u, c, own, beta), lowest)
+            blank, label = nothing, nothing
+            # Where no alignment comes or leads on there is no posterior, whatever the rest is.
+            if log_z[n] != CLOSED and alpha[c] != CLOSED:
+                leaves, moves = goes_by(i, False, f, u, c, own, beta), goes_by(i, True, f, u, c, own, beta)
+                blank = nothing if leaves == CLOSED else arc_posterior(arrive + leaves, lowest)
+                label = nothing if moves == CLOSED else arc_posterior(arrive + moves, lowest)
             # Scores of a cell are read here alone.
             step_score[i, c] = at_most_one(blank + label)
             by_blank, by_label = by_blank + blank, by_label + label

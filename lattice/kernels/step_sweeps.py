@@ -4,14 +4,14 @@ A sweep takes a frame at a time (step_rows.py). Of a frame only those cells take
 those whose own arcs are open; alpha or beta of all others is 0.
 """
 
-import math
-
 import numpy as np
 from numba.extending import register_jitable
 
 from .cells import CLOSED, at_most_one, exp, log_add
 from .runs import FAR, NONE, ONE
 from .step_rows import (
+    ahead,
+    any_term,
     arrive,
     close_row,
     depart,
@@ -30,7 +30,7 @@ from .steps import BLANK, LABEL
 def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state, step_score, alpha):
     """`sweeps.forward` where arcs take several frames."""
     scratch = step_scratch(end - begin, labels, steps)
-    ring, lost, stays = np.uint64(scratch.stay.shape[0]), NONE, steps[0, 0] == 0
+    ring, stays = np.uint64(scratch.stay.shape[0]), steps[0, 0] == 0
     high, total = scratch.high, scratch.total
     for f in range(begin, end):
         r, low, c = np.uint64(f) % ring, np.uint64(first[f]), np.uint64(offset[f])
@@ -49,7 +49,7 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
             if kept:
                 alpha[c : offset[f + 1]] = CLOSED
             continue
-        lost += read_frame(lo, hi, shift, bounds, state, scratch)
+        read_frame(lo, hi, shift, bounds, state, scratch)
         close_row(lo, hi, high, total)
         arrive(f, begin, lo, hi, False, first, offset, steps, step_score, scratch)
         if f == begin and lo == NONE and lo < hi:
@@ -84,12 +84,14 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
             if scratch.begin[r] <= u < scratch.end[r]:
                 c = offset[end - d] + labels - first[end - d]
                 log_z = log_add(log_z, scratch.stay[r, u + ONE] + step_score[n, c])
-    return math.nan if lost and log_z != CLOSED else log_z
+    return log_z
 
 
 @register_jitable
-def note(x, tiny):
-    """A probability from its logarithm: at most 1, and 0 below `tiny`. NaN stays."""
+def note(known, ahead, tiny):
+    """Posterior of an arc from alpha - log_z, and from the arc with beta behind it: at most 1, and 0 below `tiny`."""
+    # Where no alignment leads on there is none, whatever alpha is. Other NaN stay.
+    x = CLOSED if ahead == CLOSED else known + ahead
     found = exp(0.0 if x > 0.0 else x)
     return 0.0 if found < tiny else found
 
@@ -113,16 +115,22 @@ def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scr
             row[j] = nothing
         if steps[1, n] & BLANK and not far:
             for j in range(a, b):
-                row[j] += note(known[j] + scratch.blank_score[j] + step_score[n, j - ONE + shift] + beta[r, j], tiny)
+                x = ahead(beta[r, j], scratch.blank_score[j], step_score[n, j - ONE + shift])
+                row[j] += note(known[j], x, tiny)
             for j in range(a, b):
                 by_blank[j] += row[j]
         if steps[1, n] & LABEL and not far and np.uint64(f) + d < np.uint64(end):
             for j in range(max(lo + ONE, scratch.begin[r]), min(hi + ONE, scratch.end[r])):
-                x = note(known[j] + scratch.label_score[j] + step_score[n, j - ONE + shift] + beta[r, j + ONE], tiny)
+                x = ahead(beta[r, j + ONE], scratch.label_score[j], step_score[n, j - ONE + shift])
+                x = note(known[j], x, tiny)
                 by_label[j] += x
                 row[j] += x
         for j in range(lo + ONE, hi + ONE):
-            step_score[n, j - ONE + shift] = at_most_one(row[j])
+            # What no alignment reaches has no posterior, whatever it holds.
+            step_score[n, j - ONE + shift] = 0.0 if known[j] == CLOSED else at_most_one(row[j])
+    for j in range(lo + ONE, hi + ONE):
+        by_blank[j] = 0.0 if known[j] == CLOSED else by_blank[j]
+        by_label[j] = 0.0 if known[j] == CLOSED else by_label[j]
 
 
 @register_jitable
@@ -150,7 +158,8 @@ def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors,
         depart(f, end, lo, hi, False, steps, step_score, shift, scratch)
         open_base(lo, hi, high)
         depart(f, end, lo, hi, True, steps, step_score, shift, scratch)
-        if stays:
+        # Of a frame from which no blanks lead to the end no labels do: a NaN among them is not to be multiplied by 0.
+        if stays and any_term(lo, hi, total):
             follow_labels(lo, hi, True, step_score, shift, scratch)
             to_logs(lo, hi, True, scratch)
         else:

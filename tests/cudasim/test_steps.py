@@ -8,7 +8,7 @@ from tests import compare
 from tests.cudasim.test_walk import assert_alike, both
 from tests.on_device import OnDevice
 from tests.problems import BFLOAT16, name_of
-from tests.steps_problems import joint_problem, logits_problem
+from tests.steps_problems import joint_problem, logits_problem, poisoned
 
 SMALL = {"batch": 3, "frames": 5, "labels": 3}
 TOPOLOGIES = [
@@ -46,6 +46,15 @@ def test_from_logits(there, topology):
     for door in ("transducer_posteriors", "transducer_alignment"):
         found, expected = (getattr(module, door)(*problem.args, **problem.options) for module in (there, lattice))
         assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("durations", "frames", "labels"), [((2,), 4, 1), ((0, 2, 5), 7, 1)])
+def test_poison_where_no_alignment_passes_is_nothing(there, durations, frames, labels):
+    problem, bad, visited = poisoned(lattice.Topology("tdt", durations=durations), frames, labels)
+    for door in ("transducer_loss_and_grad", "transducer_posteriors"):
+        for one, other in zip(*(getattr(there, door)(*of.args, **of.options) for of in (bad, problem)), strict=True):
+            np.testing.assert_array_equal(one[~visited], other[~visited])
+    assert np.isnan(there.transducer_loss(*bad.args, **bad.options)[visited]).all()
 
 
 @pytest.mark.parametrize(("topology", "dtype"), [(TDT, F2), (STEADY, F8), (MULTIBLANK, BFLOAT16)], ids=name_of)
