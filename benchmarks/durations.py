@@ -99,7 +99,7 @@ def memory_of(name: str, shape: str) -> dict[str, int]:
 
 
 def main(options) -> None:
-    absent = missing() if PEER not in options.without else {PEER: "left out by --without"}
+    absent = {PEER: "left out by --without"} if {PEER, "all"} & {*options.without} else missing()
     names = [name for name in CALLS if name not in absent]
     errors = check(names)
     logits, *integers = problem_of(*SHAPES[options.shape])

@@ -203,7 +203,7 @@ def test_kernels_that_go_another_way_have_counts_of_their_own():
     of_hidden = {"hidden": rows, "encoder": rows, "far": False}
     assert work.hidden(SimpleNamespace(**of_hidden, factors=rows)).variant == ", factors"
     assert work.hidden(SimpleNamespace(**of_hidden, factors=rows[:0])).variant == ""
-    of_sums = {"blank_score": rows[0], "blocks": (4, 3), "steps": 9}
+    of_sums = {"blank_score": rows[0], "blocks": (4, 3), "longest": 9}
     assert work.sums(SimpleNamespace(**of_sums, bracket=True))[1:] == (9, 9 * 16, 9, ", scaled")
     assert work.sums(SimpleNamespace(**of_sums)).variant == ""
     assert {"hidden tanh, factors", "bound tanh, factors", "sums, scaled"} <= costs.COUNTS.keys()

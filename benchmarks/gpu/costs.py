@@ -29,14 +29,22 @@ COUNTS = {
     "emit, bias": Count(26, 118),
     "gradient": Count(17.25, 198),
     "gradient anew, bias": Count(45.25, 202),
+    "emit, bias, tdt": Count(17, 118 + 697),
+    "gradient anew, bias, tdt": Count(30, 202 + 1055),
+    "emit, bias, multiblank": Count(17.125, 118 + 100),
+    "gradient anew, bias, multiblank": Count(30.25, 202 + 28),
     "hidden tanh": Count(62.5, 60),
     "bound tanh": Count(71, 180),
+    "bound_steps tanh": Count(25.5, 180 + 359),
     "to_frames tanh": Count(31.6, 44),
     "to_slots tanh": Count(33.5, 44),
     "sums": Count(950, 0, 1100),
     # A guess of the cycles. They are no fewer than the instructions, since a warp issues one a cycle.
     "sums, scaled": Count(340, 0, 500),
+    # Of an arc. The cycles are a guess, too: as many to an instruction as in `sums, scaled`.
+    "step_sums": Count(374, 0, 550),
     "posteriors": Count(300, 60),
+    "step_posteriors": Count(370, 60),
     "open": Count(20, 20),
     "select": Count(120, 0, 700),
     "leave_out": Count(60, 0, 700),
@@ -52,6 +60,7 @@ COUNTS = {
     "hidden tanh, factors bfloat16": Count(11.8, 60),
     "bound tanh, factors": Count(14.4, 180),
     "bound tanh, factors bfloat16": Count(18.5, 180),
+    "bound_steps tanh, factors": Count(17.625, 180 + 359),
     "factors": Count(105.5, 40),
     "split": Count(10.25, 40),
     "cast": Count(40),
@@ -62,7 +71,9 @@ COUNTS = {
 }
 """Kernel -> counts in sm_90 code of 2026-11-28, before recursion, activations and loops were made anew. What is
 named `scaled` or `factors`, and `split`, came with these. Those of small kernels are rough, because gaps and bytes are
-what they cost."""
+what they cost. Kernels of arcs that take several frames are of 2026-11-29. What they add to a row is all that stands
+outside of loops, beyond what stands there in the kernel of two arcs, and what their loops over five durations do once
+through. `bound_steps` has loops over durations alone added, a fourth to each of the four times that it makes a row."""
 WITHOUT = (", to bfloat16", " bfloat16")
 """Variants for which the count of the kernel without them stands in, where they have none of their own."""
 

@@ -22,13 +22,14 @@ class Loop(NamedTuple):
     """How the inner loop over a row is told from others: what it does an element of the row.
 
     `loaded` and `stored` are bytes of global memory. `exponentials` are MUFU.EX2, of which a loop may have some more,
-    but less than one more an element. With `barrier` it is a loop of steps that all threads of a block make together,
-    and its element is a step.
+    but less than one more an element. `fused` are DFMA, of which an exponential in float64 takes 14. With `barrier` it
+    is a loop of steps that all threads of a block make together, and its element is a step.
     """
 
     loaded: int = 0
     stored: int = 0
     exponentials: int = 0
+    fused: int = 0
     barrier: bool = False
 
 
@@ -64,20 +65,25 @@ ROWS = {
     "gradient, HAT": Row("gradient_hat_cuda", (FLOAT, FLOAT), (Loop(4, 4, 1),)),
     "gradient anew, bias, HAT": Row("gradient_hat_cuda", (FLOAT, FLOAT), (Loop(8, 0, 1), Loop(8, 4, 1))),
     "emit, tdt": Row("emit_tdt_cuda", (FLOAT,), (Loop(4, 0, 1),)),
+    "emit, bias, tdt": Row("emit_tdt_cuda", (FLOAT,), (Loop(8, 0, 1),)),
     "gradient, tdt": Row("gradient_tdt_cuda", (FLOAT, FLOAT), (Loop(4, 4, 1),)),
     "gradient anew, bias, tdt": Row("gradient_tdt_cuda", (FLOAT, FLOAT), (Loop(8, 0, 1), Loop(8, 4, 1))),
     "emit, multiblank": Row("emit_multiblank_cuda", (FLOAT,), (Loop(4, 0, 1),)),
+    "emit, bias, multiblank": Row("emit_multiblank_cuda", (FLOAT,), (Loop(8, 0, 1),)),
     "gradient, multiblank": Row("gradient_multiblank_cuda", (FLOAT, FLOAT), (Loop(4, 4, 1),)),
     "gradient anew, bias, multiblank": Row("gradient_multiblank_cuda", (FLOAT, FLOAT), (Loop(8, 0, 1), Loop(8, 4, 1))),
     "bound tanh, HAT": Row("bound_hat_tanh_cuda", (FLOAT, FLOAT), (Loop(12, 0, 1),)),
     "bound tanh, factors, HAT": Row("bound_hat_tanh_cuda", (FLOAT, FLOAT), (Loop(12),)),
-    "bound steps tanh": Row("bound_steps_tanh_cuda", (FLOAT, FLOAT), (Loop(16, 0, 1),)),
+    "bound_steps tanh": Row("bound_steps_tanh_cuda", (FLOAT, FLOAT), (Loop(16, 0, 1),)),
+    "bound_steps tanh bfloat16": Row("bound_steps_tanh_cuda", (HALF, HALF), (Loop(8, 0, 1),)),
+    "bound_steps tanh, factors": Row("bound_steps_tanh_cuda", (FLOAT, FLOAT), (Loop(16),)),
+    "bound_steps tanh, factors bfloat16": Row("bound_steps_tanh_cuda", (HALF, HALF), (Loop(12),)),
     "ctc emit": Row("ctc_emit_cuda", ("int64", FLOAT), (Loop(4, 0, 1),)),
     "ctc gradient": Row("ctc_gradient_cuda", ("int64", FLOAT), (Loop(4, 4, 1),)),
     "to_frames tanh": Row("to_frames_tanh_cuda", (FLOAT,), (Loop(8),)),
     "to_slots tanh": Row("to_slots_tanh_cuda", (FLOAT,), (Loop(8),)),
     "sums": Row("sums_cuda", (), (Loop(barrier=True),)),
-    "step sums": Row("step_sums_cuda", (), (Loop(barrier=True),)),
+    "step_sums": Row("step_sums_cuda", (), (Loop(52), Loop(52, fused=14))),
 }
 """Of each kernel and the types of its first arguments, the loops that an element passes through."""
 
@@ -117,7 +123,8 @@ def elements(loop: Loop, counts: Counter) -> int:
         # A round may be of several steps.
         return counts["BAR"]
     n = counts["loaded"] // loop.loaded
-    same = counts["loaded"] == n * loop.loaded and counts["stored"] == n * loop.stored
+    own = {"loaded": loop.loaded, "stored": loop.stored, "DFMA": loop.fused}
+    same = all(counts[name] == n * each for name, each in own.items())
     return n if same and n * loop.exponentials <= counts["MUFU.EX2"] < n * (loop.exponentials + 1) else 0
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import record
+from .. import record, topologies
 from . import costs, dry, problems, sections, stages
 from .dry import Block
 from .machines import MACHINES, Machine, found_in, machine_of
@@ -22,29 +22,32 @@ from .work import Step
 PROGRAM = "python -m benchmarks.gpu.model"
 RESULTS = record.ROOT / "benchmarks" / "results"
 SHAPES = {
+    "B=2": problems.full(*topologies.SHAPES["tdt"]),
     "B=32": problems.full(32, 400, 80, 1024, 640),
     "headline": problems.full(*(sections.HEADLINE[name] for name in "BTUVH")),
 }
 LIMITS = {"64 MiB": 64 << 20, "256 MiB": 256 << 20, "512 MiB": 512 << 20, "1 GiB": 1 << 30}
 PRECISIONS = ("float32", "tf32", "bfloat16", "tf32x3")
-SHOWN = {"B=32": "256 MiB", "headline": "512 MiB", "long": ""}
+TOPOLOGIES = ("rnnt", "tdt")
+SHOWN = {"B=2": "256 MiB", "B=32": "256 MiB", "headline": "512 MiB", "long": ""}
 """The shapes, and limits, whose kernels are told one by one."""
 OFF = 1.4
 """Quotient of measured and predicted time from which on a kernel is named."""
 
 
 class Case(NamedTuple):
-    """A call: "joint" or "logits", a shape, and for the joint what it finds and its workspace."""
+    """A call: "joint" or "logits", a shape, and for the joint what it finds, its workspace and its topology."""
 
     loss: str
     shape: str
     kind: str
     precision: str
     limit: str
+    topology: str = "rnnt"
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, self))
+        return " ".join(filter(None, self)).removesuffix(" rnnt")
 
     @property
     def dtype(self) -> str:
@@ -63,11 +66,12 @@ def walk(case: Case) -> list[Block]:
     # Without `overwrite` the headline passes 3e9 bytes; what is launched is the same.
     shape = {**problems.JOINT, **SHAPES}[case.shape]
     how = {"precision": "tf32x3"} if case.precision == "tf32x3" else {}
+    how["topology"] = topologies.VARIANTS[case.topology]
     return dry.joint(shape, dry.KINDS[case.kind], case.dtype, LIMITS[case.limit], **how)
 
 
 def floor_of(case: Case, rates: costs.Rates) -> float:
-    """Seconds of what the call is measured in: its three products, or one copy of the logits."""
+    """Seconds of what the call is measured in: its three products, without durations, or one copy of the logits."""
     if case.loss == "logits":
         shape = problems.LOGITS[case.shape]
         rows = shape.cells if shape.packed else len(shape.T) * int(shape.T.max()) * (int(shape.U.max()) + 1)
@@ -105,11 +109,11 @@ def unpacked(text: str) -> list[Block]:
     return [Block(*blocks[number], repeat) for number, repeat in found["order"]]
 
 
-def cases(shapes, kinds, precisions, limits) -> Iterator[Case]:
-    """The joint, then the loss from logits."""
-    for shape, kind, precision, limit in itertools.product(shapes, kinds, precisions, limits):
+def cases(shapes, kinds, precisions, limits, topologies=TOPOLOGIES) -> Iterator[Case]:
+    """The joint, then the loss from logits, for "rnnt" alone."""
+    for shape, *others in itertools.product(shapes, kinds, precisions, limits, topologies):
         if shape in SHAPES:
-            yield Case("joint", shape, kind, precision, limit)
+            yield Case("joint", shape, *others)
     for shape, precision in itertools.product(shapes, precisions):
         if shape in problems.LOGITS and "tf32" not in precision:
             yield Case("logits", shape, "", precision, "")
@@ -182,10 +186,11 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "kinds": tuple(dry.KINDS),
         "precisions": PRECISIONS,
         "limits": tuple(LIMITS),
+        "topologies": TOPOLOGIES,
         "machines": tuple(MACHINES),
     }
     for name, choices in chosen.items():
-        metavar, shown = name[:-1].upper(), "of %(choices)s; all by default"
+        metavar, shown = {"topologies": "TOPOLOGY"}.get(name, name[:-1].upper()), "of %(choices)s; all by default"
         parser.add_argument(f"--{name}", nargs="+", choices=choices, default=choices, metavar=metavar, help=shown)
     parser.add_argument("--counts", help="record of instructions, the newest by default; `none`: those in costs.py")
     parser.add_argument("--host", help="record of the host, the newest by default; `none`: the numbers in costs.py")
@@ -197,8 +202,8 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def predictions(options: argparse.Namespace, machines: dict, rates_of) -> dict:
     """All cases that were chosen, on all machines; of those in `SHOWN` the kernels are printed and kept."""
     results, walks, summary = {name: {} for name in machines}, {}, {}
-    shapes = options.shapes, options.kinds, options.precisions, options.limits
-    for case in cases(*shapes):
+    chosen = options.shapes, options.kinds, options.precisions, options.limits, options.topologies
+    for case in cases(*chosen):
         known = case.launched_as.name
         blocks = unpacked(walks[known]) if known in walks else walk(case)
         is_shown = SHOWN.get(case.shape) == case.limit

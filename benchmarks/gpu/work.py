@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.launch import SCAN_THREADS
+from lattice.topology import TIMED
 
 
 class Done(NamedTuple):
@@ -78,19 +79,30 @@ def half(array) -> str:
     return " bfloat16" if array.dtype.itemsize == 2 else ""
 
 
+def steps_of(a) -> int:
+    """Steps that a kernel scores or reads, 0 where every arc takes one frame."""
+    return len(getattr(a, "step_score", getattr(a, "step_posterior", ())))
+
+
+def tail_of(a) -> int:
+    """Entries of a row that are durations. The loop over a row leaves them out; `costs.Count.row` has them."""
+    return getattr(a, "tail", 0)
+
+
 def emit(a):
     n, V = len(a.row), a.logits.shape[1]
-    moved = n * (V * real_bytes(a.logits) + real_bytes(a.row, a.label_id) + 4 * real_bytes(a.rest))
-    return Done(n, n * V, moved, variant=", bias" * (len(a.bias) > 0) + half(a.logits))
+    moved = n * (V * real_bytes(a.logits) + real_bytes(a.row, a.label_id) + (4 + steps_of(a)) * real_bytes(a.rest))
+    return Done(n, n * (V - tail_of(a)), moved, variant=", bias" * (len(a.bias) > 0) + a.heads + half(a.logits))
 
 
 def gradient(a):
     n, V = len(a.row), a.source.shape[1]
     # The second reading of a row comes from a cache.
     moved = n * (V * real_bytes(a.source, a.target) + real_bytes(a.row, a.label_id, a.owner) + 16)
-    variant = " anew" * bool(a.anew) + ", bias" * (len(a.bias) > 0)
+    moved += n * steps_of(a) * real_bytes(a.rest)
+    variant = " anew" * bool(a.anew) + ", bias" * (len(a.bias) > 0) + a.heads
     rounded = ", to bfloat16" if a.source.dtype != a.target.dtype else half(a.target)
-    return Done(n, n * V, moved, variant=variant + rounded)
+    return Done(n, n * (V - tail_of(a)), moved, variant=variant + rounded)
 
 
 def factored(a) -> str:
@@ -107,8 +119,10 @@ def hidden(a):
 
 
 def bound(a):
-    n, H = len(a.label_id), a.weight.shape[1]
-    return Done(n, n * H, n * (20 + 4 * real_bytes(a.rest)), variant=factored(a) + half(a.encoder))
+    n, H, D = len(a.label_id), a.weight.shape[1], steps_of(a)
+    # Two rows of the layer at a time, each time with hidden vectors made anew: the pair {blank, label}, then the steps.
+    times = n * (-(-D // 2) + (not D or tail_of(a) > 0))
+    return Done(times, times * H, n * (20 + (4 + D) * real_bytes(a.rest)), variant=factored(a) + half(a.encoder))
 
 
 def transpose(a):
@@ -117,14 +131,18 @@ def transpose(a):
 
 
 def sums(a):
-    cells, ways = len(a.blank_score), a.blocks[1] if len(a.blocks) > 1 else 1
+    cells, ways, D = len(a.blank_score), a.blocks[1] if len(a.blocks) > 1 else 1, steps_of(a)
+    # Each step has two arcs, looked at one by one. What else a cell takes is less than an arc, and counts as one.
+    arcs = 1 + 2 * D
     # The kernel that reads upper bounds is the one of scaled numbers. An earlier one had no brackets.
     variant = ", scaled" if hasattr(a, "bracket") else ""
-    return Done(cells, ways * cells, ways * cells * (2 * real_bytes(a.blank_score) + 8), a.steps, variant)
+    moved = ways * cells * ((2 + D) * real_bytes(a.blank_score) + 8)
+    return Done(cells, ways * cells * arcs, moved, arcs * a.longest, variant)
 
 
 def posteriors(a):
-    return Done(len(a.example), len(a.alpha), len(a.alpha) * (4 * real_bytes(a.blank_score) + 16))
+    cells, D = len(a.alpha), steps_of(a)
+    return Done(len(a.example), cells * max(1, D), cells * ((4 + 2 * D) * real_bytes(a.blank_score) + 16))
 
 
 def open_bounds(a):
@@ -188,10 +206,13 @@ WORK = {
     "gradient": gradient,
     "hidden": hidden,
     "bound": bound,
+    "bound_steps": bound,
     "to_frames": transpose,
     "to_slots": transpose,
     "sums": sums,
+    "step_sums": sums,
     "posteriors": posteriors,
+    "step_posteriors": posteriors,
     "open": open_bounds,
     "select": per_example(12),
     "leave_out": per_example(4),
@@ -211,15 +232,16 @@ WORK = {
     "mark": everything,
     "clear_rows": cleared,
 }
-"""Kernel, without its activation -> function of the arguments of a launch by name, of `blocks`, of `steps`, the longest
-T + U of the examples in work, and of `far`, whether most cells have far entries."""
+"""Kernel, without its activation and topology -> function of the arguments of a launch by name, of `blocks`, of
+`longest`, the longest T + U of the examples in work, of `far`, whether most cells have far entries, and of `heads`, the
+topology that the kernel is named for."""
 
 
 class Unknown(LookupError):
     """A kernel that the tables of the model do not have."""
 
 
-def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, steps: int, far: bool = False) -> Step:
+def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, longest: int, far: bool = False) -> Step:
     """What a launch does, by the table.
 
     Raises
@@ -229,9 +251,12 @@ def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, steps: int, far: 
     """
     function = getattr(kernel, "py_func", kernel)
     known = counted_as(function.__name__)
+    heads = next((name for name in TIMED if known.endswith(f"_{name}")), "")
+    known = known.removesuffix(f"_{heads}")
     work = WORK.get(known.split()[0])
     if work is None:
         raise Unknown(f"{function.__name__} is not in WORK of benchmarks/gpu/work.py: say there what a launch does")
     named = dict(zip(inspect.signature(function).parameters, arguments))
-    done = work(SimpleNamespace(**named, blocks=blocks, steps=steps, far=far))
+    more = {"blocks": blocks, "longest": longest, "far": far, "heads": f", {heads}" if heads else ""}
+    done = work(SimpleNamespace(**named, **more))
     return Step("kernel", function.__name__, known + done.variant, *(int(number) for number in done[:4]))
