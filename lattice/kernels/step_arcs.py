@@ -1,9 +1,8 @@
-"""Arcs that take several frames (steps.py), cell by cell: what arrives by them and what departs, summed or the largest.
+"""Arcs that take several frames (steps.py), arc by arc: what arrives by one and what departs, and the best of a cell.
 
-The walks of a GPU take sums from here, and both targets the largest. A CPU sums frame by frame (step_sweeps.py).
+A GPU sums the arcs of a cell by lanes (step_sums.py), a CPU frame by frame (step_sweeps.py).
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -73,30 +72,21 @@ def arc_of(i, back, f, u, c, own, sums):
 
 
 @register_jitable
-def joined(back, largest, f, u, c, own, sums):
-    """alpha of cell c = (f, u), or with `back` beta; NaN stays. `sums` holds those of the cells on the other side.
-
-    c is read for beta alone. So alpha may be asked for of the cell behind the last frame, (T, U), whose alpha is log_z.
-    """
-    high = 0.0 if not back and f == own.begin and u == 0 else CLOSED
-    started = high == 0.0
-    for i in range(2 * own.steps.shape[1]):
-        x = arc_of(i, back, f, u, c, own, sums)
-        if x != x:
-            return x
-        high = x if x > high else high
-    if largest or high == CLOSED:
-        return high
-    total = math.exp(-high) if started else 0.0
-    for i in range(2 * own.steps.shape[1]):
-        total += math.exp(arc_of(i, back, f, u, c, own, sums) - high)
-    return high + math.log(total)
+def larger(x, high):
+    """The larger of two; a NaN stays, whichever of them it is."""
+    return x if x > high or x != x else high
 
 
 @register_jitable
-def behind_all(largest, own, alpha):
-    """log_z, or with `largest` the best score: alpha of the cell behind the last frame."""
-    return joined(False, largest, own.end, own.labels, 0, own, alpha)
+def best_of(back, f, u, c, own, sums):
+    """The best score of an alignment up to cell c = (f, u), or with `back` from it on; NaN stays.
+
+    c is read with `back` alone. So the cell behind the last frame, (T, U), may be asked for.
+    """
+    high = 0.0 if not back and f == own.begin and u == 0 else CLOSED
+    for i in range(2 * own.steps.shape[1]):
+        high = larger(arc_of(i, back, f, u, c, own, sums), high)
+    return high
 
 
 @register_jitable
@@ -104,8 +94,8 @@ def best_up_to(own, alpha):
     """Fill alpha with the best score of an alignment up to each cell; return the best of all."""
     for f in range(own.begin, own.end):
         for c in range(own.offset[f], own.offset[f + 1]):
-            alpha[c] = joined(False, True, f, own.first[f] + c - own.offset[f], c, own, alpha)
-    return behind_all(True, own, alpha)
+            alpha[c] = best_of(False, f, own.first[f] + c - own.offset[f], c, own, alpha)
+    return best_of(False, own.end, own.labels, 0, own, alpha)  # behind the last frame
 
 
 @register_jitable
@@ -115,6 +105,6 @@ def best_through_steps(own, alpha, beta):
     # Backwards in f and in u: an arc leads to a later frame, or to the next label position of its own.
     for f in range(own.end - 1, own.begin - 1, -1):
         for c in range(offset[f + 1] - 1, offset[f] - 1, -1):
-            beta[c] = joined(True, True, f, first[f] + c - offset[f], c, own, beta)
+            beta[c] = best_of(True, f, first[f] + c - offset[f], c, own, beta)
             alpha[c] += beta[c]
     return best

@@ -1,9 +1,10 @@
 """alpha, beta, log_z and arc posteriors where arcs take several frames (steps.py), as forward_backward.py makes them.
 
-On a GPU a block takes an example, and a thread one of the cells that no other cell of the same wave leads to. Where
+On a GPU a block takes an example, and its lanes the arcs of the cells of a wave, of which none leads to another. Where
 labels may stay in a frame a wave is an anti-diagonal, and else a frame. What a wave reads is stored by earlier ones.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from .arcs import cell_at
 from .cells import CLOSED, arc_posterior, at_most_one, lowest_of, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .state import ArcPosteriors, CellState
-from .step_arcs import Lattice, behind_all, goes_by, joined
+from .step_arcs import Lattice, came_by, goes_by, larger
 from .step_sweeps import backward_steps, forward_steps
 
 
@@ -61,19 +62,63 @@ def step_posteriors_cpu(
 
 
 @register_jitable
+def lanes_for(steps):
+    """Lanes that take a cell, a step each: a power of two, so that they are of one warp."""
+    lanes = 2
+    while lanes < steps:
+        lanes *= 2
+    return lanes
+
+
+@register_jitable
+def joined(back, largest, lane, lanes, inside, f, u, c, own, sums):
+    """alpha of cell c = (f, u), or with `back` beta, in each of the lanes that take the cell; NaN stays.
+
+    `sums` holds those of the cells on the other side. c is read for beta alone. So alpha may be asked for of the cell
+    behind the last frame, (T, U), whose alpha is log_z. All lanes of a warp come here. Where not `inside` they have no
+    cell, and the result is -inf.
+    """
+    blank, label = CLOSED, CLOSED
+    if inside and lane < own.steps.shape[1]:
+        if back:
+            blank, label = goes_by(lane, False, f, u, c, own, sums), goes_by(lane, True, f, u, c, own, sums)
+        else:
+            blank, label = came_by(lane, False, f, u, own, sums), came_by(lane, True, f, u, own, sums)
+    # Alignments begin in cell (0, 0): a label's arc never leads there.
+    if inside and lane == 0 and not back and f == own.begin and u == 0:
+        label = 0.0
+    high = larger(blank, label)
+    distance = lanes // 2
+    while distance:
+        high = larger(cuda.shfl_xor_sync(0xFFFFFFFF, high, distance), high)
+        distance //= 2
+    # Not a return, for other lanes of the warp go on. exp(x - x) of -inf would be NaN.
+    base = 0.0 if high == CLOSED else high
+    total = math.exp(blank - base) + math.exp(label - base)
+    distance = lanes // 2
+    while distance:
+        total += cuda.shfl_xor_sync(0xFFFFFFFF, total, distance)
+        distance //= 2
+    return high if largest or high == CLOSED else high + math.log(total)
+
+
+@register_jitable
 def walk_waves(own, back, largest, sums):
     """Fill `sums`, which is alpha or with `back` beta, of the example that a block takes."""
-    stays, T, U = own.steps[0, 0] == 0, own.end - own.begin, own.labels
+    stays, T, U, lanes = own.steps[0, 0] == 0, own.end - own.begin, own.labels, lanes_for(own.steps.shape[1])
+    lane, at_once = cuda.threadIdx.x % lanes, cuda.blockDim.x // lanes
     for wave in range(T + U if stays else T):
         # Places count label positions, and t frames, from where the walk begins.
-        place = cuda.threadIdx.x + (max(0, wave - T + 1) if stays else 0)
-        while place <= (min(U, wave) if stays else U):
+        first, last = max(0, wave - T + 1) if stays else 0, min(U, wave) if stays else U
+        for done in range(first, last + 1, at_once):
+            # The same for the whole block: lanes without a cell come along.
+            place = done + cuda.threadIdx.x // lanes
             t, u = wave - place if stays else wave, U - place if back else place
             f = own.end - 1 - t if back else own.begin + t
-            c = cell_at(f, u, own.first, own.offset)
-            if c >= 0:
-                sums[c] = joined(back, largest, f, u, c, own, sums)
-            place += cuda.blockDim.x
+            c = cell_at(f, u, own.first, own.offset) if place <= last else -1
+            found = joined(back, largest, lane, lanes, c >= 0, f, u, c, own, sums)
+            if c >= 0 and lane == 0:
+                sums[c] = found
         cuda.syncthreads()
 
 
@@ -90,8 +135,11 @@ def step_sums_cuda(
         walk_waves(own, True, largest, beta)
     else:
         walk_waves(own, False, largest, alpha)
+        lanes = lanes_for(steps.shape[1])
+        lane = cuda.threadIdx.x % lanes
+        behind_all = joined(False, largest, lane, lanes, True, own.end, own.labels, 0, own, alpha)
         if cuda.threadIdx.x == 0:
-            log_z[n] = behind_all(largest, own, alpha)
+            log_z[n] = behind_all
 
 
 @cuda_kernel
@@ -127,9 +175,9 @@ def _lattices(frames):
 
 def step_sums(frames, steps: StepScores, state: CellState, alpha, log_z, beta=None, *, bounds=False, largest=False):
     """alpha and log_z of every example on a GPU, and beta if it is given; with `largest` best scores in their place."""
-    waves = frames.widest + 1
     arguments = *_lattices(frames), steps.steps, bounds, largest, *state, steps.score, alpha
-    blocks, threads = (len(log_z), 1 + (beta is not None)), whole_warps(waves, policy.LATTICE_THREADS)
+    lanes = (frames.widest + 1) * lanes_for(len(steps.score))
+    blocks, threads = (len(log_z), 1 + (beta is not None)), max(WARP, whole_warps(lanes, policy.LATTICE_THREADS))
     # Without blocks for beta nothing is written there: alpha only fills the place of the argument.
     launch(step_sums_cuda, blocks, threads, *arguments, alpha if beta is None else beta, log_z)
 
