@@ -215,6 +215,12 @@ def log_add(a, b):
 
 
 @register_jitable
+def larger(x, high):
+    """The larger of two; a NaN stays, whichever of them it is."""
+    return x if x > high or x != x else high
+
+
+@register_jitable
 def posterior(log_probability, lowest):
     """exp of a log-probability, 0 below `lowest`, the logarithm of the smallest normal number of the result's dtype."""
     # A NaN is not below, so it stays.

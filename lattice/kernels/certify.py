@@ -175,11 +175,11 @@ def select_steps_cpu(
         if brackets.certificate[n] >= 0:
             continue
         a, b, U, lower = starts[n], starts[n + 1], labels[n], CLOSED
-        upper = forward_steps(a, b, U, first, offset, steps, True, True, state, step_score, alpha)
+        upper = forward_steps(a, b, U, first, offset, steps, True, True, False, state, step_score, alpha)
         if not probing:
-            lower = forward_steps(a, b, U, first, offset, steps, False, False, state, step_score, alpha)
+            lower = forward_steps(a, b, U, first, offset, steps, False, False, False, state, step_score, alpha)
         # From here to the end, alpha holds visits.
-        backward_steps(a, b, U, first, offset, steps, True, False, state, step_score, alpha, 0.0, 0.0)
+        backward_steps(a, b, U, first, offset, steps, True, False, False, state, step_score, alpha, 0.0, 0.0)
         settle(n, offset[a], offset[b], lower, upper, rest, alpha, brackets, probing, last, tolerance)
 
 

@@ -20,8 +20,8 @@ from .launch import WARP, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep
 from .marking import claim, count_joining
 from .pairs import pair_visits
 from .state import CellState
-from .step_arcs import Lattice, best_through_steps
 from .step_sums import step_sums
+from .step_sweeps import backward_steps, forward_steps
 from .sums import bests
 
 WINDOW = 4.0
@@ -103,7 +103,7 @@ def narrow_cpu(
 
 @cpu_sweep
 def narrow_steps_cpu(
-    begin, end, starts, labels, first, offset, steps, step_score, blank_score, label_score, rest, alpha, beta, bests,
+    begin, end, starts, labels, first, offset, steps, step_score, blank_score, label_score, rest, alpha, bests,
     computed, last,
 ):  # fmt: skip
     state = CellState(blank_score, label_score, rest, rest)  # the last two are not read
@@ -111,8 +111,9 @@ def narrow_steps_cpu(
         a, b = starts[n], starts[n + 1]
         if computed[n] < 0:
             continue
-        own = Lattice(a, b, labels[n], first, offset, steps, False, state, step_score)
-        best = best_through_steps(own, alpha, beta)
+        lattice = labels[n], first, offset, steps
+        best = forward_steps(a, b, *lattice, False, True, True, state, step_score, alpha)
+        backward_steps(a, b, *lattice, False, False, True, state, step_score, alpha, 0.0, 0.0)
         settle(n, offset[a], offset[b], best, rest, alpha, bests, computed, last)
 
 
@@ -149,7 +150,7 @@ def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last
         As `emit` fills it where a cell is computed, and as `open_all` leaves it elsewhere. The cells found here become
         wanted.
     alpha, beta : (cells,) float64
-        Scratch.
+        Scratch; beta not on a CPU where arcs take several frames.
     best : (examples,) float64
         Filled with what no alignment scores more than, which is the best score where no more cells are needed.
     computed : (examples,) int64
@@ -162,7 +163,7 @@ def narrow(frames, moves, state: CellState, alpha, beta, best, computed, *, last
     rest = state.rest
     if on_host(rest) and steps is not None:
         lattices = frames.starts, frames.labels, frames.first, frames.offset, *steps, *state.scores, rest
-        arguments = *lattices, alpha, beta, best, computed, last
+        arguments = *lattices, alpha, best, computed, last
         sweep(narrow_steps_cpu, len(computed), *arguments, work=128 * len(alpha), pieces=8)
         return
     if on_host(rest):

@@ -1,6 +1,6 @@
-"""Arcs that take several frames (steps.py), arc by arc: what arrives by one and what departs, and the best of a cell.
+"""Arcs that take several frames (steps.py), arc by arc: what arrives by one, and what departs.
 
-A GPU sums the arcs of a cell by lanes (step_sums.py), a CPU frame by frame (step_sweeps.py).
+A GPU joins the arcs of a cell by lanes (step_sums.py), and a CPU those of a frame (step_sweeps.py).
 """
 
 from typing import NamedTuple
@@ -69,42 +69,3 @@ def arc_of(i, back, f, u, c, own, sums):
     by_label = i >= count
     n = i - count if by_label else i
     return goes_by(n, by_label, f, u, c, own, sums) if back else came_by(n, by_label, f, u, own, sums)
-
-
-@register_jitable
-def larger(x, high):
-    """The larger of two; a NaN stays, whichever of them it is."""
-    return x if x > high or x != x else high
-
-
-@register_jitable
-def best_of(back, f, u, c, own, sums):
-    """The best score of an alignment up to cell c = (f, u), or with `back` from it on; NaN stays.
-
-    c is read with `back` alone. So the cell behind the last frame, (T, U), may be asked for.
-    """
-    high = 0.0 if not back and f == own.begin and u == 0 else CLOSED
-    for i in range(2 * own.steps.shape[1]):
-        high = larger(arc_of(i, back, f, u, c, own, sums), high)
-    return high
-
-
-@register_jitable
-def best_up_to(own, alpha):
-    """Fill alpha with the best score of an alignment up to each cell; return the best of all."""
-    for f in range(own.begin, own.end):
-        for c in range(own.offset[f], own.offset[f + 1]):
-            alpha[c] = best_of(False, f, own.first[f] + c - own.offset[f], c, own, alpha)
-    return best_of(False, own.end, own.labels, 0, own, alpha)  # behind the last frame
-
-
-@register_jitable
-def best_through_steps(own, alpha, beta):
-    """Fill alpha with the best score of an alignment through each cell; return the best of all."""
-    first, offset, best = own.first, own.offset, best_up_to(own, alpha)
-    # Backwards in f and in u: an arc leads to a later frame, or to the next label position of its own.
-    for f in range(own.end - 1, own.begin - 1, -1):
-        for c in range(offset[f + 1] - 1, offset[f] - 1, -1):
-            beta[c] = best_of(True, f, first[f] + c - offset[f], c, own, beta)
-            alpha[c] += beta[c]
-    return best

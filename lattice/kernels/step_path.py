@@ -9,8 +9,9 @@ from numba.extending import register_jitable
 from .cells import CLOSED
 from .launch import by_thread, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .state import CellState
-from .step_arcs import Lattice, arc_of, best_up_to
+from .step_arcs import Lattice, arc_of
 from .step_sums import StepScores, step_sums
+from .step_sweeps import forward_steps
 
 
 @register_jitable
@@ -52,8 +53,10 @@ def trace_steps(own, alpha, row, frames):
 
 @cpu_sweep
 def best_up_to_cpu(begin, end, starts, labels, first, offset, steps, step_score, blank_score, label_score, alpha):
+    state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     for n in range(begin, end):
-        best_up_to(of_example(n, starts, labels, first, offset, steps, blank_score, label_score, step_score), alpha)
+        lattice = labels[n], first, offset, steps
+        forward_steps(starts[n], starts[n + 1], *lattice, False, True, True, state, step_score, alpha)
 
 
 @cpu_sweep

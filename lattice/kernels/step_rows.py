@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import CLOSED, exp
+from .cells import CLOSED, exp, larger
 from .runs import FAR, NONE, ONE, PIECE, is_open
 from .scaled import EMPTY, aligned, log_of, normalised, split
 from .state import scores_at
@@ -93,7 +93,7 @@ def raise_high(lo, hi, further, rows, r, step_score, n, shift, high):
     for u in range(lo, hi):
         x = rows[r, u + ONE] + step_score[n, u + shift]
         j = u + further
-        high[j] = x if x > high[j] else high[j]
+        high[j] = larger(x, high[j])
 
 
 @register_jitable
@@ -163,6 +163,12 @@ def open_base(lo, hi, high):
 
 
 @register_jitable
+def ahead(beta, score, step):
+    """beta behind an arc with the arc's two scores; -inf where no alignment leads on, whatever the scores are."""
+    return CLOSED if beta == CLOSED else beta + score + step
+
+
+@register_jitable
 def any_term(lo, hi, total):
     """Whether a sum of the row is not 0; NaN is not."""
     found = False
@@ -190,6 +196,19 @@ def follow_labels(lo, hi, back, step_score, shift, scratch):
         own = CLOSED if own == CLOSED else own + step_score[0, j - ONE + shift]
         label_value[j], scratch.label_power[j] = split(own)
     chain(lo + ONE, hi + ONE, back, scratch)
+
+
+@register_jitable
+def follow_best(lo, hi, back, step_score, shift, scratch):
+    """Take the label arcs that stay in the frame into a row of best scores, `high`; `back` as in `follow_labels`."""
+    high, label = scratch.high, scratch.label_score
+    for k in range(ONE, hi - lo):
+        if back:
+            j = hi - k
+            high[j] = larger(ahead(high[j + ONE], label[j], step_score[0, j - ONE + shift]), high[j])
+        else:
+            j = lo + k
+            high[j + ONE] = larger(ahead(high[j], label[j], step_score[0, j - ONE + shift]), high[j + ONE])
 
 
 @register_jitable
@@ -240,12 +259,6 @@ def to_logs(lo, hi, stays, scratch):
 
 
 @register_jitable
-def ahead(beta, score, step):
-    """beta behind an arc with the arc's two scores; -inf where no alignment leads on, whatever the scores are."""
-    return CLOSED if beta == CLOSED else beta + score + step
-
-
-@register_jitable
 def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
     """What departs from frame f to later frames, at the label positions from `lo` to before `hi`, as in `arrive`."""
     ring, high, total, beta = np.uint64(scratch.stay.shape[0]), scratch.high, scratch.total, scratch.stay
@@ -260,7 +273,7 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
                 if summing:
                     total[j] += exp(x - high[j])
                 else:
-                    high[j] = x if x > high[j] else high[j]
+                    high[j] = larger(x, high[j])
         if steps[1, n] & LABEL and np.uint64(f) + d < np.uint64(end):
             a = max(lo + ONE, scratch.begin[r])
             for j in range(a, min(hi + ONE, scratch.end[r])):
@@ -268,4 +281,4 @@ def depart(f, end, lo, hi, summing, steps, step_score, shift, scratch):
                 if summing:
                     total[j] += exp(x - high[j])
                 else:
-                    high[j] = x if x > high[j] else high[j]
+                    high[j] = larger(x, high[j])

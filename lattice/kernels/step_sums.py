@@ -12,10 +12,10 @@ from numba.extending import register_jitable
 
 from . import launch as policy
 from .arcs import cell_at
-from .cells import CLOSED, arc_posterior, at_most_one, lowest_of, tiny_of
+from .cells import CLOSED, arc_posterior, at_most_one, larger, lowest_of, tiny_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .state import ArcPosteriors, CellState
-from .step_arcs import Lattice, came_by, goes_by, larger
+from .step_arcs import Lattice, came_by, goes_by
 from .step_sweeps import backward_steps, forward_steps
 
 
@@ -40,7 +40,7 @@ def step_forward_cpu(
     state = CellState(blank_score, label_score, blank_score, label_score)  # the last two are not read
     for n in range(begin, end):
         a, b = starts[n], starts[n + 1]
-        log_z[n] = forward_steps(a, b, labels[n], first, offset, steps, False, True, state, step_score, alpha)
+        log_z[n] = forward_steps(a, b, labels[n], first, offset, steps, False, True, False, state, step_score, alpha)
 
 
 @cpu_sweep
@@ -57,7 +57,7 @@ def step_posteriors_cpu(
             step_score[:, offset[a] : offset[b]] = 0
         else:
             backward_steps(
-                a, b, labels[n], first, offset, steps, False, True, state, step_score, alpha, log_z[n], tiny
+                a, b, labels[n], first, offset, steps, False, True, False, state, step_score, alpha, log_z[n], tiny
             )  # fmt: skip
 
 

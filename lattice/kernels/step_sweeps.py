@@ -7,7 +7,7 @@ those whose own arcs are open; alpha or beta of all others is 0.
 import numpy as np
 from numba.extending import register_jitable
 
-from .cells import CLOSED, at_most_one, exp, log_add
+from .cells import CLOSED, at_most_one, exp, larger, log_add
 from .runs import FAR, NONE, ONE
 from .step_rows import (
     ahead,
@@ -15,6 +15,7 @@ from .step_rows import (
     arrive,
     close_row,
     depart,
+    follow_best,
     follow_labels,
     open_base,
     open_range,
@@ -27,8 +28,8 @@ from .steps import BLANK, LABEL
 
 
 @register_jitable
-def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state, step_score, alpha):
-    """`sweeps.forward` where arcs take several frames."""
+def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, largest, state, step_score, alpha):
+    """`sweeps.forward` where arcs take several frames; with `largest`, a constant at each call, of best scores."""
     scratch = step_scratch(end - begin, labels, steps)
     ring, stays = np.uint64(scratch.stay.shape[0]), steps[0, 0] == 0
     high, total = scratch.high, scratch.total
@@ -54,13 +55,19 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
         arrive(f, begin, lo, hi, False, first, offset, steps, step_score, scratch)
         if f == begin and lo == NONE and lo < hi:
             high[ONE], total[ONE] = 0.0, 1.0  # alignments begin in cell (0, 0)
-        open_base(lo, hi, high)
-        arrive(f, begin, lo, hi, True, first, offset, steps, step_score, scratch)
-        if stays:
-            follow_labels(lo, hi, False, step_score, shift, scratch)
-            to_logs(lo, hi, True, scratch)
+        if largest:
+            if stays:
+                follow_best(lo, hi, False, step_score, shift, scratch)
+            for j in range(lo + ONE, hi + ONE):
+                total[j] = high[j]
         else:
-            to_logs(lo, hi, False, scratch)
+            open_base(lo, hi, high)
+            arrive(f, begin, lo, hi, True, first, offset, steps, step_score, scratch)
+            if stays:
+                follow_labels(lo, hi, False, step_score, shift, scratch)
+                to_logs(lo, hi, True, scratch)
+            else:
+                to_logs(lo, hi, False, scratch)
         for u in range(lo, hi):
             # What no alignment reaches is in no sum, whatever it holds.
             here = total[u + ONE]
@@ -83,7 +90,8 @@ def forward_steps(begin, end, labels, first, offset, steps, bounds, kept, state,
             r = np.uint64(end - d) % ring
             if scratch.begin[r] <= u < scratch.end[r]:
                 c = offset[end - d] + labels - first[end - d]
-                log_z = log_add(log_z, scratch.stay[r, u + ONE] + step_score[n, c])
+                x = scratch.stay[r, u + ONE] + step_score[n, c]
+                log_z = larger(x, log_z) if largest else log_add(log_z, x)
     return log_z
 
 
@@ -134,11 +142,13 @@ def step_posteriors(f, end, lo, hi, steps, tiny, nothing, step_score, shift, scr
 
 
 @register_jitable
-def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors, state, step_score, alpha, log_z, tiny):
+def backward_steps(
+    begin, end, labels, first, offset, steps, bounds, posteriors, largest, state, step_score, alpha, log_z, tiny
+):
     """Sweep beta back over one example, for posteriors in the place of scores, or for visits in the place of alpha.
 
-    `posteriors` is a constant at each call. With them, posteriors of all arcs of a cell that take a step go to
-    `step_score`, and those of its blank arcs and of its label arcs to the scores of `state`.
+    `posteriors` is a constant at each call, and `largest`, as in `forward_steps`. With posteriors, those of all arcs of
+    a cell that take a step go to `step_score`, and those of its blank and of its label arcs to the scores of `state`.
     """
     scratch = step_scratch(end - begin, labels, steps)
     ring, stays = np.uint64(scratch.stay.shape[0]), steps[0, 0] == 0
@@ -156,14 +166,20 @@ def backward_steps(begin, end, labels, first, offset, steps, bounds, posteriors,
         read_frame(lo, hi, shift, bounds, state, scratch)
         close_row(lo, hi, high, total)
         depart(f, end, lo, hi, False, steps, step_score, shift, scratch)
-        open_base(lo, hi, high)
-        depart(f, end, lo, hi, True, steps, step_score, shift, scratch)
-        # Of a frame from which no blanks lead to the end no labels do: a NaN among them is not to be multiplied by 0.
-        if stays and any_term(lo, hi, total):
-            follow_labels(lo, hi, True, step_score, shift, scratch)
-            to_logs(lo, hi, True, scratch)
+        if largest:
+            if stays:
+                follow_best(lo, hi, True, step_score, shift, scratch)
+            for j in range(lo + ONE, hi + ONE):
+                total[j] = high[j]
         else:
-            to_logs(lo, hi, False, scratch)
+            open_base(lo, hi, high)
+            depart(f, end, lo, hi, True, steps, step_score, shift, scratch)
+            # Where no blanks of a frame lead to the end no labels do: a NaN of theirs is not to be multiplied by 0.
+            if stays and any_term(lo, hi, total):
+                follow_labels(lo, hi, True, step_score, shift, scratch)
+                to_logs(lo, hi, True, scratch)
+            else:
+                to_logs(lo, hi, False, scratch)
         for j in range(lo + ONE, hi + ONE):
             scratch.stay[r, j] = total[j]
         scratch.begin[r], scratch.end[r] = lo, hi
