@@ -22,8 +22,8 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
 
     The first call of a function compiles what the function needs. For one dtype this takes about 15 s in all on a
     two-core machine, and under a second once the results are cached (README, "First call"). Calling this at start-up
-    moves that time out of the first training step. With "cuda" it warms up the current device. What only HAT or a delay
-    penalty takes is compiled by the first call that has one.
+    moves that time out of the first training step. With "cuda" it warms up the current device. What only HAT, a delay
+    penalty or arcs of several frames ("tdt", "multiblank") take is compiled by the first call that has one.
 
     Parameters
     ----------

@@ -76,16 +76,14 @@ def test_torch_ddp_example_notices_a_mistake(tmp_path, right, wrong):
     assert done.returncode and "AssertionError: gradients " in done.stderr
 
 
-def test_tdt_example_learns_to_read_and_to_skip():
+def test_tdt_example_learns_to_read():
     """Label error rates of an untrained network are above 1: it emits labels wherever it is."""
     pytest.importorskip("torch")
     before, after = run("11_tdt_torch.py").splitlines()
-    told = [re.fullmatch(r".*: label error rate (\d+\.\d)%, (0\.\d\d) cells a frame", line) for line in (before, after)]
-    (untrained, _), (trained, visited) = (map(float, found.groups()) for found in told)
+    told = [re.fullmatch(r".*: label error rate (\d+\.\d)%", line) for line in (before, after)]
+    untrained, trained = (float(found.group(1)) for found in told)
     assert before.startswith("before") and after.startswith("after 300 steps")
     assert untrained > 80 and trained < 20
-    # Steps of 4 frames at most, and a label for about 11.
-    assert 0.25 <= visited < 0.4
 
 
 def test_torch_function_keeps_the_names_of_torchaudio():
