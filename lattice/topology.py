@@ -27,7 +27,11 @@ MOST_STEPS = 30
 class Topology:
     """Which arcs leave a cell, and how a row of logits scores them.
 
-    Every door takes one as its `topology`, or a name alone. The table holds for a cell (t, u) with its row of logits.
+    Doors take one as their `topology`, or a name alone. "tdt" and "multiblank" are taken by doors of losses and
+    gradients from logits and from the joint, of posteriors, reports and best alignments, and by both searches. These
+    refuse them: `transducer_exit_posterior`, `scores_loss_and_grad`, `joint_path_loss_and_grad`, `alignment_bounds`,
+    `shift_frames`, `frames_to_ids` and `ids_to_frames`. Nor is the name "tdt" or "multiblank" alone enough, because it
+    has no durations. The table holds for a cell (t, u) with its row of logits.
 
     =============  =====================  ===========================================  ==================
     name           blank arcs             label arcs                                   last arc
@@ -52,8 +56,10 @@ class Topology:
     name : {"rnnt", "monotonic", "constrained", "tdt", "multiblank"}
     durations : tuple of int
         Frames that arcs take, ascending: with "tdt" from 0 on, and with "multiblank", for its big blanks, from 2 on.
+        The longest is at least 1. They are at most 30, of at most 2**24 frames each.
     sigma : float
-        Nats taken off the score of every arc. Only with "tdt" and "multiblank".
+        Nats taken off the score of every arc, 0 to 1e6. Only with "tdt" and "multiblank". Losses, best alignments and
+        searches all take it off. It is for training: decode and measure with 0.
     hat : bool
         The blank's probability is a sigmoid of its logit, and a softmax over all other ids shares out the rest
         (hybrid autoregressive transducer). Not with "tdt" and "multiblank".
