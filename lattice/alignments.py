@@ -35,7 +35,7 @@ def alignment_bounds(
     left, right : int
         Frames by which a label may come earlier, and later. At least 0, of any size.
     topology : {"rnnt", "monotonic", "constrained"} or Topology
-        As in `transducer_loss`.
+        As in `transducer_loss`, but for "tdt" and "multiblank", which are refused.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def ids_to_frames(
         At least 0. The size of the vocabulary is not known here, so a negative id has no end to count from.
     topology : {"ctc", "monotonic"} or Topology
         What the ids mean. With "ctc" a run of one id is one label, and a blank parts equal labels (Graves et al. 2006).
-        With "monotonic" each frame that is not blank is one label.
+        With "monotonic" each frame that is not blank is one label. No other topology is taken.
     keep : {"last", "first"}
         The frame of its run that a label keeps with "ctc". The last frame makes peaky alignments as Viterbi training
         wants them (Zhou et al. 2022), in which a label is emitted once its sound has been heard.
@@ -137,6 +137,7 @@ def frames_to_ids(
         At least 0. The size of the vocabulary is not known here, so a negative id has no end to count from.
     topology : {"monotonic", "ctc"} or Topology
         How the ids will be read. "ctc" merges runs of one id, so there equal labels in neighbouring frames are refused.
+        No other topology is taken.
 
     Returns
     -------
@@ -185,7 +186,8 @@ def shift_frames(
     shift : int
         Frames to move by, of any size. A negative shift moves labels earlier.
     topology : {"monotonic", "rnnt", "constrained"} or Topology
-        Of the result, in which labels may share frames ("rnnt"), or take frames of their own (the others).
+        Of the result, in which labels may share frames ("rnnt"), or take frames of their own (the others). "tdt" and
+        "multiblank" are refused.
 
     Returns
     -------

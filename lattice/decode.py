@@ -29,7 +29,8 @@ class Hypotheses(NamedTuple, Generic[A]):
         The frame in which each label was emitted, -1 behind the last. Those of `beam_decode` are of the best alignment
         that the search kept.
     label_scores : (B, U), like `score`
-        Log-probability in nats of the arc by which each label was emitted there; 0 behind the last.
+        Log-probability in nats of the arc by which each label was emitted there; 0 behind the last. With "tdt" it holds
+        the duration's, and with "tdt" and "multiblank" it is less `sigma`.
     """
 
     labels: Any
@@ -49,6 +50,7 @@ def greedy_decode(
     Parameters
     ----------
     encoder : (B, T, H) float32, float64, float16 or bfloat16
+        B is at least 1.
     encoder_lengths : (B,) int32 or int64
         1 <= T_b <= T. Frames of padding are never read.
     predict : callable
@@ -71,7 +73,7 @@ def greedy_decode(
         A label arc stays on its frame ("rnnt"), consumes it ("monotonic"), or consumes it together with the blank of
         the cell behind it ("constrained"). With `hat`, scores are those of two heads. `delay_penalty` is not looked at.
         With "tdt" and "multiblank" an arc leads several frames further, and those between are not scored. Every arc's
-        score is less `sigma`, as in the losses.
+        score is less `sigma`, as in the losses, so leave `sigma` out of a search.
     allowed : (B, K) int32 or int64, optional
         The only ids that an example may emit, in any order, with -1 behind the last. Blanks and durations are always
         allowed. The softmax runs over these ids and the blanks (Lee et al. 2022), as the loss's softmax does over a

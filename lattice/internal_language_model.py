@@ -34,7 +34,8 @@ def internal_language_model_loss_and_grad(
     predictor : (B, U+1, H) float32, float64, float16 or bfloat16
         As in `joint_transducer_loss`. Row U_b, which follows the last label, has no label to predict.
     weight, bias : (V, H), (V,) or None
-        As in `joint_transducer_loss`. The blank's entries count for nothing, if they are finite.
+        As in `joint_transducer_loss`. The blank's entries count for nothing, if they are finite. No topology is given
+        here, so all rows are ids. Of a "tdt" layer give the rows of the ids alone, `weight[:V]` and `bias[:V]`.
     targets, target_lengths, blank, activation
         As in `joint_transducer_loss`.
     grad_loss : (B,) real, optional

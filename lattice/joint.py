@@ -75,7 +75,7 @@ def joint_transducer_loss(
     near : (B, U) int32 or int64, optional
         The frames of a first guess, those of the last epoch or of any aligner. A label with -1 goes with the one before
         it; the order is free. In wide lattices the band beside them is tried first. The loss stays within its
-        certificate whatever they are, and a bad guess only costs time.
+        certificate whatever they are, and a bad guess only costs time. Not looked at with "tdt" and "multiblank".
 
     Returns
     -------
@@ -95,8 +95,8 @@ def joint_transducer_loss(
     Allocates at most `memory_limit` bytes beyond the result, and copies as above. The smallest limit that always works
     holds the lattice of one example, and the hidden vectors and logits of 16 cells. A lattice takes 24 bytes a cell (40
     in float64), on a GPU 32 (48 in float64). Where that has no room, a wide lattice is worked on in a band, which takes
-    memory in proportion to T + U; see `docs/memory.md`. Arcs that take several frames add a number for each duration to
-    every cell, 24 + 4 D bytes with "tdt", and are not worked on in bands.
+    memory in proportion to T + U; see `docs/memory.md`. Arcs that take several frames are not worked on in bands.
+    They add numbers of 4 bytes (8 in float64) to every cell: D with D durations of "tdt", D + 2 with "multiblank".
 
     References
     ----------

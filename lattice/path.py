@@ -52,9 +52,8 @@ def transducer_alignment(
     frames : (B, U) int32
         The frame in which each label is emitted. -1 beyond a target's length, and in examples whose score is not
         finite. Of two alignments with equal scores, the one wins that takes the blank at the last arc where they
-        differ.
-        Durations do not follow from them: with "tdt", blanks may stand behind a label, and their durations add to the
-        label's.
+        differ. With "tdt" and "multiblank" the shorter of two blanks wins, and of two labels.
+        Durations are not returned, and follow from the frames in part (`docs/decoding.md`).
     score : (B,) float64 for float64 logits, else float32
         Log-probability of that alignment in nats; -inf where there is none, NaN where the loss is NaN.
 
@@ -65,8 +64,8 @@ def transducer_alignment(
 
     Notes
     -----
-    Allocates about 40 bytes a cell beside the logits (56 in float64), and up to 6 MiB more for half precision. Scores
-    are added up in float64.
+    Allocates about 40 bytes a cell beside the logits (56 in float64), and up to 6 MiB more for half precision. Arcs
+    that take several frames add what they add in `transducer_loss`. Scores are added up in float64.
 
     References
     ----------
@@ -113,7 +112,8 @@ def joint_transducer_alignment(
     in float64) of the workspace, of a band of the lattice where all cells have no room. So 90,000 frames (an hour) by
     15,000 labels of a trained model take 64 MiB. Where a band is not enough, the scores of some frames are held at a
     time. Then every cell is computed, and one bit is kept of every cell: this lattice then takes 194 MB, or an error
-    says so.
+    says so. "tdt" and "multiblank" have no bands: the state of all cells has room (`docs/memory.md`), or an error says
+    how many bytes it takes.
 
     References
     ----------
@@ -185,7 +185,8 @@ def joint_path_loss_and_grad(
         As in `joint_transducer_loss`.
     topology : {"monotonic", "rnnt", "constrained"} or Topology
         A label arc consumes its frame ("monotonic"), or stays on it ("rnnt"), or stays for the blank behind it and no
-        other label ("constrained").
+        other label ("constrained"). "tdt" and "multiblank" are refused: frames of labels leave open which arcs were
+        taken.
     label_smoothing : float
         0 to less than 1. The share of the target that all other ids of the vocabulary in use get together.
     label_scale : float

@@ -22,9 +22,11 @@ class Posteriors(NamedTuple, Generic[A]):
     loss : (B,)
         In nats.
     blank : (B, T, U+1)
-        The probability that an alignment takes the blank arc of cell (t, u).
+        The probability that an alignment takes the blank arc of cell (t, u), with "tdt" and "multiblank" any of its
+        blank arcs.
     label : (B, T, U+1)
-        The probability that an alignment emits label u in frame t; 0 at u = U_b, where no label is left.
+        The probability that an alignment emits label u in frame t, with any duration; 0 at u = U_b, where no label is
+        left.
     """
 
     loss: A

@@ -25,7 +25,8 @@ def scores_loss_and_grad(
     frame_lengths, target_lengths : (B,) int32 or int64
         1 <= T_b <= T and 0 <= U_b <= U.
     topology : {"rnnt", "monotonic", "constrained"} or Topology
-        Which arcs leave a cell, and a `delay_penalty` that is added to the label scores. Not with `hat`.
+        Which arcs leave a cell, and a `delay_penalty` that is added to the label scores. Not with `hat`, nor with
+        "tdt" and "multiblank".
     bounds : pair of (B, T) integer arrays, optional
         First and last label position, inclusive, that exist at each frame. A cell outside has no outgoing arcs.
     grad_loss : (B,) real, optional

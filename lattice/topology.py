@@ -1,5 +1,6 @@
 """Which arcs leave a cell of the lattice, and how a row of logits scores them."""
 
+import contextlib
 import operator
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
@@ -26,7 +27,11 @@ MOST_STEPS = 30
 class Topology:
     """Which arcs leave a cell, and how a row of logits scores them.
 
-    Every door takes one as its `topology`, or a name alone. The table holds for a cell (t, u) with its row of logits.
+    Doors take one as their `topology`, or a name alone. "tdt" and "multiblank" are taken by doors of losses and
+    gradients from logits and from the joint, of posteriors, reports and best alignments, and by both searches. These
+    refuse them: `transducer_exit_posterior`, `scores_loss_and_grad`, `joint_path_loss_and_grad`, `alignment_bounds`,
+    `shift_frames`, `frames_to_ids` and `ids_to_frames`. Nor is the name "tdt" or "multiblank" alone enough, because it
+    has no durations. The table holds for a cell (t, u) with its row of logits.
 
     =============  =====================  ===========================================  ==================
     name           blank arcs             label arcs                                   last arc
@@ -51,8 +56,10 @@ class Topology:
     name : {"rnnt", "monotonic", "constrained", "tdt", "multiblank"}
     durations : tuple of int
         Frames that arcs take, ascending: with "tdt" from 0 on, and with "multiblank", for its big blanks, from 2 on.
+        The longest is at least 1. They are at most 30, of at most 2**24 frames each.
     sigma : float
-        Nats taken off the score of every arc. Only with "tdt" and "multiblank".
+        Nats taken off the score of every arc, 0 to 1e6. Only with "tdt" and "multiblank". Losses, best alignments and
+        searches all take it off. It is for training: decode and measure with 0.
     hat : bool
         The blank's probability is a sigmoid of its logit, and a softmax over all other ids shares out the rest
         (hybrid autoregressive transducer). Not with "tdt" and "multiblank".
@@ -91,7 +98,9 @@ class Topology:
         if not isinstance(self.hat, (bool, np.bool_)):
             raise TypeError(f"hat is {self.hat!r} ({type(self.hat).__name__}), expected True or False")
         if self.hat and timed:
-            raise ValueError(f"hat is True with {self.name!r}, expected one of {', '.join(map(repr, TWO_ARCS))}")
+            raise ValueError(
+                f"hat is True with {self.name!r}, expected False: it is for {', '.join(map(repr, TWO_ARCS))}"
+            )
         sigma = read_number(self.sigma, "sigma", 0.0, high=MOST_PENALTY, bound=f"a number from 0 to {MOST_PENALTY:g}")
         if sigma and not timed:
             raise ValueError(f"sigma is {sigma} with {self.name!r}, expected 0: its arcs have no durations")
@@ -135,12 +144,10 @@ class Topology:
 def _read_durations(durations, name: str) -> tuple[int, ...]:
     """Frames that arcs take, ascending."""
     try:
-        found = tuple(operator.index(duration) for duration in durations)
+        given = tuple(durations)
     except TypeError:
         raise TypeError(f"durations is {durations!r}, expected a tuple of integers") from None
-    # bool is a subclass of int, and True is no number here.
-    if any(isinstance(duration, (bool, np.bool_)) for duration in durations):
-        raise TypeError(f"durations is {durations!r}, expected a tuple of integers")
+    found = tuple(_read_duration(duration, i) for i, duration in enumerate(given))
     if name not in TIMED:
         if found:
             raise ValueError(
@@ -161,6 +168,15 @@ def _read_durations(durations, name: str) -> tuple[int, ...]:
     if found[-1] < 1:
         raise ValueError(f"durations[{len(found) - 1}] is {found[-1]}, expected at least 1 for the longest duration")
     return found
+
+
+def _read_duration(duration, i: int) -> int:
+    """An integer, or anything that says which one it is."""
+    # bool is a subclass of int, and True is no number here.
+    if not isinstance(duration, (bool, np.bool_)):
+        with contextlib.suppress(TypeError):
+            return operator.index(duration)
+    raise TypeError(f"durations[{i}] is {duration!r} ({type(duration).__name__}), expected an integer")
 
 
 def read_name(topology, names: tuple[str, ...]) -> str:
@@ -185,6 +201,10 @@ def count_tokens(topology: Topology, size: int, what: str) -> int:
     if topology.tail and size < topology.tail + 2:
         expected = f"{topology.tail + 2} in place of {size}: two ids, and {topology.tail} durations behind them"
         raise ValueError(f"{what}, expected at least {expected}")
+    if topology.name == "multiblank" and size <= (big := len(topology.durations)):
+        raise ValueError(
+            f"{what}, expected at least {big + 1} in place of {size}: the blank, and {big} big blanks below it"
+        )
     return size - topology.tail
 
 

@@ -54,8 +54,9 @@ def transducer_loss(
 
     Notes
     -----
-    Allocates about 40 bytes a cell beside the logits (56 in float64), and 4 (8) more for each duration. The host widens
-    half precision a few rows at a time, which takes up to 6 MiB more. Sums over alignments are float64.
+    Allocates about 40 bytes a cell beside the logits (56 in float64), and 4 (8) more for each duration of
+    "tdt", or for each big blank of "multiblank" and two. The host widens half precision a few rows at a time, which
+    takes up to 6 MiB more. Sums over alignments are float64.
 
     References
     ----------
@@ -86,8 +87,10 @@ def transducer_exit_posterior(
 
     Parameters
     ----------
-    logits, targets, logit_lengths, target_lengths, blank, topology
+    logits, targets, logit_lengths, target_lengths, blank
         As in `transducer_loss`. No row of a cell outside of `bounds` is read.
+    topology : {"rnnt", "monotonic", "constrained"} or Topology
+        As in `transducer_loss`, but for "tdt" and "multiblank", which are refused.
     bounds : pair of (B, T) integer arrays
         First and last label position, inclusive, that are kept at each frame.
     banded : bool

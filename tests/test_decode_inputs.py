@@ -104,8 +104,9 @@ def test_arcs_of_several_frames():
     )
     # Ids are those of the tokens: 8 of 11 rows.
     refuse({"topology": tdt, "blank": 8}, ValueError, "blank", 8, "-8 <= blank < 8")
-    refuse({"topology": tdt, "allowed": lambda x: x * 0 + 9}, ValueError, "allowed[0, 0]", 9, "0 to 7")
+    refuse({"topology": tdt, "allowed": lambda x: x * 0 + 9}, ValueError, "allowed[0, 0]", 9, "0 to 7", "3 rows behind")
     refuse({"topology": tdt, "bias": lambda x: x[:8]}, ValueError, "bias", "(8,)", "(11,)", "weight")
+    refuse({"topology": big, "weight": lambda x: x[:2]}, ValueError, "weight", "(2, 5)", "at least 3 in place of 2")
     for blank in (0, 1, -10):
         refuse({"topology": big, "blank": blank}, ValueError, f"blank is id {blank % 11}", "at least 2", "big blanks")
 

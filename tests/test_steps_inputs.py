@@ -73,7 +73,8 @@ def test_a_bias_has_an_entry_for_each_row():
 def test_durations_are_in_no_vocabulary(duration):
     ids = JOINT.vocabulary.copy()
     ids[1, 0] = duration
-    refused(replace(JOINT, vocabulary=ids), f"vocabulary[1, 0] is {duration}, expected 0 to 8")
+    text = "expected 0 to 8, the ids of the vocabulary; the 5 rows behind are durations"
+    refused(replace(JOINT, vocabulary=ids), f"vocabulary[1, 0] is {duration}, {text}")
 
 
 @pytest.mark.parametrize("problem", [BLANKS, BLANK_LOGITS], ids=["joint", "logits"])
@@ -88,6 +89,22 @@ def test_big_blanks_are_no_targets(problem):
 def test_a_blank_has_its_big_blanks_below_it(problem, blank):
     text = f"blank is id {blank % 9}, expected at least 2: the big blanks have the 2 ids below it"
     refused(replace(problem, blank=blank), text)
+
+
+@pytest.mark.parametrize("ids", [1, 2])
+def test_rows_have_room_for_all_blanks(ids):
+    """The argument that is too small is named, and no blank that would not fit whatever it is."""
+    text = f"expected at least 3 in place of {ids}: the blank, and 2 big blanks below it"
+    logits = BLANK_LOGITS.logits[..., :ids]
+    refused(replace(BLANK_LOGITS, logits=logits), f"logits has shape {logits.shape}, {text}")
+    few = replace(BLANKS, weight=BLANKS.weight[:ids], bias=BLANKS.bias[:ids], vocabulary=None, vocabulary_lengths=None)
+    refused(few, f"weight has shape ({ids}, 5), {text}")
+
+
+def test_the_blanks_alone_are_enough_without_labels():
+    logits, lengths = np.zeros((1, 4, 1, 3)), (np.array([4]), np.array([0]))
+    loss = lattice.transducer_loss(logits, np.zeros((1, 0), int), *lengths, blank=-1, topology=MULTIBLANK)
+    assert np.isfinite(loss).all()
 
 
 def test_a_vocabulary_holds_all_blanks():

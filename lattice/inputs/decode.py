@@ -79,7 +79,7 @@ def read_decode(
     blank_ids = np.append(blank, read_big_blanks(topology, blank))  # (K,)
     source = f"axis 1 of encoder {encoder.shape}"
     lengths = read_lengths(encoder_lengths, "encoder_lengths", B, low=1, high=T, source=source, owner=owner)
-    ids = read_vocabulary(allowed, None, count=B, size=V, owner=owner, name="allowed")
+    ids = read_vocabulary(allowed, None, count=B, size=V, owner=owner, name="allowed", tail=topology.tail)
     # The blanks always may be taken. In ascending rows the lower position is the lower id, which settles ties.
     ids = None if ids is None else [np.union1d(row, blank_ids) for row in ids]
     most = read_integer(max_labels_per_frame, "max_labels_per_frame")

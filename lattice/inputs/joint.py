@@ -127,7 +127,7 @@ def read_joint(
     # Integers belong to targets, so the predictor's first axis is what counts them, not the encoder's.
     V = count_tokens(topology, rows, f"weight has shape {weight.shape}")
     blank, owner = read_blank(blank, V), f"predictor {predictor.shape}"
-    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, count=N, size=V, owner=owner)
+    vocabulary = read_vocabulary(vocabulary, vocabulary_lengths, count=N, size=V, owner=owner, tail=topology.tail)
     source = f"axis 1 of predictor {predictor.shape} less one"
     positions, blanks, U = read_targets(
         targets,

@@ -6,7 +6,7 @@ from .checks import index, read_integers, read_lengths, refuse
 
 
 def read_vocabulary(
-    vocabulary, lengths, *, count: int, size: int, owner: str, name: str = "vocabulary"
+    vocabulary, lengths, *, count: int, size: int, owner: str, name: str = "vocabulary", tail: int = 0
 ) -> list[np.ndarray] | None:
     """The ids of every example's vocabulary, without their ending.
 
@@ -19,6 +19,8 @@ def read_vocabulary(
         Examples, and ids of the whole vocabulary.
     owner, name : str
         Where `count` comes from, and what the argument is called.
+    tail : int
+        How many rows of the weight behind the ids are durations, for the error texts.
 
     Returns
     -------
@@ -41,7 +43,8 @@ def read_vocabulary(
         lengths = read_lengths(lengths, "vocabulary_lengths", count, low=1, high=S, source=source, owner=owner)
     real = np.arange(S) < lengths[:, None]  # (count, S)
     unknown = real & ((ids < 0) | (ids >= size))
-    refuse(unknown, lambda at: f"{name}{index(at)} is {ids[at]}, expected 0 to {size - 1}, the rows of weight")
+    what = f"the ids of the vocabulary; the {tail} rows behind are durations" if tail else "the rows of weight"
+    refuse(unknown, lambda at: f"{name}{index(at)} is {ids[at]}, expected 0 to {size - 1}, {what}")
     rows = [np.array(ids[n, : lengths[n]], np.int64) for n in range(count)]
     for n, row in enumerate(rows):
         sorted_row = np.sort(row)
