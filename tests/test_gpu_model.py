@@ -189,7 +189,7 @@ def test_kernels_that_are_not_known_are_named(monkeypatch):
         pass
 
     with pytest.raises(work.Unknown, match=r"spin_cuda is not in WORK of benchmarks/gpu/work\.py"):
-        work.step_of(SimpleNamespace(py_func=spin_cuda), (1,), (np.zeros(3),), 0)
+        work.step_of(SimpleNamespace(py_func=spin_cuda), (np.zeros(3),))
     with pytest.raises(work.Unknown, match=r"spin_cuda has no count as 'spin'.*COUNTS of benchmarks/gpu/costs\.py"):
         costs.device_seconds(Step("kernel", "spin_cuda", "spin"), RATES)
     monkeypatch.delitem(work.WORK, "hidden")

@@ -41,8 +41,8 @@ COUNTS = {
     "sums": Count(950, 0, 1100),
     # A guess of the cycles. They are no fewer than the instructions, since a warp issues one a cycle.
     "sums, scaled": Count(340, 0, 500),
-    # Of an arc. The cycles are a guess, too: as many to an instruction as in `sums, scaled`.
-    "step_sums": Count(374, 0, 550),
+    # Of a step of a cell, and of a round. The cycles are a guess, too: as many to an instruction as in `sums, scaled`.
+    "step_sums": Count(643, 0, 946),
     "posteriors": Count(300, 60),
     "step_posteriors": Count(370, 60),
     "open": Count(20, 20),

@@ -76,7 +76,7 @@ class Recorder:
 
     def __init__(self, kind: Kind):
         self.kind, self.blocks, self.steps, self.tile = kind, [], [], False
-        self.round, self.longest, self.listing, self.known = 0, 0, None, set()
+        self.round, self.longest, self.widest, self.listing, self.known = 0, 0, 0, None, set()
 
     def note(self, step: Step) -> None:
         self.steps.append(step)
@@ -89,7 +89,8 @@ class Recorder:
 
     def launch(self, kernel, blocks, threads, arguments) -> None:
         name = getattr(kernel, "py_func", kernel).__name__
-        self.note(step_of(kernel, blocks, arguments, self.longest, self.kind.far))
+        known = {"longest": self.longest, "widest": self.widest, "far": self.kind.far}
+        self.note(step_of(kernel, arguments, blocks=blocks, threads=threads, **known))
         if name == "count_cuda":
             self.listing = arguments
         elif name == "add_up_cuda":
@@ -138,6 +139,7 @@ class Recorder:
         self.round = 0
         # No frame stands behind the steps that a sweep takes.
         self.longest = int((np.diff(found.starts) + found.labels).max(initial=0))
+        self.widest = found.widest + 1
         self.note(Step("frames", "frames", rows=len(found.example)))
 
 

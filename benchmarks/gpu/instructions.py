@@ -22,14 +22,13 @@ class Loop(NamedTuple):
     """How the inner loop over a row is told from others: what it does an element of the row.
 
     `loaded` and `stored` are bytes of global memory. `exponentials` are MUFU.EX2, of which a loop may have some more,
-    but less than one more an element. `fused` are DFMA, of which an exponential in float64 takes 14. With `barrier` it
-    is a loop of steps that all threads of a block make together, and its element is a step.
+    but less than one more an element. With `barrier` it is a loop of steps that all threads of a block make together,
+    and its element is a step.
     """
 
     loaded: int = 0
     stored: int = 0
     exponentials: int = 0
-    fused: int = 0
     barrier: bool = False
 
 
@@ -83,7 +82,7 @@ ROWS = {
     "to_frames tanh": Row("to_frames_tanh_cuda", (FLOAT,), (Loop(8),)),
     "to_slots tanh": Row("to_slots_tanh_cuda", (FLOAT,), (Loop(8),)),
     "sums": Row("sums_cuda", (), (Loop(barrier=True),)),
-    "step_sums": Row("step_sums_cuda", (), (Loop(52), Loop(52, fused=14))),
+    "step_sums": Row("step_sums_cuda", (), (Loop(113, 8),)),
 }
 """Of each kernel and the types of its first arguments, the loops that an element passes through."""
 
@@ -123,8 +122,7 @@ def elements(loop: Loop, counts: Counter) -> int:
         # A round may be of several steps.
         return counts["BAR"]
     n = counts["loaded"] // loop.loaded
-    own = {"loaded": loop.loaded, "stored": loop.stored, "DFMA": loop.fused}
-    same = all(counts[name] == n * each for name, each in own.items())
+    same = (counts["loaded"], counts["stored"]) == (n * loop.loaded, n * loop.stored)
     return n if same and n * loop.exponentials <= counts["MUFU.EX2"] < n * (loop.exponentials + 1) else 0
 
 

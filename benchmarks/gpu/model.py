@@ -7,6 +7,7 @@ that wait for one another, at the rates of a machine (`costs`). `--against RECOR
 import argparse
 import itertools
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -236,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = {"against": found}
     else:
         results = predictions(options, machines, rates_of)
-    environment = {**record.environment(), "command": " ".join([PROGRAM, *(arguments or sys.argv[1:])])}
+    environment = {**record.environment(), "command": f"{PROGRAM} {shlex.join(arguments or sys.argv[1:])}"}
     known = {"counts": {name: count._asdict() for name, count in counts.items()}, "host": host and host["host"]}
     known["machines"] = {name: machine._asdict() for name, machine in machines.items()}
     record.write(options.json, {"environment": environment, "benchmark": "model", **known, **results})

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.launch import SCAN_THREADS
+from lattice.kernels.step_sums import lanes_for
 from lattice.topology import TIMED
 
 
@@ -130,14 +131,25 @@ def transpose(a):
     return Done(n, n * H, n * H * real_bytes(a.hidden, a.grad_hidden), variant=half(a.hidden))
 
 
+def ways_of(a) -> int:
+    """Blocks that a sweep has of an example: one for alpha, and one for beta where it is made, too."""
+    return a.blocks[1] if len(a.blocks) > 1 else 1
+
+
 def sums(a):
-    cells, ways, D = len(a.blank_score), a.blocks[1] if len(a.blocks) > 1 else 1, steps_of(a)
-    # Each step has two arcs, looked at one by one. What else a cell takes is less than an arc, and counts as one.
-    arcs = 1 + 2 * D
+    cells, ways = len(a.blank_score), ways_of(a)
     # The kernel that reads upper bounds is the one of scaled numbers. An earlier one had no brackets.
     variant = ", scaled" if hasattr(a, "bracket") else ""
+    return Done(cells, ways * cells, ways * cells * (2 * real_bytes(a.blank_score) + 8), a.longest, variant)
+
+
+def step_sums(a):
+    cells, ways, D = len(a.blank_score), ways_of(a), steps_of(a)
+    # A lane takes a step of a cell. A block without room for a wave takes it in rounds, one after the other.
+    lanes = lanes_for(D)
+    rounds = -(-a.widest * lanes // a.threads)
     moved = ways * cells * ((2 + D) * real_bytes(a.blank_score) + 8)
-    return Done(cells, ways * cells * arcs, moved, arcs * a.longest, variant)
+    return Done(cells, ways * cells * lanes, moved, rounds * a.longest)
 
 
 def posteriors(a):
@@ -210,7 +222,7 @@ WORK = {
     "to_frames": transpose,
     "to_slots": transpose,
     "sums": sums,
-    "step_sums": sums,
+    "step_sums": step_sums,
     "posteriors": posteriors,
     "step_posteriors": posteriors,
     "open": open_bounds,
@@ -232,17 +244,17 @@ WORK = {
     "mark": everything,
     "clear_rows": cleared,
 }
-"""Kernel, without its activation and topology -> function of the arguments of a launch by name, of `blocks`, of
-`longest`, the longest T + U of the examples in work, of `far`, whether most cells have far entries, and of `heads`, the
-topology that the kernel is named for."""
+"""Kernel, without its activation and topology -> function of the arguments of a launch by name, of its `blocks`
+and `threads`, of `longest` and `widest`, the largest T + U and U + 1 of the examples in work, of `far`, whether most
+cells have far entries, and of `heads`, the topology that the kernel is named for."""
 
 
 class Unknown(LookupError):
     """A kernel that the tables of the model do not have."""
 
 
-def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, longest: int, far: bool = False) -> Step:
-    """What a launch does, by the table.
+def step_of(kernel, arguments: tuple, **more) -> Step:
+    """What a launch does, by the table. `more` is what `WORK` lists beside the arguments, without `heads`.
 
     Raises
     ------
@@ -257,6 +269,5 @@ def step_of(kernel, blocks: tuple[int, ...], arguments: tuple, longest: int, far
     if work is None:
         raise Unknown(f"{function.__name__} is not in WORK of benchmarks/gpu/work.py: say there what a launch does")
     named = dict(zip(inspect.signature(function).parameters, arguments))
-    more = {"blocks": blocks, "longest": longest, "far": far, "heads": f", {heads}" if heads else ""}
-    done = work(SimpleNamespace(**named, **more))
+    done = work(SimpleNamespace(**named, **more, heads=f", {heads}" if heads else ""))
     return Step("kernel", function.__name__, known + done.variant, *(int(number) for number in done[:4]))
