@@ -21,7 +21,9 @@ Bounds = tuple[Array, Array] | list[Array]
 """(first, last) label position that exist at each frame, (B, T) each."""
 TopologyLike = Literal["rnnt", "monotonic", "constrained"] | Topology
 """A name, or a topology with its options."""
-Activation = Literal["tanh", "relu", "identity"]
+Activation = Literal["tanh", "relu", "identity", "sigmoid", "leaky_relu", "gelu", "silu"]
+Dropout = tuple[float, int] | list | None
+"""(rate, seed), or None."""
 Precision = Literal["default", "tf32x3"]
 Keep = Literal["first", "last"]
 Predict = Callable[[Any, Any], tuple[Any, Any]]

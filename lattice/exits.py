@@ -36,11 +36,11 @@ def exit_posterior(device, targets, held, state) -> np.ndarray:
     limits = np.full(count, -math.inf), np.full(count, math.inf), np.zeros(count, np.int64)  # base, nats, most
     # A NaN that leaves is followed and stays NaN, whatever the scores outside are: here those of a joint of zeros.
     rows = np.zeros((1, 1), dtype), np.zeros((1, 1), dtype), np.zeros((0, 1 + TAIL), dtype)
-    places = np.zeros(len(lattice.example), np.int64), np.zeros(width, np.int64)
+    places = np.zeros(0, np.int64), np.zeros(len(lattice.example), np.int64), np.zeros(width, np.int64)
     labels = np.zeros(count + 1, np.int64), np.zeros((count, width), np.int32)
     layer = np.zeros((1, 1), dtype), np.zeros(1, dtype), np.zeros(1, dtype), np.zeros(3, dtype)
     lattice, placed = lattice.on(device, None, *rows, *places, *labels, *layer, *limits, none)
-    inputs, labels, layer, limits, none = placed[:5], placed[5:7], placed[7:11], placed[11:14], placed[14]
+    inputs, labels, layer, limits, none = placed[:6], placed[6:8], placed[8:12], placed[12:15], placed[15]
     few, spare = slacks_of(1, dtype)
     rules = Rules(0, *layer, dtype.type(rounding_of(1, dtype, device.on_gpu)), few, spare)
     moves = targets.moves

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .annotations import A, Activation, Array
+from .annotations import A, Activation, Array, Dropout
 from .inputs import checks
 from .inputs.internal_language_model import read_internal_language_model
 from .tiles import path as paths
@@ -17,6 +17,7 @@ __all__ = ["internal_language_model_loss_and_grad"]
 def internal_language_model_loss_and_grad(
     predictor: A, weight: Array, bias: Array | None, targets: Array, target_lengths: Array, *, blank: int = 0,
     activation: Activation = "tanh", grad_loss: Array | None = None, memory_limit: int | None = None,
+    dropout: Dropout = None,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """Cross-entropy of the labels under the internal language model, and its gradients (Variani et al. 2020).
 
@@ -42,6 +43,8 @@ def internal_language_model_loss_and_grad(
         Upstream gradient of any sign; ones by default.
     memory_limit
         As in `joint_transducer_loss`.
+    dropout
+        As in `joint_transducer_loss`, whose mask in frame 0 this is.
 
     Returns
     -------
@@ -72,7 +75,8 @@ def internal_language_model_loss_and_grad(
     Variani et al. 2020, arXiv 2003.07705. Training: Meng et al. 2021, arXiv 2102.01380.
     """
     given = predictor, weight, bias, targets, target_lengths
-    problem = read_internal_language_model(*given, blank=blank, activation=activation, memory_limit=memory_limit)
+    options = {"blank": blank, "activation": activation, "memory_limit": memory_limit, "dropout": dropout}
+    problem = read_internal_language_model(*given, **options)
     pullback, device = Pullback(problem, predictor, predictor), problem.device
     work = paths.plan_along(problem, labels_alone=True)
     grad_loss = checks.read_grad_loss(grad_loss, len(work.order), work.dtype, device)  # (B,)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .annotations import A, Activation, Array, Bounds, Precision, TopologyLike
+from .annotations import A, Activation, Array, Bounds, Dropout, Precision, TopologyLike
 from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .layout import WorkspaceTooSmall
@@ -21,7 +21,7 @@ def joint_transducer_loss(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, precision: Precision = "default",
-    near: Array | None = None,
+    near: Array | None = None, dropout: Dropout = None,
 ) -> A:  # fmt: skip
     """Transducer loss from encoder, predictor and output layer, without the logits.
 
@@ -41,7 +41,10 @@ def joint_transducer_loss(
         1 <= T_b <= T, 0 <= U_b <= U. Padding is never read.
     blank : int
         -V <= blank < V; negative ids count from the end.
-    activation : {"tanh", "relu", "identity"}
+    activation : {"tanh", "relu", "identity", "sigmoid", "leaky_relu", "gelu", "silu"}
+        "leaky_relu" multiplies numbers below 0 by 0.01. "gelu" is the exact one, x times the probability that a normal
+        number is below x. With "gelu" and "silu" the backward pass fills hidden vectors twice, the second time with
+        slopes.
     topology : {"rnnt", "monotonic", "constrained"} or Topology
         With "rnnt" a label arc stays on its frame. With "monotonic" it consumes the frame, which needs U_b <= T_b. With
         "constrained" it consumes the frame together with the blank behind it. A `Topology` may also have arcs that
@@ -76,6 +79,12 @@ def joint_transducer_loss(
         The frames of a first guess, those of the last epoch or of any aligner. A label with -1 goes with the one before
         it; the order is free. In wide lattices the band beside them is tried first. The loss stays within its
         certificate whatever they are, and a bad guess only costs time. Not looked at with "tdt" and "multiblank".
+    dropout : (rate, seed), optional
+        Inverted dropout between activation and output layer, for training. Each entry of a hidden vector is dropped
+        with probability `rate`, a number from 0 to below 1 that is rounded to a multiple of 2**-16. What is kept is
+        divided by the share that is kept on average. The mask is a function of the seed, a whole number from 0 to below
+        2**64, and of (n, t, u, h), where n is the place in the batch. The same seed gives the same mask on every
+        device and in every call, so each step wants another one, and so does each rank. The mask takes no memory.
 
     Returns
     -------
@@ -105,19 +114,10 @@ def joint_transducer_loss(
     """
     given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
     problem = read_joint(
-        *given,
-        blank=blank,
-        activation=activation,
-        topology=topology,
-        vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths,
-        bounds=bounds,
-        encoder_index=encoder_index,
-        memory_limit=memory_limit,
-        posterior_floor=posterior_floor,
-        precision=precision,
-        near=near,
-    )
+        *given, blank=blank, activation=activation, topology=topology, vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index, memory_limit=memory_limit,
+        posterior_floor=posterior_floor, precision=precision, near=near, dropout=dropout,
+    )  # fmt: skip
     # A plan is made of integers, so a limit that is too small is refused before anything is allocated.
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
     with problem.device.active():
@@ -137,7 +137,7 @@ def joint_transducer_loss_and_grad(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False, precision: Precision = "default",
-    near: Array | None = None,
+    near: Array | None = None, dropout: Dropout = None,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """`joint_transducer_loss` and the gradients of encoder, predictor, weight and bias.
 
@@ -153,7 +153,7 @@ def joint_transducer_loss_and_grad(
         Write the gradients of encoder and predictor into these two arguments. Refused for read-only arrays and with
         `encoder_index`. Not for arrays that an autograd host keeps for its own backward pass, because the host does not
         see the write.
-    precision, near
+    precision, near, dropout
         As in `joint_transducer_loss`.
 
     Returns
@@ -188,19 +188,10 @@ def joint_transducer_loss_and_grad(
     """
     given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
     problem = read_joint(
-        *given,
-        blank=blank,
-        activation=activation,
-        topology=topology,
-        vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths,
-        bounds=bounds,
-        encoder_index=encoder_index,
-        memory_limit=memory_limit,
-        posterior_floor=posterior_floor,
-        precision=precision,
-        near=near,
-    )
+        *given, blank=blank, activation=activation, topology=topology, vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index, memory_limit=memory_limit,
+        posterior_floor=posterior_floor, precision=precision, near=near, dropout=dropout,
+    )  # fmt: skip
     # What can be refused is refused here, before `overwrite` writes anything.
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     work = full_sum.plan(problem, gradients=True, limit=problem.memory_limit, bands=not pullback.overwrite)
@@ -218,13 +209,13 @@ def joint_transducer_loss_vjp(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, overwrite: bool = False,
     precision: Precision = "default",
-    near: Array | None = None,
+    near: Array | None = None, dropout: Dropout = None,
 ) -> tuple[A, Callable[..., JointGradients[A]]]:  # fmt: skip
     """`joint_transducer_loss` and a function that gives its gradients for an upstream gradient, for autograd hosts.
 
     Parameters
     ----------
-    encoder, ..., fastemit_lambda, overwrite, precision, near
+    encoder, ..., fastemit_lambda, overwrite, precision, near, dropout
         As in `joint_transducer_loss_and_grad`.
 
     Returns
@@ -254,19 +245,10 @@ def joint_transducer_loss_vjp(
     """
     given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
     problem = read_joint(
-        *given,
-        blank=blank,
-        activation=activation,
-        topology=topology,
-        vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths,
-        bounds=bounds,
-        encoder_index=encoder_index,
-        memory_limit=memory_limit,
-        posterior_floor=posterior_floor,
-        precision=precision,
-        near=near,
-    )
+        *given, blank=blank, activation=activation, topology=topology, vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index, memory_limit=memory_limit,
+        posterior_floor=posterior_floor, precision=precision, near=near, dropout=dropout,
+    )  # fmt: skip
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     try:
         # Half of the limit is for the pass, the other half for what is held between the passes.

@@ -11,7 +11,7 @@ import numpy as np
 
 from .aligned_frames import around
 from .alignments import alignment_bounds, frames_to_ids, ids_to_frames, shift_frames
-from .annotations import A, Activation, Array, Bounds, TopologyLike
+from .annotations import A, Activation, Array, Bounds, Dropout, TopologyLike
 from .device import arrays
 from .inputs import checks
 from .inputs.alignments import read_frames
@@ -160,7 +160,7 @@ def joint_path_loss_and_grad(
     blank: int = 0, activation: Activation = "tanh", topology: TopologyLike = "monotonic",
     label_smoothing: float = 0.0, label_scale: float = 0.0, focal: float = 0.0,
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, grad_loss: Array | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | None = None, dropout: Dropout = None,
 ) -> tuple[A, JointGradients[A]]:  # fmt: skip
     """Frame-wise loss along given alignments, and its gradients, for Viterbi training (Zhou et al. 2022).
 
@@ -197,7 +197,7 @@ def joint_path_loss_and_grad(
         As in `joint_transducer_loss`.
     grad_loss : (B,) real, optional
         Upstream gradient of any sign; ones by default.
-    memory_limit
+    memory_limit, dropout
         As in `joint_transducer_loss`.
 
     Returns
@@ -249,6 +249,7 @@ def joint_path_loss_and_grad(
         vocabulary=vocabulary,
         vocabulary_lengths=vocabulary_lengths,
         memory_limit=memory_limit,
+        dropout=dropout,
         names=TWO_ARCS,
     )
     options: dict[str, Any] = {

@@ -4,7 +4,7 @@ from typing import Generic, NamedTuple
 
 import numpy as np
 
-from .annotations import A, Activation, Array, Bounds, Precision, TopologyLike
+from .annotations import A, Activation, Array, Bounds, Dropout, Precision, TopologyLike
 from .device import arrays
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .inputs.logits import read_logits
@@ -94,13 +94,13 @@ def joint_transducer_posteriors(
     vocabulary: Array | None = None, vocabulary_lengths: Array | None = None, bounds: Bounds | None = None,
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, precision: Precision = "default",
-    near: Array | None = None,
+    near: Array | None = None, dropout: Dropout = None,
 ) -> Posteriors[A]:  # fmt: skip
     """Posteriors of the arcs of `joint_transducer_loss`, without the logits.
 
     Parameters
     ----------
-    encoder, ..., near
+    encoder, ..., dropout
         As in `joint_transducer_loss`. A cell whose posterior is below `posterior_floor` may be left at 0.
 
     Returns
@@ -132,19 +132,10 @@ def joint_transducer_posteriors(
     """
     given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
     problem = read_joint(
-        *given,
-        blank=blank,
-        activation=activation,
-        topology=topology,
-        vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths,
-        bounds=bounds,
-        encoder_index=encoder_index,
-        memory_limit=memory_limit,
-        posterior_floor=posterior_floor,
-        precision=precision,
-        near=near,
-    )
+        *given, blank=blank, activation=activation, topology=topology, vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index, memory_limit=memory_limit,
+        posterior_floor=posterior_floor, precision=precision, near=near, dropout=dropout,
+    )  # fmt: skip
     # A plan is made of integers, so a limit that is too small is refused before anything is allocated.
     work = full_sum.plan(problem, gradients=False, limit=problem.memory_limit)
     with problem.device.active():

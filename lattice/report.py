@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .annotations import Activation, Array, Bounds, Precision, TopologyLike
+from .annotations import Activation, Array, Bounds, Dropout, Precision, TopologyLike
 from .inputs import checks
 from .inputs.joint import DEFAULT_POSTERIOR_FLOOR, read_joint
 from .tiles import full_sum
@@ -66,7 +66,7 @@ def joint_transducer_report(
     encoder_index: Array | None = None, memory_limit: int | None = None,
     posterior_floor: float = DEFAULT_POSTERIOR_FLOOR, fastemit_lambda: float = 0.0, grad_loss: Array | None = None,
     overwrite: bool = False, precision: Precision = "default",
-    near: Array | None = None,
+    near: Array | None = None, dropout: Dropout = None,
 ) -> LatticeReport:  # fmt: skip
     """Count the cells that `joint_transducer_loss_and_grad` would compute and visit with the same arguments.
 
@@ -78,7 +78,7 @@ def joint_transducer_report(
         As in `joint_transducer_loss`.
     fastemit_lambda, grad_loss, overwrite
         Taken so that one call can be swapped for the other. They change nothing that is reported.
-    precision, near
+    precision, near, dropout
         As in `joint_transducer_loss`.
 
     Returns
@@ -107,19 +107,10 @@ def joint_transducer_report(
     """
     given = encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths
     problem = read_joint(
-        *given,
-        blank=blank,
-        activation=activation,
-        topology=topology,
-        vocabulary=vocabulary,
-        vocabulary_lengths=vocabulary_lengths,
-        bounds=bounds,
-        encoder_index=encoder_index,
-        memory_limit=memory_limit,
-        posterior_floor=posterior_floor,
-        precision=precision,
-        near=near,
-    )
+        *given, blank=blank, activation=activation, topology=topology, vocabulary=vocabulary,
+        vocabulary_lengths=vocabulary_lengths, bounds=bounds, encoder_index=encoder_index, memory_limit=memory_limit,
+        posterior_floor=posterior_floor, precision=precision, near=near, dropout=dropout,
+    )  # fmt: skip
     # For its checks only, so that the report refuses what the call itself would refuse.
     pullback = Pullback(problem, encoder, predictor, fastemit_lambda=fastemit_lambda, overwrite=overwrite)
     # `gradients`: in the workspace and the groups of that call.

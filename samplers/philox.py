@@ -12,11 +12,8 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload, register_jitable
 
-# Words are 32 bits in uint64 numbers: a product of two words fits, and its halves are taken apart by _HALF and _LOW.
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
-_MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+from lattice.kernels.philox import HALF, LOW, philox
+
 # Two words to 52 bits: all 32 of the high one, and the upper 20 of the low one.
 _HIGH_SHIFT, _LOW_SHIFT = np.uint64(20), np.uint64(12)
 
@@ -37,18 +34,6 @@ _P6, _P5, _P4, _P3, _P2, _P1, _P0 = _SERIES
 
 
 @register_jitable
-def philox(counter_0, counter_1, counter_2, counter_3, key_0, key_1):
-    """The four words of one block, uint64 numbers below 2**32; so are the counter and the key."""
-    for _ in range(10):
-        first, second = _MULTIPLY_0 * counter_0, _MULTIPLY_1 * counter_2
-        counter_0 = (second >> _HALF) ^ counter_1 ^ key_0
-        counter_2 = (first >> _HALF) ^ counter_3 ^ key_1
-        counter_1, counter_3 = second & _LOW, first & _LOW
-        key_0, key_1 = (key_0 + _WEYL_0) & _LOW, (key_1 + _WEYL_1) & _LOW
-    return counter_0, counter_1, counter_2, counter_3
-
-
-@register_jitable
 def between(high, low):
     """Two words as a float64 strictly between 0 and 1."""
     # 52 bits and a half: the half keeps both ends out, and with 53 bits it would not fit.
@@ -59,7 +44,7 @@ def between(high, low):
 def uniform_of(key_0, key_1, row, v):
     """A float64 strictly between 0 and 1, from the key and the counter (row, v)."""
     row = np.uint64(row)  # 64 bits in two words of the counter; an id needs one
-    high, low, _, _ = philox(np.uint64(v), np.uint64(0), row & _LOW, row >> _HALF, np.uint64(key_0), np.uint64(key_1))
+    high, low, _, _ = philox(np.uint64(v), np.uint64(0), row & LOW, row >> HALF, np.uint64(key_0), np.uint64(key_1))
     return between(high, low)
 
 

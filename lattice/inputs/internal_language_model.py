@@ -9,7 +9,7 @@ from .joint import JointProblem, check_dtypes, read_joint
 
 
 def read_internal_language_model(
-    predictor, weight, bias, targets, target_lengths, *, blank, activation, memory_limit
+    predictor, weight, bias, targets, target_lengths, *, blank, activation, memory_limit, dropout=None
 ) -> JointProblem:  # fmt: skip
     """Check the arguments of `internal_language_model_loss_and_grad`.
 
@@ -35,4 +35,5 @@ def read_internal_language_model(
         arrays.bits(encoder).fill(0)
     given = encoder, predictor, weight, bias, targets, np.ones(B, np.int64), target_lengths
     shared = {"topology": "rnnt", "encoder_index": np.zeros(B, np.int64)}
-    return read_joint(*given, blank=blank, activation=activation, memory_limit=memory_limit, **shared)
+    options = {"blank": blank, "activation": activation, "memory_limit": memory_limit, "dropout": dropout}
+    return read_joint(*given, **options, **shared)

@@ -20,6 +20,7 @@ from .checks import (
     read_real,
     refuse,
 )
+from .dropout import Dropout, read_dropout
 from .restrictions import read_bounds, read_near, read_vocabulary
 from .targets import Targets, read_targets
 
@@ -53,6 +54,7 @@ class JointProblem:
     precision : {"default", "tf32x3"}
     near : (N, U) int64, or None
         The frames by which a band is looked for first, -1 where a label has none.
+    dropout : Dropout, or None
     """
 
     device: Host | Cuda
@@ -68,6 +70,7 @@ class JointProblem:
     posterior_floor: float
     precision: str = "default"
     near: np.ndarray | None = None
+    dropout: Dropout | None = None
 
     @property
     def blank_rows(self) -> np.ndarray:
@@ -81,7 +84,7 @@ class JointProblem:
 def read_joint(
     encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, *, blank, activation, topology,
     vocabulary=None, vocabulary_lengths=None, bounds=None, encoder_index=None, memory_limit=None, posterior_floor=0.0,
-    precision="default", near=None, names=TWO_ARCS + TIMED,
+    precision="default", near=None, dropout=None, names=TWO_ARCS + TIMED,
 ) -> JointProblem:  # fmt: skip
     """Check the arguments of `joint_transducer_loss`; `names` are those of the topologies that the door takes."""
     encoder, predictor = read_real(encoder, "encoder", (3,)), read_real(predictor, "predictor", (3,))
@@ -153,14 +156,14 @@ def read_joint(
     # A floor of 1 would leave out cells that every alignment visits.
     if floor >= 1.0:
         raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
-    precision = read_choice(precision, "precision", PRECISIONS)
+    precision, dropout = read_choice(precision, "precision", PRECISIONS), read_dropout(dropout)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
     if vocabulary is not None and topology.tail:
         # The rows of durations belong to every example.
         vocabulary = [np.append(ids, np.arange(V, rows)) for ids in vocabulary]
     read = Targets(positions, blanks, T, U, topology, bounds, columns)
     given = encoder, predictor, weight, bias, read, activation, vocabulary, encoder_index, limit, floor, precision
-    return JointProblem(device, *given, near)
+    return JointProblem(device, *given, near, dropout)
 
 
 def check_dtypes(encoder, predictor, weight, bias, name: str = "encoder") -> None:

@@ -1,22 +1,17 @@
 """The activations of the joint, a line of one table each. Kernels are compiled for every entry, without a branch.
 
-The backward pass keeps no preactivation. It makes the activation's value again, and goes from the value to the
-gradient. So an entry fits if its slope is a function of its value. tanh, relu, sigmoid and leaky relu fit. gelu and
-silu do not, because they take one value at two places: a kernel for them would have to make the preactivation again.
+The backward pass keeps no preactivation. Where the slope of an activation is a function of its value, the pass makes
+the value again, and goes from the value to the gradient. gelu and silu take one value at two places. After the products
+that take their values, the pass fills the same memory a second time, with their slopes: an entry of `SLOPES`.
 
 An activation that is a function of exp(rate (x + y)) is *separable*. Its exponential is a product of two factors, of
-which one belongs to the frame and the other to the label position. tanh is separable, and sigmoid would be.
+which one belongs to the frame and the other to the label position. tanh and sigmoid are separable.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from numba import types
-from numba.extending import overload, register_jitable
-
-from .cells import exp, typed
-from .on_gpu import reciprocal
+from . import activation_functions as functions
 
 
 class Activation(NamedTuple):
@@ -32,13 +27,16 @@ class Activation(NamedTuple):
         The same by the instructions of a GPU; equal to it to rounding.
     through : callable
         `through(value, grad_value)`, the gradient before the activation, from its value and the gradient behind it. It
-        takes the slope from the activation's VALUE and never sees the preactivation.
+        takes the slope from the activation's VALUE and never sees the preactivation. It is linear in `grad_value`. Of
+        an activation that has a `slope`, `through(slope, grad_value)` is the product of the two.
     rate : float, optional
         What an input is multiplied by in the exponent of its factor, exp(rate x). None: the activation is not
         separable. There is no other kind of factor, as exponentials alone turn a sum into a product.
     joined, joined_on_gpu : callable, optional
         `joined(exp(rate x), exp(rate y))` is the activation of x + y, on a CPU and on a GPU. The product of the two
         factors is neither infinite nor subnormal.
+    slope : Activation, optional
+        What takes the place of the value in `through`, for an activation whose slope does not follow from its value.
 
     Notes
     -----
@@ -55,113 +53,55 @@ class Activation(NamedTuple):
     rate: float | None = None
     joined: Callable | None = None
     joined_on_gpu: Callable | None = None
+    slope: "Activation | None" = None
 
 
-def divided(above, below):
-    """above / below on a GPU, for |above| <= below and below from 1 to 2**126. NaN stays NaN."""
-    return above / below
-
-
-@overload(divided)
-def _divided_overload(above, below):
-    if above != types.float32:
-        return lambda above, below: above / below
-
-    def implementation(above, below):
-        # A division looks whether its operands are out of range, and calls a function if so. These are not.
-        inverse = reciprocal(below)
-        quotient = above * inverse
-        # One step of Newton, after which the quotient is off by little more than rounding.
-        return quotient + (above - below * quotient) * inverse
-
-    return implementation
-
-
-@register_jitable
-def parts_of_tanh(e):
-    """(1 - e, 1 + e), whose quotient is tanh |x| where e = exp(-2 |x|); absolute error about 1 ulp of 1."""
-    # e is at most 1, so nothing overflows, and both ends are exact: e = 1 gives 0, e = 0 gives 1.
-    one = typed(1, e)
-    return one - e, one + e
-
-
-@register_jitable
-def tanh_by_polynomial(x):
-    # x + x, because 2 * x with an integer is float64. `exp` takes arguments of at most 0.
-    above, below = parts_of_tanh(exp(-abs(x + x)))
-    return math.copysign(above / below, x)
-
-
-@register_jitable
-def tanh_by_instruction(x):
-    above, below = parts_of_tanh(math.exp(-abs(x + x)))
-    return math.copysign(divided(above, below), x)
-
-
-@register_jitable
-def parts_of_product(a, b):
-    """(a b - 1, a b + 1), whose quotient is tanh(x + y) where a = exp(2 x) and b = exp(2 y)."""
-    # Not 1 - 2 / (1 + a b): that quotient is up to 2, and errs by half as much again.
-    one = typed(1, a)
-    return a * b - one, a * b + one
-
-
-@register_jitable
-def tanh_of_factors(a, b):
-    above, below = parts_of_product(a, b)
-    return above / below
-
-
-@register_jitable
-def tanh_of_factors_on_gpu(a, b):
-    above, below = parts_of_product(a, b)
-    return divided(above, below)
-
-
-@register_jitable
-def through_tanh(value, grad_value):
-    # The slope of tanh is 1 - value**2.
-    return grad_value - grad_value * value * value
-
-
-@register_jitable
-def rectify(x):
-    # Not `x if x > 0 else 0`, which would make 0 of a NaN.
-    return typed(0, x) if x < 0 else x
-
-
-@register_jitable
-def through_relu(value, grad_value):
-    # A NaN is not at most 0 and lets the gradient pass.
-    if value <= 0:
-        return typed(0, grad_value)
-    return grad_value
-
-
-@register_jitable
-def same(x):
-    return x
-
-
-@register_jitable
-def through_identity(value, grad_value):
-    return grad_value
-
-
+GELU_SLOPE = Activation(
+    "gelu_slope", functions.gelu_slope_by_polynomial, functions.gelu_slope_by_instruction, functions.through_slope
+)
+SILU_SLOPE = Activation(
+    "silu_slope", functions.silu_slope_by_polynomial, functions.silu_slope_by_instruction, functions.through_slope
+)
+SLOPES = (GELU_SLOPE, SILU_SLOPE)
+"""What only the backward pass fills in."""
 ACTIVATIONS = {
     entry.name: entry
     for entry in (
         Activation(
             "tanh",
-            tanh_by_polynomial,
-            tanh_by_instruction,
-            through_tanh,
+            functions.tanh_by_polynomial,
+            functions.tanh_by_instruction,
+            functions.through_tanh,
             rate=2.0,
-            joined=tanh_of_factors,
-            joined_on_gpu=tanh_of_factors_on_gpu,
+            joined=functions.tanh_of_factors,
+            joined_on_gpu=functions.tanh_of_factors_on_gpu,
         ),
-        Activation("relu", rectify, rectify, through_relu),
-        Activation("identity", same, same, through_identity),
+        Activation("relu", functions.rectify, functions.rectify, functions.through_relu),
+        Activation("identity", functions.same, functions.same, functions.through_identity),
+        Activation(
+            "sigmoid",
+            functions.sigmoid_by_polynomial,
+            functions.sigmoid_by_instruction,
+            functions.through_sigmoid,
+            rate=1.0,
+            joined=functions.sigmoid_of_factors,
+            joined_on_gpu=functions.sigmoid_of_factors_on_gpu,
+        ),
+        Activation("leaky_relu", functions.leak, functions.leak, functions.through_leaky_relu),
+        Activation(
+            "gelu",
+            functions.gelu_by_polynomial,
+            functions.gelu_by_instruction,
+            functions.through_slope,
+            slope=GELU_SLOPE,
+        ),
+        Activation(
+            "silu",
+            functions.silu_by_polynomial,
+            functions.silu_by_instruction,
+            functions.through_slope,
+            slope=SILU_SLOPE,
+        ),
     )
 }
 

@@ -42,14 +42,14 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cpu_sweep
     @named(f"bound_hat_{activation.name}_cpu")
     def bound_hat_cpu(
-        begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight,
-        bias, norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
+        begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id,
+        weight, bias, norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
         hidden = np.empty((TOGETHER, weight.shape[1]), weight.dtype)  # of a few cells at a time
         steep, high, most = ceiling[0], ceiling[1], ceiling[2]
         for first in range(begin, end, TOGETHER):
             last = min(first + TOGETHER, end)
-            fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+            fill(first, last, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
             for i in range(first, last):
                 product, square = two_products(hidden, i - first, weight, blank_id)
                 blank_logit = logit_of(product, bias, blank_id)
@@ -61,8 +61,8 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cuda_kernel
     @named(f"bound_hat_{activation.name}_cuda")
     def bound_hat_cuda(
-        encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias, norm,
-        ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
+        encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias,
+        norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
         i = cuda.grid(1) // WARP
         if i >= label_id.shape[0]:
@@ -71,7 +71,7 @@ def compile_kernels(activation: Activation) -> Kernels:
         # One row stands for the two of `summed`, so two of its sums are one.
         layer = weight, weight[blank_id], weight[blank_id], rounding
         product, _, square = products(
-            encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
+            encoder, predictor, factors, dropout, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
         )
         for distance in (16, 8, 4, 2, 1):
             product += cuda.shfl_xor_sync(0xFFFFFFFF, product, distance)

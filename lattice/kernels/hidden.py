@@ -3,8 +3,8 @@
 A separable activation is a function of the product of two factors, one of the frame and one of the label position
 (`factors.py`). A hidden vector is made of these where no entry of either row is far. Of a few far entries a CPU makes
 these alone of the inputs; a GPU makes the whole vector of them. `fill_of` and `lanes_of` are the only places that know
-both ways. The upper bounds take hidden vectors from the same functions, and so see the bits that the matrix products
-see.
+both ways, and dropout (dropout.py). The upper bounds take hidden vectors from the same functions, and so see the bits
+that the matrix products see.
 """
 
 import functools
@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .activations import ACTIVATIONS, Activation, entry_of, named
+from .activations import ACTIVATIONS, SLOPES, Activation, entry_of, named
 from .cells import put, widen
+from .dropout import draws_of, drop_four, drop_next, drop_rows, mask_of, scale_of
 from .factors import LISTED, far_entries, far_entry
 from .lanes import FOUR, ONE, THREE, TWO, first_behind, first_of, put_eight, put_four, whole_rounds
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
@@ -30,7 +31,7 @@ class Kernels(NamedTuple):
 
 @functools.cache
 def fill_of(activation: Activation) -> Callable:
-    """The CPU's `fill(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)`.
+    """The CPU's `fill(begin, end, *inputs, frame, slot, hidden)`, with `inputs` from encoder to predictor_row.
 
     It fills `hidden` (end - begin, H), memory apart from all others, with the hidden vectors of cells `begin` to `end`.
     One call makes those of several cells: a call takes as long as a tenth of the work on a cell.
@@ -52,15 +53,19 @@ def fill_of(activation: Activation) -> Callable:
 
         @register_jitable
         @named(f"fill_{activation.name}")
-        def fill(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
+        def fill(begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden):
             for i in range(begin, end):
                 from_inputs(encoder, encoder_row[frame[i]], predictor, predictor_row[slot[i]], hidden, i - begin)
+            if dropout.shape[0]:
+                drop_rows(begin, end, dropout, encoder_row.shape[0], frame, slot, hidden)
 
         return fill
 
     @register_jitable
     @named(f"fill_{activation.name}")
-    def fill_separably(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
+    def fill_separably(
+        begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden
+    ):  # fmt: skip
         width = hidden.shape[1]
         for i in range(begin, end):
             f, s, own = frame[i], slot[i], i - begin
@@ -74,15 +79,17 @@ def fill_of(activation: Activation) -> Callable:
             for k in range(far):
                 h = far_entry(factors, f, r, width, k)
                 hidden[own, h] = value(encoder[e, h] + predictor[p, h])
+        if dropout.shape[0]:
+            drop_rows(begin, end, dropout, encoder_row.shape[0], frame, slot, hidden)
 
     return fill_separably
 
 
 def lanes_of(activation: Activation, loop: Callable) -> Callable:
-    """A GPU's `run(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others)`.
+    """A GPU's `run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others)`.
 
-    `loop(entry)` gives a function of two rows (H,), a lane and the others. There `entry` makes an entry of the hidden
-    vector from an entry of each row. What the function returns is returned.
+    `loop(entry)` gives a function of two rows (H,), a lane, a `Mask` and the others. There `entry` makes an entry of
+    the hidden vector, before dropout, from an entry of each row. What the function returns is returned.
     """
     value = activation.value_on_gpu
 
@@ -94,20 +101,22 @@ def lanes_of(activation: Activation, loop: Callable) -> Callable:
     if activation.rate is None:
 
         @register_jitable
-        def run(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others):
-            return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, *others)
+        def run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others):
+            mask = mask_of(dropout, encoder_row.shape[0], f, s)
+            return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, mask, *others)
 
         return run
 
     from_factors = loop(activation.joined_on_gpu)
 
     @register_jitable
-    def run_separably(encoder, predictor, factors, encoder_row, predictor_row, f, s, lane, *others):
+    def run_separably(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others):
+        mask = mask_of(dropout, encoder_row.shape[0], f, s)
         # The same for all lanes of a warp.
         r = encoder_row.shape[0] + s
         if far_entries(factors, f, r, encoder.shape[1]) == 0:
-            return from_factors(factors[f], factors[r], lane, *others)
-        return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, *others)
+            return from_factors(factors[f], factors[r], lane, mask, *others)
+        return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, mask, *others)
 
     return run_separably
 
@@ -121,18 +130,24 @@ def stored(entry: Callable) -> Callable:
         return a, b, entry(left[h + TWO], right[h + TWO]), entry(left[h + THREE], right[h + THREE])
 
     @register_jitable
-    def loop(left, right, lane, hidden, i):
+    def loop(left, right, lane, mask, hidden, i):
         own = hidden[i]  # (H,)
-        for k in range(whole_rounds(own)):
+        scale, rounds = scale_of(mask, entry(left[0], right[0])), whole_rounds(own)
+        for k in range(rounds):
             h = first_of(k, lane)
+            first, second = draws_of(mask, k, lane)
             # All loads first: the compiler moves none above a store.
-            put_eight(own, h, four_of(left, right, h), four_of(left, right, h + FOUR))
+            fours = four_of(left, right, h), four_of(left, right, h + FOUR)
+            put_eight(own, h, drop_four(fours[0], mask, first, scale), drop_four(fours[1], mask, second, scale))
         h, width = first_behind(own, 0, lane), np.uint64(own.shape[0])
+        draws, second = draws_of(mask, rounds, lane)
         if h + THREE < width:
-            put_four(own, h, four_of(left, right, h))
+            put_four(own, h, drop_four(four_of(left, right, h), mask, draws, scale))
             h += FOUR
+            draws = second
         while h < width:
-            put(own, h, entry(left[h], right[h]))
+            x, draws = drop_next(entry(left[h], right[h]), mask, draws, scale)
+            put(own, h, x)
             h += ONE
 
     return loop
@@ -144,36 +159,39 @@ def compile_kernels(activation: Activation) -> Kernels:
 
     @cpu_sweep
     @named(f"hidden_{activation.name}_cpu")
-    def hidden_cpu(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
+    def hidden_cpu(begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden):
         own = hidden[begin:end]
-        fill(begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, own)
+        fill(begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, own)
 
     @cuda_kernel
     @named(f"hidden_{activation.name}_cuda")
-    def hidden_cuda(encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
+    def hidden_cuda(encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden):
         i = np.uint64(cuda.grid(1) // WARP)
         if i >= np.uint64(hidden.shape[0]):
             return
         lane = cuda.threadIdx.x % WARP
-        run(encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, hidden, i)
+        run(encoder, predictor, factors, dropout, encoder_row, predictor_row, frame[i], slot[i], lane, hidden, i)
 
     return Kernels(hidden_cpu, hidden_cuda)
 
 
-KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS.values()}
+KERNELS = {activation: compile_kernels(activation) for activation in (*ACTIVATIONS.values(), *SLOPES)}
 
 
-def compute_hidden(activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden):
+def compute_hidden(activation, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden):
     """Fill the hidden vectors of a tile.
 
     Parameters
     ----------
     activation : Activation
-        An entry of `ACTIVATIONS`.
+        An entry of `ACTIVATIONS` or of `SLOPES`.
     encoder, predictor : (rows, H) float32 or float64, on a GPU float16 and bfloat16 too
     factors : (frames + slots, H + TAIL) or (0, any), in the dtype that is computed in
         From `make_factors`, of the group's frames and behind them of its label positions; no rows where the activation
         is not separable, or where factors do not pay.
+    dropout : (HEAD + frames + slots,) or (0,) int64
+        Empty without dropout. Else the bits of the seed, and the number of draws of `LEVELS` that drop an entry. Behind
+        these stand n * 2**32 + t of each frame of the group, and u of each of its label positions.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The rows of the group's frames and of its label positions.
     frame, slot : (n,) int64
@@ -182,7 +200,7 @@ def compute_hidden(activation, encoder, predictor, factors, encoder_row, predict
         Filled here, rounded to its dtype.
     """
     kernels = entry_of(KERNELS, activation)
-    arguments = (encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+    arguments = (encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
     if on_host(hidden):
         sweep(kernels.hidden_cpu, len(hidden), *arguments, work=4 * hidden.size)
     else:

@@ -126,8 +126,9 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cpu_sweep
     @named(f"reach_{activation.name}_cpu")
     def reach_cpu(
-        begin, end, encoder, predictor, factors, encoder_row, predictor_row, starts, labels, first, offset, held_first,
-        held_offset, label_base, label_row, rules, ways, state, base, nats, most, rows, low_u, high_u, weighed, looked,
+        begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, starts, labels, first, offset,
+        held_first, held_offset, label_base, label_row, rules, ways, state, base, nats, most, rows, low_u, high_u,
+        weighed, looked,
     ):  # fmt: skip
         hidden = np.empty((1, rules.weight.shape[1]), rules.weight.dtype)
         frame, slot = np.empty(1, np.int64), np.empty(1, np.int64)
@@ -148,7 +149,9 @@ def compile_kernels(activation: Activation) -> Kernels:
                     if kept and c < 0:
                         own = label_row[n, u] if u < U else -1
                         frame[0], slot[0], at = f, label_base[n] + u, own if own >= 0 else rules.blank_id
-                        fill(0, 1, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+                        fill(
+                            0, 1, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden
+                        )
                         products_of = three_products(hidden, 0, rules.weight, rules.blank_id, at)
                         cost = cost_of(f, a, b, ways.penalty)
                         bounds = bounds_of(*products_of, own, cost, rules, ways.by_label)
@@ -165,10 +168,10 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cuda_kernel
     @named(f"reach_{activation.name}_cuda")
     def reach_cuda(
-        encoder, predictor, factors, encoder_row, predictor_row, starts, labels, first, offset, held_first, held_offset,
-        label_base, label_row, blank_id, weight, bias, norm, ceiling, rounding, few, spare, monotonic, paired, by_label,
-        largest, penalty, share, blank_score, label_score, maximum, rest, base, nats, most, rows, low_u, high_u,
-        weighed, looked,
+        encoder, predictor, factors, dropout, encoder_row, predictor_row, starts, labels, first, offset, held_first,
+        held_offset, label_base, label_row, blank_id, weight, bias, norm, ceiling, rounding, few, spare, monotonic,
+        paired, by_label, largest, penalty, share, blank_score, label_score, maximum, rest, base, nats, most, rows,
+        low_u, high_u, weighed, looked,
     ):  # fmt: skip
         # The label positions that all threads are to note next, from the first to behind the last.
         told = cuda.shared.array(2, np.int64)
@@ -205,9 +208,8 @@ def compile_kernels(activation: Activation) -> Kernels:
                         own = label_row[n, v] if v < U else -1
                         at = own if own >= 0 else blank_id
                         layer = weight, weight[blank_id], weight[at], rounding
-                        blank_dot, label_dot, square = products(
-                            encoder, predictor, factors, encoder_row, predictor_row, f, label_base[n] + v, lane, *layer
-                        )
+                        inputs = encoder, predictor, factors, dropout, encoder_row, predictor_row
+                        blank_dot, label_dot, square = products(*inputs, f, label_base[n] + v, lane, *layer)
                         for distance in (16, 8, 4, 2, 1):
                             blank_dot += cuda.shfl_xor_sync(0xFFFFFFFF, blank_dot, distance)
                             label_dot += cuda.shfl_xor_sync(0xFFFFFFFF, label_dot, distance)

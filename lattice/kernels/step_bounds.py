@@ -157,9 +157,9 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cpu_sweep
     @named(f"bound_steps_{activation.name}_cpu")
     def bound_steps_cpu(
-        begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail,
-        start, weight, bias, norm, ceiling, rounding, few, spare, spare_steps, sigma, blank_score, label_score, maximum,
-        rest, step_score,
+        begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_ids,
+        tail, start, weight, bias, norm, ceiling, rounding, few, spare, spare_steps, sigma, blank_score, label_score,
+        maximum, rest, step_score,
     ):  # fmt: skip
         # Of a few cells at a time. Rows that no cell has filled are multiplied, too.
         hidden, dots = np.zeros((TOGETHER, weight.shape[1]), weight.dtype), np.empty((2, TOGETHER), weight.dtype)
@@ -174,7 +174,7 @@ def compile_kernels(activation: Activation) -> Kernels:
             behind = min(batch + HEADS, end)
             for first in range(batch, behind, TOGETHER):
                 last = min(first + TOGETHER, behind)
-                fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+                fill(first, last, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
                 for n in range(shared_begin, steps, 2):
                     m = min(n + 1, steps - 1)
                     v, w = row_of(n, 0, blank_ids, tail, size), row_of(m, 0, blank_ids, tail, size)
@@ -207,8 +207,8 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cuda_kernel
     @named(f"bound_steps_{activation.name}_cuda")
     def bound_steps_cuda(
-        encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start, weight,
-        bias, norm, ceiling, rounding, few, spare, spare_steps, sigma, blank_score, label_score, maximum, rest,
+        encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start,
+        weight, bias, norm, ceiling, rounding, few, spare, spare_steps, sigma, blank_score, label_score, maximum, rest,
         step_score,
     ):  # fmt: skip
         i = cuda.grid(1) // WARP
@@ -224,7 +224,7 @@ def compile_kernels(activation: Activation) -> Kernels:
             v = at if n < 0 else row_of(min(n + 1, steps - 1), at, blank_ids, tail, size)
             layer = weight, weight[u], weight[v], rounding
             first_dot, second_dot, square = products(
-                encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
+                encoder, predictor, factors, dropout, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
             )
             for distance in (16, 8, 4, 2, 1):
                 first_dot += cuda.shfl_xor_sync(0xFFFFFFFF, first_dot, distance)
@@ -258,14 +258,14 @@ KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS
 
 
 def bound_steps(
-    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start,
-    weight, bias, norm, ceiling, rounding, sigma, blank_score, label_score, maximum, rest, step_score,
+    activation, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_ids,
+    tail, start, weight, bias, norm, ceiling, rounding, sigma, blank_score, label_score, maximum, rest, step_score,
 ):  # fmt: skip
     """Find upper bounds on the scores of a run of cells whose arcs take several frames.
 
     Parameters
     ----------
-    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id
+    activation, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id
         As in `upper_bounds.bound`.
     blank_ids : (K,) int64
         Positions of the blanks in the output layer: with "tdt" one, and with "multiblank" D - 1, of which blank k takes
@@ -288,7 +288,8 @@ def bound_steps(
     few, spare = slacks_of(len(weight) - tail, dtype)
     _, spare_steps = slacks_of(len(step_score), dtype)
     numbers = dtype.type(rounding), few, spare, spare_steps, dtype.type(sigma)
-    cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_ids, tail, start
+    inputs = encoder, predictor, factors, dropout, encoder_row, predictor_row
+    cells = *inputs, frame, slot, label_id, blank_ids, tail, start
     arguments = *cells, weight, bias, norm, ceiling, *numbers, blank_score, label_score, maximum, rest, step_score
     if on_host(rest):
         work = len(label_id) * width * (4 + len(step_score))

@@ -18,6 +18,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, as_stored, typed, widen
+from .dropout import draws_of, drop_four, drop_next, scale_of
 from .hidden import fill_of, lanes_of
 from .lanes import FOUR, ONE, THREE, TWO, first_behind, first_of, whole_rounds
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
@@ -100,33 +101,40 @@ def summed(entry: Callable) -> Callable:
     """`loop` of `lanes_of` that gives a lane's part of the three products, over every 32nd entry of the rows."""
 
     @register_jitable
-    def add(left, right, h, weight, blank_row, label_row, blank_dot, label_dot, square):
+    def add(x, h, weight, blank_row, label_row, blank_dot, label_dot, square):
         # Matrix products take hidden vectors in the dtype of the weight, so it is rounded to that first.
-        x = as_stored(weight, entry(left[h], right[h]))
+        x = as_stored(weight, x)
         return blank_dot + x * widen(blank_row[h]), label_dot + x * widen(label_row[h]), square + x * x
 
     @register_jitable
-    def add_four(left, right, h, weight, blank_row, label_row, sums):
-        layer = weight, blank_row, label_row
-        sums = add(left, right, h, *layer, *sums)
-        sums = add(left, right, h + ONE, *layer, *sums)
-        sums = add(left, right, h + TWO, *layer, *sums)
-        return add(left, right, h + THREE, *layer, *sums)
+    def add_four(left, right, h, mask, draws, scale, layer, sums):
+        a, b = entry(left[h], right[h]), entry(left[h + ONE], right[h + ONE])
+        four = a, b, entry(left[h + TWO], right[h + TWO]), entry(left[h + THREE], right[h + THREE])
+        four = drop_four(four, mask, draws, scale)
+        sums = add(four[0], h, *layer, *sums)
+        sums = add(four[1], h + ONE, *layer, *sums)
+        sums = add(four[2], h + TWO, *layer, *sums)
+        return add(four[3], h + THREE, *layer, *sums)
 
     @register_jitable
-    def loop(left, right, lane, weight, blank_row, label_row, like):
+    def loop(left, right, lane, mask, weight, blank_row, label_row, like):
         # `like` has the type of the sums.
         sums, layer = (typed(0, like), typed(0, like), typed(0, like)), (weight, blank_row, label_row)
-        for k in range(whole_rounds(blank_row)):
+        scale, rounds = scale_of(mask, like), whole_rounds(blank_row)
+        for k in range(rounds):
             h = first_of(k, lane)
-            sums = add_four(left, right, h, *layer, sums)
-            sums = add_four(left, right, h + FOUR, *layer, sums)
+            first, second = draws_of(mask, k, lane)
+            sums = add_four(left, right, h, mask, first, scale, layer, sums)
+            sums = add_four(left, right, h + FOUR, mask, second, scale, layer, sums)
         h, width = first_behind(blank_row, 0, lane), np.uint64(blank_row.shape[0])
+        draws, second = draws_of(mask, rounds, lane)
         if h + THREE < width:
-            sums = add_four(left, right, h, *layer, sums)
+            sums = add_four(left, right, h, mask, draws, scale, layer, sums)
             h += FOUR
+            draws = second
         while h < width:
-            sums = add(left, right, h, *layer, *sums)
+            x, draws = drop_next(entry(left[h], right[h]), mask, draws, scale)
+            sums = add(x, h, *layer, *sums)
             h += ONE
         return sums
 
@@ -140,14 +148,14 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cpu_sweep
     @named(f"bound_{activation.name}_cpu")
     def bound_cpu(
-        begin, end, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight,
-        bias, norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
+        begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id,
+        weight, bias, norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
         hidden = np.empty((TOGETHER, weight.shape[1]), weight.dtype)  # of a few cells at a time
         closed, steep, high, most = typed(CLOSED, spare), ceiling[0], ceiling[1], ceiling[2]
         for first in range(begin, end, TOGETHER):
             last = min(first + TOGETHER, end)
-            fill(first, last, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+            fill(first, last, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
             for i in range(first, last):
                 # Where no label is left the blank's row stands in for the label's, and its product is dropped.
                 at = label_id[i] if label_id[i] >= 0 else blank_id
@@ -163,8 +171,8 @@ def compile_kernels(activation: Activation) -> Kernels:
     @cuda_kernel
     @named(f"bound_{activation.name}_cuda")
     def bound_cuda(
-        encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias, norm,
-        ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
+        encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias,
+        norm, ceiling, rounding, few, spare, blank_score, label_score, maximum, rest,
     ):  # fmt: skip
         i = cuda.grid(1) // WARP
         if i >= label_id.shape[0]:
@@ -173,7 +181,7 @@ def compile_kernels(activation: Activation) -> Kernels:
         at = own if own >= 0 else blank_id
         layer = weight, weight[blank_id], weight[at], rounding
         blank_dot, label_dot, square = products(
-            encoder, predictor, factors, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
+            encoder, predictor, factors, dropout, encoder_row, predictor_row, frame[i], slot[i], lane, *layer
         )
         # Sums over the warp, in each lane, in one order.
         for distance in (16, 8, 4, 2, 1):
@@ -198,14 +206,14 @@ KERNELS = {activation: compile_kernels(activation) for activation in ACTIVATIONS
 
 
 def bound(
-    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id, weight, bias,
-    norm, ceiling, rounding, blank_score, label_score, maximum, rest, *, kernels=KERNELS,
+    activation, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id,
+    weight, bias, norm, ceiling, rounding, blank_score, label_score, maximum, rest, *, kernels=KERNELS,
 ):  # fmt: skip
     """Find upper bounds on the scores of a run of cells.
 
     Parameters
     ----------
-    activation, encoder, predictor, factors, encoder_row, predictor_row, frame, slot
+    activation, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot
         As in `hidden.compute_hidden`.
     label_id : (n,) int32
         Position of each cell's label in the output layer, or -1.
@@ -223,7 +231,7 @@ def bound(
         `Kernels` by activation. Those of HAT are in hat_bounds.py.
     """
     own = entry_of(kernels, activation)
-    cells = encoder, predictor, factors, encoder_row, predictor_row, frame, slot, label_id, blank_id
+    cells = encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id
     # Numbers in the dtype of the arrays: a Python float would be float64 in a kernel.
     layer = weight, bias, norm, ceiling, rest.dtype.type(rounding), *slacks_of(len(weight), rest.dtype)
     arguments = *cells, *layer, blank_score, label_score, maximum, rest

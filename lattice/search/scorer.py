@@ -10,7 +10,7 @@ from ..inputs.decode import DecodeProblem
 from ..kernels.best import best
 from ..kernels.best_steps import best_steps
 from ..kernels.hidden import compute_hidden
-from ..kernels.rows import gather
+from ..kernels.rows import NO_IDS, gather
 
 
 class Scorer:
@@ -27,7 +27,9 @@ class Scorer:
         encoder = problem.encoder.reshape(-1, problem.encoder.shape[2])
         # The kernels of a GPU read half precision.
         self.encoder = encoder if self.device.on_gpu else self.device.convert(encoder, self.dtype)
-        self.memory, self.none = {}, self.device.empty((0, encoder.shape[1]), self.dtype)
+        # Neither factors nor dropout.
+        self.memory, self.factors = {}, self.device.empty((0, encoder.shape[1]), self.dtype)
+        (self.dropout,) = self.device.upload(None, NO_IDS)
         if problem.allowed is None:
             self._whole_layer()
         else:
@@ -134,7 +136,7 @@ class Scorer:
         weight = self.weight if stretch is None else self.weight[stretch]
         hidden = self._take("hidden", (rows, H), weight.dtype)
         # A row of the encoder meets a few hypotheses, too few for factors to pay.
-        inputs = self.encoder, predictor, self.none, frame_row, slot
+        inputs = self.encoder, predictor, self.factors, self.dropout, frame_row, slot
         compute_hidden(self.problem.activation, *inputs, count_up, count_up, hidden)
         logits = self._take("logits", (rows, self.size), self.dtype)
         if stretch is None:

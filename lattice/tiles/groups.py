@@ -7,8 +7,10 @@ import numpy as np
 
 from .. import layout
 from ..device.arrays import computing_dtype
+from ..inputs.dropout import Dropout
 from ..inputs.joint import JointProblem
 from ..kernels.factors import TAIL, make_factors
+from ..kernels.rows import NO_IDS
 
 
 class Group(NamedTuple):
@@ -30,7 +32,7 @@ class Group(NamedTuple):
         The place of each example on the encoder's first axis. With `encoder_index` several examples share one.
     encoder, predictor : (rows, H)
         The arguments, seen as rows. Where they had to be widened, copies of the group's rows.
-    factors : (frames + slots, H + TAIL) or (0, H + TAIL)
+    factors, dropout : (frames + slots, H + TAIL) or (0, H + TAIL), (HEAD + frames + slots,) or (0,) int64
         As `compute_hidden` takes them.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The row of each frame, and of each label position (slot) of the group.
@@ -56,6 +58,7 @@ class Group(NamedTuple):
     encoder: np.ndarray
     predictor: np.ndarray
     factors: np.ndarray
+    dropout: np.ndarray
     encoder_row: np.ndarray
     predictor_row: np.ndarray
     frame_base: np.ndarray
@@ -67,7 +70,7 @@ class Group(NamedTuple):
     @property
     def inputs(self) -> tuple:
         """What hidden vectors are made of, as `compute_hidden` and `bound` take it."""
-        return self.encoder, self.predictor, self.factors, self.encoder_row, self.predictor_row
+        return self.encoder, self.predictor, self.factors, self.dropout, self.encoder_row, self.predictor_row
 
 
 class Segment(NamedTuple):
@@ -110,11 +113,13 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     frames = layout.frames_of(examples, targets.frame_lengths, targets.target_lengths, targets.moves, targets.bounds)
     source = examples if problem.encoder_index is None else problem.encoder_index[examples]  # (examples,)
     T_max, U1, H = problem.encoder.shape[1], problem.predictor.shape[1], problem.weight.shape[1]
-    encoder_row = source[frames.example] * T_max + frames.t  # (frames,) row of the encoder
+    t = frames.t  # (frames,)
+    encoder_row = source[frames.example] * T_max + t  # (frames,) row of the encoder
     counts = frames.labels.astype(np.int64) + 1  # (examples,) label positions, the one behind the last label included
     label_base = np.append(0, np.cumsum(counts))  # (examples + 1,)
     owner = np.repeat(np.arange(len(examples)), counts)  # (slots,)
-    predictor_row = examples[owner] * U1 + np.arange(len(owner)) - label_base[owner]  # (slots,) row of the predictor
+    u = np.arange(len(owner)) - label_base[owner]  # (slots,)
+    predictor_row = examples[owner] * U1 + u  # (slots,) row of the predictor
     view = problem.device.view
     encoder, predictor = view(problem.encoder).reshape(-1, H), view(problem.predictor).reshape(-1, H)
     dtype = computing_dtype(problem.weight.dtype)
@@ -124,17 +129,25 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     frame_base = np.arange(len(encoder_row))  # (frames,)
     vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
     integers = examples, source, encoder_row, predictor_row, frame_base, label_base, targets.positions[examples]
-    integers = *integers, targets.blank_ids[examples]
+    integers = *integers, targets.blank_ids[examples], _draws(problem.dropout, examples[frames.example], t, u)
     # One copy to a GPU for all of them. The host hands back the arrays themselves.
     device_frames, placed = frames.on(problem.device, space, *integers, *vocabulary)
     device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *others = placed
-    blank_ids, *vocabulary = others
+    blank_ids, dropout, *vocabulary = others
     factors = space.take(((len(encoder_row) + len(predictor_row)) * factored, H + TAIL), dtype)
     if factored:
         make_factors(problem.activation.rate, encoder, predictor, encoder_row, predictor_row, factors)
     cells = examples, frames, device_frames, device_examples, source
-    rows = encoder, predictor, factors, encoder_row, predictor_row, frame_base, label_base
+    rows = encoder, predictor, factors, dropout, encoder_row, predictor_row, frame_base, label_base
     return Group(begin, end, *cells, *rows, positions, blank_ids, vocabulary)
+
+
+def _draws(dropout: Dropout | None, n, t, u) -> np.ndarray:
+    """`dropout` of `compute_hidden`, from the example and the number of each frame (frames,), and from u (slots,)."""
+    if dropout is None:
+        return NO_IDS
+    head = np.array([dropout.seed, dropout.threshold], np.uint64).view(np.int64)
+    return np.concatenate([head, n << 32 | t, u])
 
 
 def _widen(source, rows, starts, dtype, space):

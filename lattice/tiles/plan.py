@@ -30,6 +30,8 @@ SIDE_BY_SIDE = 2.0**14
 An estimate from instructions: bounds take 0.5 ns a cell, and walks that find and weigh a band 10 us a frame."""
 BAND_FRAME = 128
 """Bytes that a band takes of each frame and label position in index arrays, while it is looked for."""
+DRAWS_FRAME = 24
+"""Bytes that the draws of dropout take of each frame and label position, while they are put together."""
 BANDS = (48, 12)
 """Cells for each frame and label position for which there is room where there is none for all cells of a lattice: the
 first that fits."""
@@ -173,7 +175,7 @@ def plan_work(
     else:
         scratch = scratch_bytes(labels)
     scratch = scratch * (not device.on_gpu)
-    frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME
+    frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME + (problem.dropout is not None) * DRAWS_FRAME
     outside = rows * frame_bytes * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.
     state = state + rows * (copies * row + frame_bytes) + scratch + 8 + real

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..device.workspace import Workspace
+from ..kernels.activations import Activation
 from ..kernels.delay import delay
 from ..kernels.emissions import emit
 from ..kernels.halves import Halves, split, terms
@@ -87,7 +88,8 @@ class Tiler:
 
     def __init__(self, work: Work):
         self.work, self.problem, self.device = work, work.problem, work.device
-        self.topology = work.problem.targets.topology
+        self.topology, dropout = work.problem.targets.topology, work.problem.dropout
+        self.keep = 1.0 if dropout is None else dropout.keep
         problem, plan = work.problem, work.plan
         self.space = Workspace(plan.space, work.device, plan.least)
         take, ones = self.space.take, np.ones(plan.tile, work.operand)
@@ -169,6 +171,18 @@ class Tiler:
         hidden = self.space.take((count, self.weight.shape[1]), self.work.operand)
         compute_hidden(self.problem.activation, *group.inputs, frame, slot, hidden)
         return Tile(frame, slot, label_id, owner, hidden, self.operand(hidden))
+
+    def slopes(self, group: Group, tile: Tile) -> Activation:
+        """What leads from a tile's hidden vectors to the slopes of the activation.
+
+        Where its slope does not follow from its value, `tile.hidden` is filled with slopes. Nobody may want its values
+        any more.
+        """
+        activation = self.problem.activation
+        if activation.slope is None:
+            return activation
+        compute_hidden(activation.slope, *group.inputs, tile.frame, tile.slot, tile.hidden)
+        return activation.slope
 
     def operand(self, matrix, high=None):
         """A matrix as `product` takes it: itself, or split in two, in memory that is taken here.
