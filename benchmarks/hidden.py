@@ -3,6 +3,7 @@
 import numpy as np
 
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.factors import TAIL, make_factors
 from lattice.kernels.hidden import compute_hidden
 
@@ -45,7 +46,7 @@ def hidden_of(x, y, factored: bool) -> np.ndarray:
     if factored:
         make_factors(TANH.rate, x, y, every, every, factors)
     hidden = np.empty_like(x)
-    compute_hidden(TANH, x, y, factors, every, every, every, every, hidden)
+    compute_hidden(TANH, x, y, factors, NO_DROPOUT, every, every, every, every, hidden)
     return hidden
 
 

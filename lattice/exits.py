@@ -6,6 +6,7 @@ import numpy as np
 
 from . import layout
 from .kernels.activations import ACTIVATIONS
+from .kernels.dropout import NO_DROPOUT
 from .kernels.factors import TAIL
 from .kernels.frontier import ROWS, Ways
 from .kernels.reach import Rules, reach
@@ -36,7 +37,7 @@ def exit_posterior(device, targets, held, state) -> np.ndarray:
     limits = np.full(count, -math.inf), np.full(count, math.inf), np.zeros(count, np.int64)  # base, nats, most
     # A NaN that leaves is followed and stays NaN, whatever the scores outside are: here those of a joint of zeros.
     rows = np.zeros((1, 1), dtype), np.zeros((1, 1), dtype), np.zeros((0, 1 + TAIL), dtype)
-    places = np.zeros(0, np.int64), np.zeros(len(lattice.example), np.int64), np.zeros(width, np.int64)
+    places = NO_DROPOUT, np.zeros(len(lattice.example), np.int64), np.zeros(width, np.int64)
     labels = np.zeros(count + 1, np.int64), np.zeros((count, width), np.int32)
     layer = np.zeros((1, 1), dtype), np.zeros(1, dtype), np.zeros(1, dtype), np.zeros(3, dtype)
     lattice, placed = lattice.on(device, None, *rows, *places, *labels, *layer, *limits, none)

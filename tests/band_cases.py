@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.frontier import ROWS, Ways
 from lattice.kernels.locate import renumber
 from lattice.kernels.reach import Rules, reach
@@ -90,7 +91,7 @@ def _walk(
     if factors:
         # A frame and a label position are far throughout, and made of the inputs.
         made = listed(made, {1: slice(None), count + 2: slice(None)})
-    inputs = encoder, predictor, made, rng.permutation(count), rng.permutation(len(predictor))
+    inputs = encoder, predictor, made, NO_DROPOUT, rng.permutation(count), rng.permutation(len(predictor))
     # Nobody reads what stands behind an example's labels.
     label_row = rng.integers(0, BLANK, (N, frames.widest + 1)).astype(np.int32)
     label_row[np.arange(frames.widest + 1) >= frames.labels[:, None]] = 2**30
@@ -136,8 +137,8 @@ def _state(rng, count, dtype, by_label):
 
 
 def walked(
-    activation, encoder, predictor, factors, encoder_row, predictor_row, frames, held, label_base, label_row, weight,
-    bias, norm, ceiling, blank, label, maximum, rest, base, nats, most, *, ways, find,
+    activation, encoder, predictor, factors, dropout, encoder_row, predictor_row, frames, held, label_base, label_row,
+    weight, bias, norm, ceiling, blank, label, maximum, rest, base, nats, most, *, ways, find,
 ):  # fmt: skip
     """What keeps to the set and what leaves it, how many cells were looked at, and the band."""
     N, count, real = len(base), len(frames.example) if find else 0, norm.dtype
@@ -148,7 +149,8 @@ def walked(
     first.fill(2**30)
     last.fill(-1)
     weighed, looked = like(base, 2 * N, np.float64), like(base, N, np.int64)
-    inputs = activation, (encoder, predictor, factors, encoder_row, predictor_row), frames, held, label_base, label_row
+    given = encoder, predictor, factors, dropout, encoder_row, predictor_row
+    inputs = activation, given, frames, held, label_base, label_row
     found = (first, last), weighed.reshape(N, 2), looked
     limits = base, nats, most
     state = CellState(blank, label, maximum, rest)

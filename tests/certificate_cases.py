@@ -8,6 +8,7 @@ import numpy as np
 from lattice import layout
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.certify import Brackets, select
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.layer import measure
 from lattice.kernels.marking import open_all
 from lattice.kernels.narrow import narrow
@@ -79,8 +80,8 @@ def _bounds(dtype, stored):
         for bias in (np.zeros(0, dtype), np.append(rng.integers(-4, 5, 8) / 8, -np.inf).astype(dtype)):
             norm, ceiling = (rng.permutation(9) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
             outputs = tuple(np.zeros(41, dtype) for _ in range(4))
-            rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
-            arguments = (number, *rows, 8, weight, bias, norm, ceiling, 2.0**-10, *outputs)
+            inputs = (encoder, predictor, np.zeros((0, width), dtype), NO_DROPOUT, encoder_row, predictor_row)
+            arguments = (number, *inputs, frame, slot, label, 8, weight, bias, norm, ceiling, 2.0**-10, *outputs)
             case = f"bound-rows-{activation}-{width}-bias{len(bias)}"
             yield Case(case, stored, bound, arguments, {}, unrolled=width >= UNROLLED)
 

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.factors import LISTED, TAIL, make_factors, reach_of
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
@@ -92,7 +93,7 @@ def _hidden(dtype, stored, width):
     frame, slot = (array.ravel() for array in np.indices((6, 5)))
     encoder, predictor = (rng.standard_normal((rows, width)).astype(stored) for rows in (6, 5))
     factors = listed(np.exp(2 * rng.standard_normal((11, width))).astype(dtype), THROUGHOUT)
-    rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5)
+    rows = encoder, predictor, factors, NO_DROPOUT, rng.permutation(6), rng.permutation(5)
     for name, entry in SEPARABLE.items():
         hidden = np.zeros((30, width), stored if stored == BF else dtype)
         arguments = (entry, *rows, frame, slot, hidden)
@@ -117,7 +118,8 @@ def hidden_of(encoder, predictor, encoder_row, predictor_row, frame, slot, hidde
     tanh, real = SEPARABLE["tanh"], np.float64 if hidden.dtype == np.float64 else np.float32
     factors = like(hidden, (len(encoder_row) + len(predictor_row), hidden.shape[1] + TAIL), real)
     make_factors(tanh.rate, encoder, predictor, encoder_row, predictor_row, factors)
-    compute_hidden(tanh, encoder, predictor, factors, encoder_row, predictor_row, frame, slot, hidden)
+    dropout = like(hidden, 0, np.uint8)
+    compute_hidden(tanh, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
 
 
 def factors_without_places(*arguments):
@@ -135,7 +137,8 @@ def _bounds(dtype, stored, width):
     factors = np.concatenate(
         [rng.choice([1, 3, 2.0**60, 2.0**-60], (6, width)), rng.choice([1, 1, 2.0**60, 2.0**-60], (5, width))]
     )
-    rows = encoder, predictor, listed(factors.astype(dtype), THROUGHOUT), rng.permutation(6), rng.permutation(5)
+    factors = listed(factors.astype(dtype), THROUGHOUT)
+    rows = encoder, predictor, factors, NO_DROPOUT, rng.permutation(6), rng.permutation(5)
     weight = (rng.integers(-4, 5, (9, width)) / 8).astype(stored if stored != F2 else F4)
     layer = weight, np.zeros(0, dtype), np.ones(9, dtype), np.array([3, 4, 1e30], dtype)
     outputs = tuple(np.zeros(29, dtype) for _ in range(4))
@@ -153,7 +156,7 @@ def _same_bits(dtype, stored, width):
     none, every = np.zeros((0, width), dtype), np.arange(30)
     zeros = np.zeros((1, width), weight.dtype), np.zeros(30, np.int64)
     layer = weight, np.zeros(0, dtype), np.full(9, 4, dtype), np.array([3, 4, 1e30], dtype), 2.0**-10
-    rows = encoder, predictor, factors, rng.permutation(6), rng.permutation(5), frame, slot
+    rows = encoder, predictor, factors, NO_DROPOUT, rng.permutation(6), rng.permutation(5), frame, slot
     label = rng.integers(-1, 9, 30).astype(np.int32)
     for name, entry in ACTIVATIONS.items():
         arguments = (entry, *rows, none, every, *zeros, label, *layer)
@@ -163,12 +166,13 @@ def _same_bits(dtype, stored, width):
 
 def bounds_that_differ(activation, *arguments):
     """Places at which bounds are not those of the hidden vectors handed in, none where all are equal."""
-    rows, (none, every, zero, first, label), layer = arguments[:7], arguments[7:12], arguments[12:]
+    rows, (none, every, zero, first, label), layer = arguments[:8], arguments[8:13], arguments[13:]
     weight = layer[0]
     hidden = like(weight, (len(label), weight.shape[1]), weight.dtype)
     found, expected = (tuple(like(weight, len(label), none.dtype) for _ in range(4)) for _ in range(2))
     compute_hidden(activation, *rows, hidden)
     bound(activation, *rows, label, 8, *layer, *found)
-    bound(ACTIVATIONS["identity"], hidden, zero, none, every, first[:1], every, first, label, 8, *layer, *expected)
+    inputs = hidden, zero, none, rows[3], every, first[:1], every, first
+    bound(ACTIVATIONS["identity"], *inputs, label, 8, *layer, *expected)
     on_host = [array if isinstance(array, np.ndarray) else array.get() for array in (*found, *expected)]
     return (np.argwhere(np.stack(on_host[:4]) != np.stack(on_host[4:])).astype(np.int64),)

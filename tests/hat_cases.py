@@ -14,6 +14,7 @@ from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hat_bounds import bound_hat
 from lattice.kernels.occupied_hat import compact_hat
+from lattice.kernels.rows import NO_IDS
 from lattice.kernels.state import BOUND, WANTED, ArcPosteriors
 from tests.certificate_cases import fraction_layer, lattices, selected
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
@@ -132,8 +133,21 @@ def _bounds(dtype, stored, layer=None, widths=(37, 120)):
             for blank in (8, 2):
                 norm, ceiling = (rng.permutation(9) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
                 outputs = tuple(np.zeros(41, dtype) for _ in range(4))
-                given = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot)
-                arguments = (number, *given, label, blank, weight, bias, norm, ceiling, 2.0**-10, *outputs)
+                inputs = (encoder, predictor, np.zeros((0, width), dtype), NO_IDS, encoder_row, predictor_row)
+                arguments = (
+                    number,
+                    *inputs,
+                    frame,
+                    slot,
+                    label,
+                    blank,
+                    weight,
+                    bias,
+                    norm,
+                    ceiling,
+                    2.0**-10,
+                    *outputs,
+                )
                 name = f"bound-hat-{activation}-{width}-{blank}-bias{len(bias)}" + "-mixed" * (layer is not None)
                 yield Case(name, stored, bound_hat, arguments, {}, unrolled=width >= UNROLLED)
 

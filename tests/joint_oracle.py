@@ -1,13 +1,37 @@
 """The joint network by the plain chain rule over dense logits, for any loss of logits. Imports neither package."""
 
 import numpy as np
+from scipy.special import expit, ndtr
 
+from tests.dropout_oracle import kept
 from tests.oracle import loss_and_grad, row_of
 
-ACTIVATIONS = {  # name: (function, derivative as a function of the activation's value)
-    "tanh": (np.tanh, lambda y: 1 - y**2),
-    "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0).astype(y.dtype)),
-    "identity": (lambda x: x, np.ones_like),
+
+def sigmoid(x):
+    # In float64, because a ratio of two numbers of float32 would err by more than a function of float32 has to.
+    return expit(np.float64(x)).astype(x.dtype)
+
+
+def normal_share(x):
+    return ndtr(np.float64(x)).astype(x.dtype)
+
+
+def bell(x):
+    return np.exp(-(x**2) / 2) / x.dtype.type(np.sqrt(2 * np.pi))
+
+
+def leak(x):
+    return np.where(x < 0, x * x.dtype.type(0.01), x)
+
+
+ACTIVATIONS = {  # name: (function, derivative as a function of the preactivation and of the activation's value)
+    "tanh": (np.tanh, lambda x, y: 1 - y**2),
+    "relu": (lambda x: np.maximum(x, 0), lambda x, y: (y > 0).astype(y.dtype)),
+    "identity": (lambda x: x, lambda x, y: np.ones_like(y)),
+    "sigmoid": (sigmoid, lambda x, y: y * (1 - y)),
+    "leaky_relu": (leak, lambda x, y: np.where(y > 0, 1, 0.01).astype(y.dtype)),
+    "gelu": (lambda x: x * normal_share(x), lambda x, y: normal_share(x) + x * bell(x)),
+    "silu": (lambda x: x * sigmoid(x), lambda x, y: sigmoid(x) * (1 + x * sigmoid(-x))),
 }
 
 ROUNDED_OPERANDS: set[str] = set()
@@ -39,6 +63,7 @@ def joint_loss_and_grad(
     vocabulary_lengths=None,
     bounds=None,
     encoder_index=None,
+    dropout=None,
     fastemit_lambda=0.0,
     grad_loss=None,
     dtype=np.float64,
@@ -65,6 +90,7 @@ def joint_loss_and_grad(
         vocabulary=vocabulary,
         vocabulary_lengths=vocabulary_lengths,
         encoder_index=encoder_index,
+        dropout=dropout,
         dtype=dtype,
     )
 
@@ -84,6 +110,7 @@ def through_joint(
     vocabulary=None,
     vocabulary_lengths=None,
     encoder_index=None,
+    dropout=None,
     dtype=np.float64,
 ):
     """A loss of logits as one of encoder, predictor and output layer, with the gradients that the chain rule gives.
@@ -115,9 +142,9 @@ def through_joint(
     for n, row in enumerate(rows):
         frames, labels, ids = encoder_lengths[n], target_lengths[n], ids_of[n]
         local = {int(v): position for position, v in enumerate(ids)}
-        hidden = operand(
-            function(encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype))
-        )
+        before = encoder[row, :frames, None].astype(dtype) + predictor[n, None, : labels + 1].astype(dtype)
+        mask = np.ones_like(before) if dropout is None else kept(dropout, n, *before.shape).astype(dtype)
+        hidden = operand(function(before) * mask)
         loss[n], grad_logits = of_logits(
             n,
             hidden @ weight[ids].T + offset[ids],
@@ -125,7 +152,9 @@ def through_joint(
             local[blank % len(weight)],
         )
         grad_logits = operand(grad_logits)
-        grad_before = (grad_logits @ weight[ids]) * derivative(hidden)
+        # Of what is dropped the mask is 0, whatever the value is.
+        value = hidden / np.where(mask > 0, mask, 1)
+        grad_before = (grad_logits @ weight[ids]) * operand(derivative(before, value)) * mask
         grad_encoder[row, :frames] += grad_before.sum(axis=1)
         grad_predictor[n, : labels + 1] += grad_before.sum(axis=0)
         grad_weight[ids] += np.einsum("tuv,tuh->vh", grad_logits, hidden)

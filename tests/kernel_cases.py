@@ -12,6 +12,7 @@ import numpy as np
 from lattice.device.arrays import bits
 from lattice.kernels import rows
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward, forward_sums
 from lattice.kernels.gradient import gradient
@@ -333,7 +334,7 @@ def _hidden(dtype, stored, widths=(37, 120)):
             predictor = rng.standard_normal((label_base[-1], width)).astype(stored)
             encoder_row, predictor_row = rng.permutation(20)[: len(frames.example)], rng.permutation(len(predictor))
             hidden, none = np.zeros((len(cells), width), operand), np.zeros((0, width), dtype)
-            arguments = (number, encoder, predictor, none, encoder_row, predictor_row, frame, slot, hidden)
+            arguments = (number, encoder, predictor, none, NO_DROPOUT, encoder_row, predictor_row, frame, slot, hidden)
             if name not in narrow:
                 yield Case(
                     f"hidden-{activation}-{width}-{name}",
@@ -349,7 +350,8 @@ def _hidden(dtype, stored, widths=(37, 120)):
             given = np.tanh(rng.standard_normal((len(cells), width))).astype(operand)
             grad_hidden = rng.standard_normal((len(cells), width)).astype(dtype)
             sums = np.ones((len(frames.example), width), dtype), np.ones((label_base[-1], width), dtype)
-            arguments = (number, given, grad_hidden, frame, slot, cells, frames, label_base, *sums)
+            places = frame, slot, cells, frames, label_base
+            arguments = (number.slope or number, given, grad_hidden, NO_DROPOUT, *places, *sums)
             yield Case(
                 f"transpose-{activation}-{width}-{name}",
                 stored,

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tests.dropout_oracle import kept
 from tests.joint_oracle import ACTIVATIONS
 from tests.oracle import log_softmax
 
@@ -15,6 +16,7 @@ def internal_language_model_loss_and_grad(
     *,
     blank=0,
     activation="tanh",
+    dropout=None,
     grad_loss=None,
     dtype=np.float64,
 ):
@@ -35,7 +37,9 @@ def internal_language_model_loss_and_grad(
     grad_weight, grad_bias = np.zeros_like(weight), np.zeros_like(offset)
     for b, labels in enumerate(target_lengths):
         u, own = np.arange(labels), targets[b, :labels]
-        hidden = function(predictor[b, :labels].astype(dtype))
+        before = predictor[b, :labels].astype(dtype)
+        mask = 1 if dropout is None else kept(dropout, b, 1, *before.shape)[0].astype(dtype)
+        hidden = function(before) * mask
         log_probs = log_softmax(hidden @ weight.T + offset)
         loss[b] = -log_probs[u, own].sum()
         grad_logits = np.exp(log_probs)
@@ -46,7 +50,7 @@ def internal_language_model_loss_and_grad(
             grad_logits[...] = np.nan
         grad_logits[:, blank] = 0
         grad_logits *= dtype(1 if grad_loss is None else grad_loss[b])
-        grad_predictor[b, :labels] = (grad_logits @ weight) * derivative(hidden)
+        grad_predictor[b, :labels] = (grad_logits @ weight) * derivative(before, function(before)) * mask
         grad_weight += grad_logits.T @ hidden
         grad_bias += grad_logits.sum(axis=0)
     return loss, (None, grad_predictor, grad_weight, None if bias is None else grad_bias)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
+from tests import problems
 from tests.problems import DTYPES, joint_problem
 
 
@@ -19,6 +20,7 @@ class LanguageModelProblem:
     target_lengths: np.ndarray  # (B,)
     blank: int = 0
     activation: str = "tanh"
+    dropout: tuple | None = None
 
     @property
     def args(self):
@@ -26,7 +28,7 @@ class LanguageModelProblem:
 
     @property
     def options(self):
-        return {"blank": self.blank, "activation": self.activation}
+        return {"blank": self.blank, "activation": self.activation, "dropout": self.dropout}
 
 
 def language_model_problem(seed=0, **options):
@@ -35,7 +37,8 @@ def language_model_problem(seed=0, **options):
     predictor = problem.predictor.copy()
     predictor[np.arange(len(predictor)), problem.target_lengths] = np.nan
     integers = problem.targets, problem.target_lengths
-    return LanguageModelProblem(predictor, problem.weight, problem.bias, *integers, problem.blank, problem.activation)
+    options = problem.blank, problem.activation, problem.dropout
+    return LanguageModelProblem(predictor, problem.weight, problem.bias, *integers, *options)
 
 
 def language_model_problems():
@@ -48,7 +51,8 @@ def language_model_problems():
         vocab=st.integers(2, 9),
         width=st.integers(1, 6),
         blank=st.integers(-2, 1),
-        activation=st.sampled_from(["tanh", "relu", "identity"]),
+        activation=st.sampled_from(problems.ACTIVATIONS),
+        dropout=st.sampled_from(problems.DROPOUTS),
         use_bias=st.booleans(),
         dtype=st.sampled_from(DTYPES),
         integer=st.sampled_from([np.int32, np.int64]),

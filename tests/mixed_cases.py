@@ -12,6 +12,7 @@ import numpy as np
 from lattice.device.arrays import bits
 from lattice.kernels import rows
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
@@ -97,7 +98,7 @@ def _hidden(widths, activations):
     dtypes = ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4))
     for width, activation, (encoder, predictor, hidden) in itertools.product(widths, activations, dtypes):
         given = (rng.standard_normal((6, width)).astype(dtype) for dtype in (encoder, predictor))
-        rows = (*given, np.zeros((0, width), F4), encoder_row, slot)
+        rows = (*given, np.zeros((0, width), F4), NO_DROPOUT, encoder_row, slot)
         arguments = (activation, *rows, every, every, np.zeros((6, width), hidden))
         name = f"hidden-{activation.name}-{width}-{predictor.name}-to-{hidden.name}"
         yield Case(name, encoder, compute_hidden, arguments, {})
@@ -119,7 +120,8 @@ def _bounds(widths, activations):
         label = rng.integers(-1, 9, 41).astype(np.int32)
         frame, slot, outputs = rng.integers(0, 6, 41), rng.integers(0, 5, 41), (np.zeros(41, F4) for _ in range(4))
         none = np.zeros((0, width), F4)
-        inputs = ((scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), none, encoder_row, predictor_row)
+        inputs = ((scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), none)
+        inputs = (*inputs, NO_DROPOUT, encoder_row, predictor_row)
         layer = (weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4))
         arguments = (activation, *inputs, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
         yield Case(f"bound-mixed-{activation.name}-{width}", BF, bound, arguments, {})
@@ -128,7 +130,7 @@ def _bounds(widths, activations):
             factors = listed(rng.choice([1, 1, 3, 2.0**60, 2.0**-60], (11, width)).astype(F4), {})
             factors[6:, :width] = np.where(factors[6:, :width] == 3, 1, factors[6:, :width])
             fresh = tuple(np.zeros(41, F4) for _ in range(4))
-            given = (activation, *inputs[:2], factors, *inputs[3:], *arguments[6:-4], *fresh)
+            given = (activation, *inputs[:2], factors, *inputs[3:], *arguments[7:-4], *fresh)
             yield Case(f"bound-mixed-of-factors-{width}", BF, bound, given, {})
 
 

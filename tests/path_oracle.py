@@ -167,6 +167,7 @@ def joint_path_loss_and_grad(
     focal=0.0,
     vocabulary=None,
     vocabulary_lengths=None,
+    dropout=None,
     grad_loss=None,
     dtype=np.float64,
 ):
@@ -199,5 +200,6 @@ def joint_path_loss_and_grad(
         activation=activation,
         vocabulary=vocabulary,
         vocabulary_lengths=vocabulary_lengths,
+        dropout=dropout,
         dtype=dtype,
     )

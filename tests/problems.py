@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from lattice import Topology
+from tests import joint_oracle
 from tests.oracle import rules_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -22,6 +23,8 @@ VARIANTS = [
     for penalty in (0.0, 0.3, -0.2)
 ]
 """Wherever a problem takes a topology it takes one of these, too."""
+ACTIVATIONS = list(joint_oracle.ACTIVATIONS)
+DROPOUTS = [None, (0.2, 7), (0.5, 2**64 - 1)]
 GARBAGE_IDS = [10**6, -7]  # no vocabulary here has these
 
 
@@ -107,6 +110,7 @@ class JointProblem:
     vocabulary_lengths: np.ndarray | None = None
     bounds: tuple | None = None
     encoder_index: np.ndarray | None = None
+    dropout: tuple | None = None
 
     @property
     def args(self):
@@ -116,6 +120,8 @@ class JointProblem:
     @property
     def options(self):
         names = "blank activation topology vocabulary vocabulary_lengths bounds encoder_index"
+        # Searches know no dropout.
+        names += " dropout" * (self.dropout is not None)
         return {name: getattr(self, name) for name in names.split()}
 
 
@@ -262,6 +268,7 @@ def joint_problem(
     vocabulary=None,
     bounded=False,
     hypotheses=None,
+    dropout=None,
     slack=(2, 1),
     lengths=None,
     integer=np.int64,
@@ -315,6 +322,7 @@ def joint_problem(
         ids_lengths,
         random_bounds(rng, encoder_lengths, target_lengths, depth, topology) if bounded else None,
         None if hypotheses is None else rows,
+        dropout,
     )
 
 
@@ -346,7 +354,8 @@ def joint_problems():
         joint_problem,
         vocab=st.integers(2, 9),
         width=st.integers(2, 6),
-        activation=st.sampled_from(["tanh", "relu", "identity"]),
+        activation=st.sampled_from(ACTIVATIONS),
+        dropout=st.sampled_from(DROPOUTS),
         use_bias=st.booleans(),
         vocabulary=st.sampled_from([None, "full", "lengths", "endings"]),
         hypotheses=st.sampled_from([None, 1, 5]),

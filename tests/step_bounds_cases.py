@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.step_bounds import bound_steps
 from tests.certificate_cases import fraction_layer
 from tests.kernel_compare import UNROLLED, Case
@@ -67,10 +68,10 @@ def _bounds(dtype, stored, which, layer=None):
         elif bias == "all":
             added[:] = np.where(np.arange(size) == 2, 0.5, -np.inf)
         norm, ceiling = (rng.permutation(size) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
-        rows = (encoder, predictor, np.zeros((0, width), dtype), encoder_row, predictor_row, frame, slot, label)
+        rows = (encoder, predictor, np.zeros((0, width), dtype), NO_DROPOUT, encoder_row, predictor_row, frame, slot)
         output = (weight, added.astype(dtype), norm, ceiling, 2.0**-10, 0.0625)
         state = tuple(np.zeros(CELLS, dtype) for _ in range(4))
         step_score = np.full((steps, CELLS + 5), 7, dtype)
-        arguments = (ACTIVATIONS[activation], *rows, np.array(blanks), tail, 3, *output, *state, step_score)
+        arguments = (ACTIVATIONS[activation], *rows, label, np.array(blanks), tail, 3, *output, *state, step_score)
         case = f"bound-steps-{kind}-{activation}-{width}-bias-{bias}" + "-mixed" * (layer is not None)
         yield Case(case, stored, bound_steps, arguments, {}, unrolled=width >= UNROLLED)

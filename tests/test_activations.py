@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.hidden import INPUTS, SIZE, TANH, errors, hidden_of, inputs
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.factors import LISTED, TAIL, make_factors, reach_of
 from lattice.kernels.hidden import compute_hidden
 
@@ -86,7 +87,7 @@ def test_far_entries_alone_are_made_of_the_inputs(dtype):
     every = np.arange(8)
     factors, hidden = np.empty((16, 120 + TAIL), dtype), np.empty((8, 120), dtype)
     make_factors(TANH.rate, x, y, every, every, factors)
-    compute_hidden(TANH, x + 1, y, factors, every, every, every, every, hidden)
+    compute_hidden(TANH, x + 1, y, factors, NO_DROPOUT, every, every, every, every, hidden)
     far = (abs(x) > 900) | (abs(y) > 900)
     far[[4, 6]] = True
     expected = np.tanh(np.where(far, x + 1, x).astype(np.float64) + y)
@@ -102,5 +103,5 @@ def test_far_entries_are_made_alone_where_that_pays(width, alone):
         x[k, :k] = 1000
     factors, hidden = np.empty((18, width + TAIL), np.float32), np.empty((9, width), np.float32)
     make_factors(TANH.rate, x, y, every, every, factors)
-    compute_hidden(TANH, x + 1, y, factors, every, every, every, every, hidden)
+    compute_hidden(TANH, x + 1, y, factors, NO_DROPOUT, every, every, every, every, hidden)
     assert [not row[-1] for row in hidden] == [k <= alone for k in every]

@@ -34,12 +34,12 @@ def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0
     if factored:
         make_factors(activation.rate, encoder, predictor, rows, rows, factors)
     hidden, exact = np.empty((COUNT, width), dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
-    compute_hidden(activation, encoder, predictor, factors, rows, rows, *places, hidden)
+    compute_hidden(activation, encoder, predictor, factors, NO_IDS, rows, rows, *places, hidden)
     emit(hidden @ weight.T, bias, np.arange(COUNT), NO_IDS, label, 0, *exact)
     norm, ceiling, bounds = np.empty(size, dtype), np.empty(3, dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
     measure(weight, bias, norm, ceiling)
     layer = (weight, bias, norm, ceiling, rounding_of(width, np.dtype(dtype), False))
-    bound(activation, encoder, predictor, factors, rows, rows, *places, label, 0, *layer, *bounds)
+    bound(activation, encoder, predictor, factors, NO_IDS, rows, rows, *places, label, 0, *layer, *bounds)
     assert np.isneginf(bounds[0]).all() and np.isneginf(bounds[1]).all()
     return np.array(exact[:2]), np.array([bounds[2], bounds[3] - dtype(BOUND)]), bounds[3] == WANTED
 
@@ -84,9 +84,10 @@ def test_bounds_are_of_the_hidden_vectors_that_products_take(width, factored, dt
     measure(weight, bias, norm, ceiling)
     layer = label, 4, weight, bias, norm, ceiling, rounding_of(H, np.dtype(dtype), False)
     found, expected = (tuple(np.empty(COUNT, dtype) for _ in range(4)) for _ in range(2))
-    bound(tanh, encoder, predictor, factors, rows, rows, *places, *layer, *found)
-    compute_hidden(tanh, encoder, predictor, factors, rows, rows, *places, hidden)
-    inputs = hidden, np.zeros((1, H), dtype), np.empty((0, H), dtype), every, every[:1], every, np.zeros_like(every)
+    bound(tanh, encoder, predictor, factors, NO_IDS, rows, rows, *places, *layer, *found)
+    compute_hidden(tanh, encoder, predictor, factors, NO_IDS, rows, rows, *places, hidden)
+    rows = hidden, np.zeros((1, H), dtype), np.empty((0, H), dtype)
+    inputs = *rows, NO_IDS, every, every[:1], every, np.zeros_like(every)
     bound(ACTIVATIONS["identity"], *inputs, *layer, *expected)
     for ours, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, other)
@@ -122,8 +123,8 @@ def test_an_id_that_is_closed_closes_its_bound():
         )
         measure(weight, bias, norm, ceiling)
         label = np.array([1, -1, 0], np.int32)
-        places = cells[:1], cells[:1], cells, cells
-        bound(ACTIVATIONS["tanh"], rows, rows, rows[:0], *places, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
+        inputs = rows, rows, rows[:0], NO_IDS, cells[:1], cells[:1], cells, cells
+        bound(ACTIVATIONS["tanh"], *inputs, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
         assert np.isneginf(out[3]).tolist() == [True, True, False]
         assert np.isneginf(out[2]).all() == (blank == 2)
         assert not (out[3] == WANTED).any()

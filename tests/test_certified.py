@@ -12,7 +12,7 @@ from lattice.kernels import occupied
 from lattice.tiles import certificate, full_sum
 from tests import compare, oracle
 from tests.oracle import most_of_a_row
-from tests.problems import DTYPES, TOPOLOGIES, joint_problem, name_of
+from tests.problems import ACTIVATIONS, DROPOUTS, DTYPES, TOPOLOGIES, joint_problem, name_of
 from tests.test_joint import check, gradient_scale, slack_of
 
 FLOOR = 2.0**-24
@@ -69,9 +69,10 @@ def check_report(told, problem):
     st.sampled_from([None, "lengths", "endings"]),
     st.booleans(),
     st.sampled_from([None, 30]),
-    st.sampled_from(["tanh", "relu", "identity"]),
+    st.sampled_from(ACTIVATIONS),
+    st.sampled_from(DROPOUTS),
 )
-def test_certified_is_dense(seed, topology, sharpness, dtype, vocabulary, bounded, hypotheses, activation):
+def test_certified_is_dense(seed, topology, sharpness, dtype, vocabulary, bounded, hypotheses, activation, dropout):
     """24 to 30 lattices at a time."""
     problem = joint_problem(
         seed,
@@ -87,6 +88,7 @@ def test_certified_is_dense(seed, topology, sharpness, dtype, vocabulary, bounde
         bounded=bounded,
         hypotheses=hypotheses,
         activation=activation,
+        dropout=dropout,
     )
     check_report(compare_with_dense(problem), problem)
 

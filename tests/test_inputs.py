@@ -69,7 +69,7 @@ for name, options in (
     ("joint_transducer_loss_vjp", " fastemit_lambda=0.0 overwrite=False"),
     ("joint_transducer_loss", ""),
 ):
-    SIGNATURES[name] = f"{SIGNATURES['joint_transducer_loss']}{options} precision='default' near=None"
+    SIGNATURES[name] = f"{SIGNATURES['joint_transducer_loss']}{options} precision='default' near=None dropout=None"
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -224,7 +224,8 @@ def refuse(changes, exception, *words):
 
 def test_signature():
     expected = (
-        "predictor weight bias targets target_lengths * blank=0 activation='tanh' grad_loss=None memory_limit=None"
+        "predictor weight bias targets target_lengths * blank=0 activation='tanh' grad_loss=None memory_limit=None "
+        "dropout=None"
     )
     assert signature(lattice.internal_language_model_loss_and_grad) == expected
 

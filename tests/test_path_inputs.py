@@ -31,7 +31,7 @@ EXPECTED = {
     LOSS: (
         "encoder predictor weight bias targets frames encoder_lengths target_lengths * blank=0 activation='tanh' "
         "topology='monotonic' label_smoothing=0.0 label_scale=0.0 focal=0.0 vocabulary=None vocabulary_lengths=None "
-        "grad_loss=None memory_limit=None"
+        "grad_loss=None memory_limit=None dropout=None"
     ),
 }
 

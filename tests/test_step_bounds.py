@@ -43,7 +43,7 @@ class Problem:
     @property
     def cells(self):
         rows = np.arange(20)
-        return self.activation, self.encoder, self.predictor, self.factors, rows, rows, *self.places
+        return self.activation, self.encoder, self.predictor, self.factors, NO_IDS, rows, rows, *self.places
 
     @property
     def layer(self):

@@ -151,7 +151,7 @@ class Joint:
         own, known = self.numbers[0][:count], [array[:count] for array in self.numbers[1:]]
         arcs = tile.label_id, tile.owner, layer.blank_id
         places = tile.frame, tile.slot, own, self.group.device_frames, self.group.label_base
-        activation = tiler.problem.activation
+        activation, grads = tiler.problem.activation, (grad_hidden, self.group.dropout)
         write = partial(gradient, logits, target, part, layer.bias, *arcs, *known, 0.0, self.upstream, anew=True)
         return {
             "take": take,
@@ -162,7 +162,7 @@ class Joint:
             "product": lambda: device.matmul(target, layer.weight, grad_hidden),
             "emit": lambda: emit(logits, layer.bias, part, tiler.none, tile.label_id, layer.blank_id, *here),
             "gradient": write,
-            "transposes": lambda: hidden_transpose(activation, tile.hidden, grad_hidden, *places, *rows),
+            "transposes": lambda: hidden_transpose(activation, tile.hidden, *grads, *places, *rows),
         }
 
     def lent(self, call, *arguments):

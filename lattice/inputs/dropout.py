@@ -22,11 +22,6 @@ class Dropout(NamedTuple):
     threshold: int
     seed: int
 
-    @property
-    def keep(self) -> float:
-        """The share of entries that is kept on average."""
-        return 1.0 - self.threshold / LEVELS
-
 
 def read_dropout(dropout) -> Dropout | None:
     """(rate, seed) -> what entries are dropped; None where none are."""

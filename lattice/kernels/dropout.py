@@ -12,7 +12,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
+from numba import types
+from numba.extending import overload, register_jitable
 
 from .cells import typed
 from .launch import WARP
@@ -22,6 +23,8 @@ LEVELS = 1 << 16
 """What an entry draws from: it is dropped where it draws one of the first `rate` times as many."""
 HEAD = 2
 """Numbers ahead of the places in `dropout` of `compute_hidden`."""
+NO_DROPOUT = np.zeros(0, np.uint8)
+"""Stands for `dropout` where there is none. By its type kernels are compiled without dropout."""
 ROUND = 8 * WARP
 """Entries that 32 blocks draw."""
 _OWN = np.uint64(1 << 31)
@@ -30,12 +33,10 @@ _DRAWN, _BITS = np.uint64(LEVELS - 1), np.uint64(16)
 
 
 class Mask(NamedTuple):
-    """What the draws of a cell are made of, all uint64 but `on`.
+    """What the draws of a cell are made of: uint64 numbers.
 
     Attributes
     ----------
-    on : bool
-        Whether there is dropout at all.
     threshold
         Draws below it drop an entry.
     seed
@@ -44,21 +45,28 @@ class Mask(NamedTuple):
     u
     """
 
-    on: bool
     threshold: np.uint64
     seed: np.uint64
     place: np.uint64
     u: np.uint64
 
 
-@register_jitable
 def mask_of(dropout, frames, f, s):
-    """The mask of the cell of frame f and label position s of a group with so many frames."""
-    if dropout.shape[0] == 0:
-        none = np.uint64(0)
-        return Mask(False, none, none, none, none)
-    threshold, seed = np.uint64(dropout[1]), np.uint64(dropout[0])
-    return Mask(True, threshold, seed, np.uint64(dropout[HEAD + f]), np.uint64(dropout[HEAD + frames + s]))
+    """The mask of the cell of frame f and label position s of a group with so many frames; None without dropout."""
+    return _mask_of(dropout, frames, f, s) if dropout.dtype == np.int64 else None
+
+
+@overload(mask_of)
+def _mask_of_overload(dropout, frames, f, s):
+    if dropout.dtype == types.int64:
+        return lambda dropout, frames, f, s: _mask_of(dropout, frames, f, s)
+    return lambda dropout, frames, f, s: None
+
+
+@register_jitable
+def _mask_of(dropout, frames, f, s):
+    place, u = np.uint64(dropout[HEAD + f]), np.uint64(dropout[HEAD + frames + s])
+    return Mask(np.uint64(dropout[1]), np.uint64(dropout[0]), place, u)
 
 
 @register_jitable(forceinline=True)
@@ -70,7 +78,9 @@ def words_of(mask, block):
 
 @register_jitable
 def scale_of(mask, like):
-    """What kept entries are multiplied by."""
+    """What kept entries are multiplied by, in the type of `like`."""
+    if mask is None:
+        return like
     levels = typed(LEVELS, like)
     return levels / (levels - typed(mask.threshold, like))
 
@@ -79,62 +89,102 @@ def scale_of(mask, like):
 def drop(x, dropped, scale):
     """An entry of a hidden vector, or -0.0 where it is dropped; NaN and infinity do not get lost."""
     zero = typed(0, x)
-    product = x * (zero if dropped else scale)
-    # Of -0.0 and 0.0 the sum is 0.0.
-    return -abs(product) if dropped else product + zero
-
-
-@register_jitable
-def is_dropped(value):
-    """Whether an entry of a hidden vector was dropped, where there is dropout."""
-    return value == 0 and math.copysign(typed(1, value), value) < 0
+    # The sum makes 0.0 of -0.0.
+    product = x * (zero if dropped else scale) + zero
+    return -abs(product) if dropped else product
 
 
 @register_jitable
 def drop_rows(begin, end, dropout, frames, frame, slot, hidden):
     """Drop entries of `hidden` (end - begin, H), the hidden vectors of cells `begin` to `end`."""
-    words, width = np.empty((4, WARP), np.uint32), hidden.shape[1]
+    words = np.empty((4, WARP), np.uint32)
     for i in range(begin, end):
-        mask = mask_of(dropout, frames, frame[i], slot[i])
-        scale, own, threshold = scale_of(mask, hidden[0, 0]), np.uint64(i - begin), np.uint32(mask.threshold)
-        for first in range(0, width, ROUND):
-            # Two loops, because the words are 64 bits wide and the entries are 32.
-            for lane in range(WARP):
-                block = words_of(mask, first // 8 + lane)
-                words[0, lane], words[1, lane], words[2, lane], words[3, lane] = block
-            for k in range(min(8, (width - first + WARP - 1) // WARP)):
-                h, shift = np.uint64(first + k * WARP), np.uint32(16 * (k % 2))
-                for lane in range(min(WARP, width - (first + k * WARP))):
-                    # Unsigned, because a place that may be negative is looked at before it is used.
-                    at = h + np.uint64(lane)
-                    drawn = (words[k // 2, np.uint64(lane)] >> shift) & np.uint32(_DRAWN)
-                    hidden[own, at] = drop(hidden[own, at], drawn < threshold, scale)
+        drop_row(mask_of(dropout, frames, frame[i], slot[i]), words, hidden, np.uint64(i - begin))
+
+
+@register_jitable
+def drop_row(mask, words, hidden, i):
+    """Drop entries of a hidden vector; `words` is scratch (4, WARP)."""
+    if mask is None:
+        return
+    scale, threshold, width = scale_of(mask, hidden[0, 0]), np.uint32(mask.threshold), hidden.shape[1]
+    for first in range(0, width, ROUND):
+        # Two loops, because the words are 64 bits wide and the entries are 32.
+        for lane in range(WARP):
+            words[0, lane], words[1, lane], words[2, lane], words[3, lane] = words_of(mask, first // 8 + lane)
+        for k in range(min(8, (width - first + WARP - 1) // WARP)):
+            h, shift = np.uint64(first + k * WARP), np.uint32(16 * (k % 2))
+            for lane in range(min(WARP, width - (first + k * WARP))):
+                # Unsigned, because a place that may be negative is looked at before it is used.
+                at = h + np.uint64(lane)
+                drawn = (words[k // 2, np.uint64(lane)] >> shift) & np.uint32(_DRAWN)
+                hidden[i, at] = drop(hidden[i, at], drawn < threshold, scale)
 
 
 @register_jitable
 def draws_of(mask, k, lane):
-    """The draws of the first and of the second four entries of a lane in round k, of 16 bits each; 0 where not on."""
-    if not mask.on:
-        return np.uint64(0), np.uint64(0)
+    """The draws of the first and of the second four entries of a lane in round k, of 16 bits each.
+
+    Without a mask these are None, and what the next two functions are given comes back, at no instruction.
+    """
+    if mask is None:
+        return None, None
     a, b, c, d = words_of(mask, np.uint64(k) * np.uint64(WARP) + np.uint64(lane))
     return a | b << HALF, c | d << HALF
 
 
 @register_jitable
 def drop_next(x, mask, draws, scale):
-    """An entry and the draws of those behind it, from the draws of four."""
-    if not mask.on:
+    """An entry of a lane, and the draws of those behind it."""
+    if mask is None:
         return x, draws
     return drop(x, (draws & _DRAWN) < mask.threshold, scale), draws >> _BITS
 
 
 @register_jitable
 def drop_four(four, mask, draws, scale):
-    """Four entries of a lane, from their draws."""
-    if not mask.on:
+    """Four entries of a lane."""
+    if mask is None:
         return four
     a, draws = drop_next(four[0], mask, draws, scale)
     b, draws = drop_next(four[1], mask, draws, scale)
     c, draws = drop_next(four[2], mask, draws, scale)
     d, draws = drop_next(four[3], mask, draws, scale)
     return a, b, c, d
+
+
+class Kept(NamedTuple):
+    """The share of entries that is kept on average, and its inverse."""
+
+    share: float
+    scale: float
+
+
+def kept_of(dropout, like):
+    """`Kept` in the type of `like`, None without dropout."""
+    return _kept_of(dropout, like) if dropout.dtype == np.int64 else None
+
+
+@overload(kept_of)
+def _kept_of_overload(dropout, like):
+    if dropout.dtype == types.int64:
+        return lambda dropout, like: _kept_of(dropout, like)
+    return lambda dropout, like: None
+
+
+@register_jitable
+def _kept_of(dropout, like):
+    levels = typed(LEVELS, like)
+    kept = levels - typed(dropout[1], like)
+    return Kept(kept / levels, levels / kept)
+
+
+@register_jitable
+def through_dropout(through, value, grad_value, kept):
+    """The gradient of an entry's preactivation; `through` is that of the activation."""
+    if kept is None:
+        return through(value, grad_value)
+    # It is linear in the gradient, which dropout scales.
+    x = through(value * kept.share, grad_value * kept.scale)
+    dropped = value == 0 and math.copysign(typed(1, value), value) < 0
+    return typed(0, x) if dropped else x

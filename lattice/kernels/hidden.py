@@ -56,7 +56,7 @@ def fill_of(activation: Activation) -> Callable:
         def fill(begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden):
             for i in range(begin, end):
                 from_inputs(encoder, encoder_row[frame[i]], predictor, predictor_row[slot[i]], hidden, i - begin)
-            if dropout.shape[0]:
+            if len(dropout) > 0:
                 drop_rows(begin, end, dropout, encoder_row.shape[0], frame, slot, hidden)
 
         return fill
@@ -79,7 +79,7 @@ def fill_of(activation: Activation) -> Callable:
             for k in range(far):
                 h = far_entry(factors, f, r, width, k)
                 hidden[own, h] = value(encoder[e, h] + predictor[p, h])
-        if dropout.shape[0]:
+        if len(dropout) > 0:
             drop_rows(begin, end, dropout, encoder_row.shape[0], frame, slot, hidden)
 
     return fill_separably
@@ -88,8 +88,8 @@ def fill_of(activation: Activation) -> Callable:
 def lanes_of(activation: Activation, loop: Callable) -> Callable:
     """A GPU's `run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others)`.
 
-    `loop(entry)` gives a function of two rows (H,), a lane, a `Mask` and the others. There `entry` makes an entry of
-    the hidden vector, before dropout, from an entry of each row. What the function returns is returned.
+    `loop(entry)` gives a function of two rows (H,), a lane, a `Mask` or None, and the others. There `entry` makes an
+    entry of the hidden vector, before dropout, from an entry of each row. What the function returns is returned.
     """
     value = activation.value_on_gpu
 
@@ -98,25 +98,23 @@ def lanes_of(activation: Activation, loop: Callable) -> Callable:
         return value(widen(e) + widen(p))
 
     from_inputs = loop(of_inputs)
+
+    @register_jitable
+    def run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others):
+        mask = mask_of(dropout, encoder_row.shape[0], f, s)
+        return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, mask, *others)
+
     if activation.rate is None:
-
-        @register_jitable
-        def run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others):
-            mask = mask_of(dropout, encoder_row.shape[0], f, s)
-            return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, mask, *others)
-
         return run
-
     from_factors = loop(activation.joined_on_gpu)
 
     @register_jitable
     def run_separably(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others):
-        mask = mask_of(dropout, encoder_row.shape[0], f, s)
         # The same for all lanes of a warp.
         r = encoder_row.shape[0] + s
-        if far_entries(factors, f, r, encoder.shape[1]) == 0:
-            return from_factors(factors[f], factors[r], lane, mask, *others)
-        return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, mask, *others)
+        if far_entries(factors, f, r, encoder.shape[1]) > 0:
+            return run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others)
+        return from_factors(factors[f], factors[r], lane, mask_of(dropout, encoder_row.shape[0], f, s), *others)
 
     return run_separably
 
@@ -134,8 +132,7 @@ def stored(entry: Callable) -> Callable:
         own = hidden[i]  # (H,)
         scale, rounds = scale_of(mask, entry(left[0], right[0])), whole_rounds(own)
         for k in range(rounds):
-            h = first_of(k, lane)
-            first, second = draws_of(mask, k, lane)
+            h, (first, second) = first_of(k, lane), draws_of(mask, k, lane)
             # All loads first: the compiler moves none above a store.
             fours = four_of(left, right, h), four_of(left, right, h + FOUR)
             put_eight(own, h, drop_four(fours[0], mask, first, scale), drop_four(fours[1], mask, second, scale))
@@ -143,8 +140,7 @@ def stored(entry: Callable) -> Callable:
         draws, second = draws_of(mask, rounds, lane)
         if h + THREE < width:
             put_four(own, h, drop_four(four_of(left, right, h), mask, draws, scale))
-            h += FOUR
-            draws = second
+            h, draws = h + FOUR, second
         while h < width:
             x, draws = drop_next(entry(left[h], right[h]), mask, draws, scale)
             put(own, h, x)
@@ -189,9 +185,9 @@ def compute_hidden(activation, encoder, predictor, factors, dropout, encoder_row
     factors : (frames + slots, H + TAIL) or (0, any), in the dtype that is computed in
         From `make_factors`, of the group's frames and behind them of its label positions; no rows where the activation
         is not separable, or where factors do not pay.
-    dropout : (HEAD + frames + slots,) or (0,) int64
-        Empty without dropout. Else the bits of the seed, and the number of draws of `LEVELS` that drop an entry. Behind
-        these stand n * 2**32 + t of each frame of the group, and u of each of its label positions.
+    dropout : (HEAD + frames + slots,) int64, or `NO_DROPOUT`
+        The bits of the seed, and the number of draws of `LEVELS` that drop an entry. Behind these stand n * 2**32 + t
+        of each frame of the group, and u of each of its label positions.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The rows of the group's frames and of its label positions.
     frame, slot : (n,) int64

@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, SLOPES, Activation, entry_of, named
 from .cells import typed, widen
-from .dropout import is_dropped
+from .dropout import kept_of, through_dropout
 from .launch import cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .locate import frame_of
 
@@ -52,42 +52,38 @@ def compile_kernels(activation: Activation) -> Kernels:
     """The kernels of one activation. Nothing is compiled before the first call of each."""
     through = activation.through
 
-    @register_jitable
-    def before(value, grad_value, keep, scale):
-        """The gradient of an entry's preactivation; `scale` is 1 / keep, and both are 1 without dropout."""
-        x = through(value * keep, grad_value * scale)
-        return typed(0, x) if keep < 1 and is_dropped(value) else x
-
     @cpu_sweep
     @named(f"hidden_transpose_{activation.name}_cpu")
-    def transpose_cpu(begin, end, hidden, grad_hidden, keep, scale, frame, slot, grad_encoder, grad_predictor):
+    def transpose_cpu(begin, end, hidden, grad_hidden, dropout, frame, slot, grad_encoder, grad_predictor):
+        kept = kept_of(dropout, grad_hidden[0, 0])
         # A range of columns. No other thread adds to them, so there is no lock.
         for i in range(hidden.shape[0]):
             own, grad_own = hidden[i, begin:end], grad_hidden[i, begin:end]
             to_encoder, to_predictor = grad_encoder[frame[i], begin:end], grad_predictor[slot[i], begin:end]
             for h in range(own.shape[0]):
-                x = before(own[h], grad_own[h], keep, scale)
+                x = through_dropout(through, own[h], grad_own[h], kept)
                 to_encoder[h] += x
                 to_predictor[h] += x
 
     @register_jitable
-    def gradient_at(hidden, grad_hidden, keep, scale, k, h):
-        return before(widen(hidden[k, h]), grad_hidden[k, h], keep, scale)
+    def gradient_at(hidden, grad_hidden, kept, k, h):
+        return through_dropout(through, widen(hidden[k, h]), grad_hidden[k, h], kept)
 
     @register_jitable
-    def pulled_back(hidden, grad_hidden, keep, scale, k, h):
+    def pulled_back(hidden, grad_hidden, kept, k, h):
         """`gradient_at` for cell k, an int32, or 0 where k is -1.
 
         Without a branch, the loads of several cells are under way at once.
         """
         at = np.uint32(max(k, 0))  # of 32 bits, so that the product with the width is shorter
-        x = gradient_at(hidden, grad_hidden, keep, scale, keep, scale, np.uint64(at), h)
+        x = gradient_at(hidden, grad_hidden, kept, np.uint64(at), h)
         # Chosen, not multiplied by 0: where k is -1, x belongs to cell 0 and may be NaN.
         return x if k >= 0 else typed(0, x)
 
     @cuda_kernel
     @named(f"to_frames_{activation.name}_cuda")
-    def to_frames_cuda(hidden, grad_hidden, keep, scale, frame, grad_encoder):
+    def to_frames_cuda(hidden, grad_hidden, dropout, frame, grad_encoder):
+        kept = kept_of(dropout, grad_hidden[0, 0])
         # The cells of a frame follow one another: the block that meets the first of them adds them up, in order.
         count, width = hidden.shape
         for i in range(cuda.blockIdx.x, count, cuda.gridDim.x):
@@ -106,25 +102,25 @@ def compile_kernels(activation: Activation) -> Kernels:
                 summed, column, k, stop = grad_encoder[f, h], np.uint64(h), np.uint64(i), np.uint64(end)
                 # Four loads at once; the additions go from left to right, in the order of the cells.
                 while k + THREE < stop:
-                    a = gradient_at(hidden, grad_hidden, keep, scale, k, column)
-                    b = gradient_at(hidden, grad_hidden, keep, scale, k + ONE, column)
-                    c = gradient_at(hidden, grad_hidden, keep, scale, k + TWO, column)
-                    d = gradient_at(hidden, grad_hidden, keep, scale, k + THREE, column)
+                    a = gradient_at(hidden, grad_hidden, kept, k, column)
+                    b = gradient_at(hidden, grad_hidden, kept, k + ONE, column)
+                    c = gradient_at(hidden, grad_hidden, kept, k + TWO, column)
+                    d = gradient_at(hidden, grad_hidden, kept, k + THREE, column)
                     summed = summed + a + b + c + d
                     k += FOUR
                 while k < stop:
-                    summed += gradient_at(hidden, grad_hidden, keep, scale, k, column)
+                    summed += gradient_at(hidden, grad_hidden, kept, k, column)
                     k += ONE
                 grad_encoder[f, h] = summed
 
     @cuda_kernel
     @named(f"to_slots_{activation.name}_cuda")
     def to_slots_cuda(
-        hidden, grad_hidden, keep, scale, frame, cells, starts, example, first, offset, label_base, grad_predictor
+        hidden, grad_hidden, dropout, frame, cells, starts, example, first, offset, label_base, grad_predictor
     ):  # fmt: skip
         # A block takes a label position and looks for its cell in each frame, as many frames at once as it has threads;
         # then all threads add up the cells that were found, frame by frame.
-        count, width = hidden.shape
+        (count, width), kept = hidden.shape, kept_of(dropout, grad_hidden[0, 0])
         found = cuda.shared.array(SEARCHED, np.int32)  # place in the tile of each frame's cell, or -1
         begin, end = frame[0], frame[count - 1] + 1  # frames of the tile
         lowest = label_base[example[begin]]
@@ -148,10 +144,10 @@ def compile_kernels(activation: Activation) -> Kernels:
                     # Up to three places behind `until` are read: they hold -1.
                     column, k = np.uint64(h), np.uint64(0)
                     while k < np.uint64(min(SEARCHED, until - f)):
-                        a = pulled_back(hidden, grad_hidden, keep, scale, found[k], column)
-                        b = pulled_back(hidden, grad_hidden, keep, scale, found[k + ONE], column)
-                        c = pulled_back(hidden, grad_hidden, keep, scale, found[k + TWO], column)
-                        d = pulled_back(hidden, grad_hidden, keep, scale, found[k + THREE], column)
+                        a = pulled_back(hidden, grad_hidden, kept, found[k], column)
+                        b = pulled_back(hidden, grad_hidden, kept, found[k + ONE], column)
+                        c = pulled_back(hidden, grad_hidden, kept, found[k + TWO], column)
+                        d = pulled_back(hidden, grad_hidden, kept, found[k + THREE], column)
                         summed = summed + a + b + c + d
                         k += FOUR
                     grad_predictor[slot, h] = summed
@@ -167,7 +163,7 @@ KERNELS |= dict.fromkeys(SLOPES, compile_kernels(SLOPES[0]._replace(name="slope"
 
 
 def hidden_transpose(
-    activation, hidden, grad_hidden, keep, frame, slot, cells, frames, label_base, grad_encoder, grad_predictor
+    activation, hidden, grad_hidden, dropout, frame, slot, cells, frames, label_base, grad_encoder, grad_predictor
 ):
     """Add the gradient of a tile's hidden vectors to the gradients of the rows they are made of.
 
@@ -177,8 +173,8 @@ def hidden_transpose(
         An entry of `ACTIVATIONS` without a slope, or one of `SLOPES`.
     hidden, grad_hidden : (n, H)
         On a GPU `hidden` may be bfloat16; gradients are float32 or float64.
-    keep : float
-        The share of entries that dropout keeps on average. 1: there is none.
+    dropout
+        As in `hidden.compute_hidden`.
     frame, slot, cells : (n,) int64
         Frame and label position of each cell, and its number, ascending.
     frames : lattice.layout.Frames
@@ -187,8 +183,7 @@ def hidden_transpose(
     grad_encoder, grad_predictor : (frames, H), (slots, H)
         Added to, cell by cell in order.
     """
-    kernels, real = entry_of(KERNELS, activation), grad_hidden.dtype.type
-    gradients = hidden, grad_hidden, real(keep), real(1.0 / keep)
+    kernels, gradients = entry_of(KERNELS, activation), (hidden, grad_hidden, dropout)
     if on_host(hidden):
         arguments = *gradients, frame, slot, grad_encoder, grad_predictor
         sweep(kernels.transpose_cpu, hidden.shape[1], *arguments, work=2 * hidden.size)

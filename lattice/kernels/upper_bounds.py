@@ -122,16 +122,14 @@ def summed(entry: Callable) -> Callable:
         sums, layer = (typed(0, like), typed(0, like), typed(0, like)), (weight, blank_row, label_row)
         scale, rounds = scale_of(mask, like), whole_rounds(blank_row)
         for k in range(rounds):
-            h = first_of(k, lane)
-            first, second = draws_of(mask, k, lane)
+            h, (first, second) = first_of(k, lane), draws_of(mask, k, lane)
             sums = add_four(left, right, h, mask, first, scale, layer, sums)
             sums = add_four(left, right, h + FOUR, mask, second, scale, layer, sums)
         h, width = first_behind(blank_row, 0, lane), np.uint64(blank_row.shape[0])
         draws, second = draws_of(mask, rounds, lane)
         if h + THREE < width:
             sums = add_four(left, right, h, mask, draws, scale, layer, sums)
-            h += FOUR
-            draws = second
+            h, draws = h + FOUR, second
         while h < width:
             x, draws = drop_next(entry(left[h], right[h]), mask, draws, scale)
             sums = add(x, h, *layer, *sums)

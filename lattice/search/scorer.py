@@ -9,8 +9,9 @@ from ..device.arrays import computing_dtype
 from ..inputs.decode import DecodeProblem
 from ..kernels.best import best
 from ..kernels.best_steps import best_steps
+from ..kernels.dropout import NO_DROPOUT
 from ..kernels.hidden import compute_hidden
-from ..kernels.rows import NO_IDS, gather
+from ..kernels.rows import gather
 
 
 class Scorer:
@@ -29,7 +30,7 @@ class Scorer:
         self.encoder = encoder if self.device.on_gpu else self.device.convert(encoder, self.dtype)
         # Neither factors nor dropout.
         self.memory, self.factors = {}, self.device.empty((0, encoder.shape[1]), self.dtype)
-        (self.dropout,) = self.device.upload(None, NO_IDS)
+        (self.dropout,) = self.device.upload(None, NO_DROPOUT)
         if problem.allowed is None:
             self._whole_layer()
         else:

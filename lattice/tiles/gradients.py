@@ -140,8 +140,8 @@ def _pull_segment(
             tiler.product(ones, grad_logits, grad_bias.reshape(1, -1), add=True)
             # Cells ascend, and are added in this order, whatever the number of threads.
             places = tile.frame, tile.slot, cells, group.device_frames, group.label_base
-            activation, keep = tiler.slopes(group, tile), tiler.keep
-            hidden_transpose(activation, tile.hidden, grad_hidden, keep, *places, *grad_inputs)
+            own_rows = tile.hidden, grad_hidden, group.dropout
+            hidden_transpose(tiler.slopes(group, tile), *own_rows, *places, *grad_inputs)
         if segment.ids is not None:
             # No id stands twice in a vocabulary, so no two rows go to one place.
             scatter(grad_weight, segment.ids, outputs.weight)

@@ -9,8 +9,8 @@ from .. import layout
 from ..device.arrays import computing_dtype
 from ..inputs.dropout import Dropout
 from ..inputs.joint import JointProblem
+from ..kernels.dropout import NO_DROPOUT
 from ..kernels.factors import TAIL, make_factors
-from ..kernels.rows import NO_IDS
 
 
 class Group(NamedTuple):
@@ -32,7 +32,7 @@ class Group(NamedTuple):
         The place of each example on the encoder's first axis. With `encoder_index` several examples share one.
     encoder, predictor : (rows, H)
         The arguments, seen as rows. Where they had to be widened, copies of the group's rows.
-    factors, dropout : (frames + slots, H + TAIL) or (0, H + TAIL), (HEAD + frames + slots,) or (0,) int64
+    factors, dropout : (frames + slots, H + TAIL) or (0, H + TAIL), (HEAD + frames + slots,) or `NO_DROPOUT`
         As `compute_hidden` takes them.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The row of each frame, and of each label position (slot) of the group.
@@ -145,7 +145,7 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
 def _draws(dropout: Dropout | None, n, t, u) -> np.ndarray:
     """`dropout` of `compute_hidden`, from the example and the number of each frame (frames,), and from u (slots,)."""
     if dropout is None:
-        return NO_IDS
+        return NO_DROPOUT
     head = np.array([dropout.seed, dropout.threshold], np.uint64).view(np.int64)
     return np.concatenate([head, n << 32 | t, u])
 

@@ -88,8 +88,7 @@ class Tiler:
 
     def __init__(self, work: Work):
         self.work, self.problem, self.device = work, work.problem, work.device
-        self.topology, dropout = work.problem.targets.topology, work.problem.dropout
-        self.keep = 1.0 if dropout is None else dropout.keep
+        self.topology = work.problem.targets.topology
         problem, plan = work.problem, work.plan
         self.space = Workspace(plan.space, work.device, plan.least)
         take, ones = self.space.take, np.ones(plan.tile, work.operand)
