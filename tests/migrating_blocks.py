@@ -31,6 +31,9 @@ RECIPE = "k2 and fast_rnnt", "after, the whole recipe"
 TDT = "TDT and multi-blank of NeMo"
 """A section whose blocks have another oracle (dlpack/test_migrating_tdt.py)."""
 
+JOINTS, OPTIONS = "Joints, line by line", "Small options of a joint"
+"""Sections whose blocks are compared with joints in torch (dlpack/test_migrating_joints.py)."""
+
 SHARED = "the layers of the simple loss", "functions of a pruned recipe"
 """Blocks of a section that others of it go on from."""
 

@@ -56,8 +56,9 @@ def test_every_block_is_python_and_has_its_other_half():
         compile(block, str(name), "exec")
     assert {(section, name) for section, *both, _ in PAIRS for name in both} <= set(code)
     assert {*migrating_blocks.AFTER, migrating_blocks.RECIPE} == {(section, after) for section, _, after, _ in PAIRS}
-    others = 2 + len(migrating_blocks.SHARED) + 1  # batch, function; a pruned recipe's; NeMo's joint
-    others += sum(section == migrating_blocks.TDT for section, _ in code)
+    others = 2 + len(migrating_blocks.SHARED)  # batch, function; a pruned recipe's
+    elsewhere = migrating_blocks.TDT, migrating_blocks.JOINTS, migrating_blocks.OPTIONS
+    others += sum(section in elsewhere for section, _ in code)
     assert len(code) == others + len({pair[:2] for pair in PAIRS}) + len(PAIRS)
 
 

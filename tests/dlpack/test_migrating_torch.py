@@ -1,7 +1,5 @@
 """What docs/migrating.md tells the reader to copy computes what the oracle does; no peer is needed."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -90,32 +88,6 @@ def test_a_pruned_recipe(wide, am_scale):
     np.testing.assert_allclose(loss.sum(), true_loss, rtol=1e-12)
     for what, ours, true in zip(NAMES, gradients, true_gradients, strict=True):
         np.testing.assert_allclose(ours, true.numpy(), rtol=1e-9, atol=1e-11, err_msg=what)
-
-
-@pytest.mark.parametrize("sigmoid", [False, True], ids=["relu", "sigmoid"])
-def test_the_joint_of_nemo(names, sigmoid):
-    torch.manual_seed(1)
-    joint = SimpleNamespace(enc=torch.nn.Linear(8, 6), pred=torch.nn.Linear(8, 6), activation="relu")
-    joint.joint_net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(6, 12))
-    encoder, predictor = (names[name].detach() for name in ("encoder", "predictor"))
-    names.update(joint=joint, encoder_outputs=encoder.transpose(1, 2), decoder_outputs=predictor.transpose(1, 2))
-    names.update(transcripts=names["targets"], encoder_lengths=names["logit_lengths"])
-    names["transcript_lengths"] = names["target_lengths"]
-    code = migrating_blocks.blocks()["NeMo", "after, with NeMo's RNNTJoint"]
-    f, g, last = joint.enc(encoder), joint.pred(predictor), joint.joint_net[-1]
-    if sigmoid:
-        joint.activation = "tanh"
-        passed = "f / 2, g / 2, last.weight / 2, last.bias + last.weight.sum(1) / 2"
-        code = code.replace("f, g, last.weight, last.bias", passed)
-        assert passed in code and all(f"`{part}`" in migrating_blocks.PAGE.read_text() for part in passed.split(", "))
-    exec(code, names)
-    logits = last(torch.sigmoid(f[:, :, None] + g[:, None]) if sigmoid else torch.relu(f[:, :, None] + g[:, None]))
-    dense = names["rnnt_loss"](logits, *(names[name] for name in ("targets", "logit_lengths", "target_lengths")))
-    parameters = [joint.enc.weight, joint.pred.weight, last.weight, last.bias]
-    torch.testing.assert_close(names["loss"], dense)
-    torch.testing.assert_close(
-        *(torch.autograd.grad(loss, parameters) for loss in (names["loss"], dense)), rtol=1e-4, atol=1e-5
-    )
 
 
 def test_gradcheck(wide):
