@@ -21,16 +21,21 @@ def threshold_of(rate):
     return min(round(rate * 65536), 65535)
 
 
-def kept(dropout, n, frames, positions, width):
-    """(frames, positions, width) float64: 0 for what is dropped, and what all other entries are multiplied by."""
+def mask(dropout, n, t, u, h):
+    """0 for what is dropped, and what all other entries are multiplied by: float64, of uint64 arrays of one shape."""
     rate, seed = dropout
-    t, u, h = (index.astype(np.uint64) for index in np.indices((frames, positions, width)))
     # Entries of a block are 32 apart, and eight blocks' worth of entries come before the next 32 blocks.
     block = h // np.uint64(256) * np.uint64(32) + h % np.uint64(32)
     place = (h % np.uint64(256) // np.uint64(32)).astype(np.int64)  # 0 to 7
-    counter = block | np.uint64(2**31), u, t, np.full_like(t, n)
-    words = np.stack(philox(counter, (np.uint64(seed) & LOW, np.uint64(seed) >> HALF)))
+    key = np.uint64(seed) & LOW, np.uint64(seed) >> HALF
+    words = np.stack(philox((block | np.uint64(2**31), u, t, n), key))
     word = np.take_along_axis(words, place[None] // 2, axis=0)[0]
     draw = (word >> (16 * (place % 2)).astype(np.uint64)) & np.uint64(0xFFFF)
     threshold = threshold_of(rate)
     return np.where(draw < threshold, 0.0, 65536 / (65536 - threshold))
+
+
+def kept(dropout, n, frames, positions, width):
+    """The mask of an example: (frames, positions, width)."""
+    t, u, h = (index.astype(np.uint64) for index in np.indices((frames, positions, width)))
+    return mask(dropout, np.full_like(t, n), t, u, h)

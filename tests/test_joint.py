@@ -20,6 +20,7 @@ def slack_of(problem, posterior_floor, grad_loss=None, fastemit_lambda=0.0):
     reach = 1 + np.abs(problem.weight.astype(float)).max()
     if problem.activation != "tanh":
         reach += np.nanmax(np.abs(problem.encoder.astype(float))) + np.nanmax(np.abs(problem.predictor.astype(float)))
+    reach /= 1 if problem.dropout is None else 1 - problem.dropout[0]
     upstream = 1 if grad_loss is None else max(1, np.abs(grad_loss).max())
     return oracle.most_of_a_row(problem.topology) * cells * posterior_floor * reach * upstream * (1 + fastemit_lambda)
 
