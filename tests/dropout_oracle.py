@@ -21,6 +21,12 @@ def threshold_of(rate):
     return min(round(rate * 65536), 65535)
 
 
+def draws(dropout, n, t, u):
+    """What the kernels are given of a group: the seed, the threshold, n and t of its frames, u of its positions."""
+    head = np.array([dropout[1], threshold_of(dropout[0])], np.uint64).view(np.int64)
+    return np.concatenate([head, np.asarray(n) << 32 | t, u])
+
+
 def mask(dropout, n, t, u, h):
     """0 for what is dropped, and what all other entries are multiplied by: float64, of uint64 arrays of one shape."""
     rate, seed = dropout

@@ -118,7 +118,7 @@ def hidden_of(encoder, predictor, encoder_row, predictor_row, frame, slot, hidde
     tanh, real = SEPARABLE["tanh"], np.float64 if hidden.dtype == np.float64 else np.float32
     factors = like(hidden, (len(encoder_row) + len(predictor_row), hidden.shape[1] + TAIL), real)
     make_factors(tanh.rate, encoder, predictor, encoder_row, predictor_row, factors)
-    dropout = like(hidden, 0, np.uint8)
+    dropout = like(hidden, 0, np.int64)
     compute_hidden(tanh, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
 
 

@@ -9,12 +9,12 @@ from lattice.device.arrays import bits
 from lattice.kernels import rows
 from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.delay import delay
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.emissions import emit
 from lattice.kernels.forward_backward import forward_backward
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hat_bounds import bound_hat
 from lattice.kernels.occupied_hat import compact_hat
-from lattice.kernels.rows import NO_IDS
 from lattice.kernels.state import BOUND, WANTED, ArcPosteriors
 from tests.certificate_cases import fraction_layer, lattices, selected
 from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
@@ -133,7 +133,7 @@ def _bounds(dtype, stored, layer=None, widths=(37, 120)):
             for blank in (8, 2):
                 norm, ceiling = (rng.permutation(9) / 8 + 1).astype(dtype), np.array([3, 4, 1e30], dtype)
                 outputs = tuple(np.zeros(41, dtype) for _ in range(4))
-                inputs = (encoder, predictor, np.zeros((0, width), dtype), NO_IDS, encoder_row, predictor_row)
+                inputs = (encoder, predictor, np.zeros((0, width), dtype), NO_DROPOUT, encoder_row, predictor_row)
                 arguments = (
                     number,
                     *inputs,

@@ -5,6 +5,7 @@ import pytest
 
 from lattice import layout
 from lattice.kernels.activations import ACTIVATIONS
+from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.emissions import emit
 from lattice.kernels.factors import TAIL, make_factors
 from lattice.kernels.forward_backward import forward_backward
@@ -14,13 +15,22 @@ from lattice.kernels.rows import NO_IDS
 from lattice.kernels.state import BOUND, WANTED
 from lattice.kernels.upper_bounds import bound, rounding_of
 from tests.certificate_cases import selected
+from tests.dropout_oracle import draws
 from tests.kernel_compare import MOVES, RNNT
 from tests.problems import TOPOLOGIES
 
 COUNT = 400
+DRAWS = draws((0.3, 5), np.arange(20) % 3, np.arange(20), np.arange(20))
+WAYS = [
+    *(pytest.param(name, False, NO_DROPOUT, id=name) for name in ACTIVATIONS),
+    *(pytest.param(name, True, NO_DROPOUT, id=f"{name}-factors") for name in ("tanh", "sigmoid")),
+    pytest.param("relu", False, DRAWS, id="relu-dropout"),
+    pytest.param("tanh", True, DRAWS, id="tanh-factors-dropout"),
+]
+"""How hidden vectors are made: the activation, whether of factors, and what is dropped."""
 
 
-def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0, factored=False):
+def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0, factored=False, dropout=NO_DROPOUT):
     """Exact scores of random cells as the walk computes them, their bounds (two arrays (2, cells)), and the marks."""
     encoder, predictor = (scale * rng.standard_normal((2, 20, width))).astype(dtype)
     weight = (scale * rng.standard_normal((size, width))).astype(dtype)
@@ -34,32 +44,26 @@ def scores_and_bounds(rng, dtype, width, size, activation, scale, bias_scale=1.0
     if factored:
         make_factors(activation.rate, encoder, predictor, rows, rows, factors)
     hidden, exact = np.empty((COUNT, width), dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
-    compute_hidden(activation, encoder, predictor, factors, NO_IDS, rows, rows, *places, hidden)
+    compute_hidden(activation, encoder, predictor, factors, dropout, rows, rows, *places, hidden)
     emit(hidden @ weight.T, bias, np.arange(COUNT), NO_IDS, label, 0, *exact)
     norm, ceiling, bounds = np.empty(size, dtype), np.empty(3, dtype), tuple(np.empty(COUNT, dtype) for _ in range(4))
     measure(weight, bias, norm, ceiling)
     layer = (weight, bias, norm, ceiling, rounding_of(width, np.dtype(dtype), False))
-    bound(activation, encoder, predictor, factors, NO_IDS, rows, rows, *places, label, 0, *layer, *bounds)
+    bound(activation, encoder, predictor, factors, dropout, rows, rows, *places, label, 0, *layer, *bounds)
     assert np.isneginf(bounds[0]).all() and np.isneginf(bounds[1]).all()
     return np.array(exact[:2]), np.array([bounds[2], bounds[3] - dtype(BOUND)]), bounds[3] == WANTED
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    "activation, factored",
-    [
-        (name, factored)
-        for name, entry in ACTIVATIONS.items()
-        for factored in ([False] if entry.rate is None else [False, True])
-    ],
-)
+@pytest.mark.parametrize("activation, factored, dropout", WAYS)
 @pytest.mark.parametrize("width", [1, 7, 64, 700])
 @pytest.mark.parametrize("size", [2, 30, 1000])
-def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, factored, dtype):
+def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, factored, dropout, dtype):
     rng = np.random.default_rng(size * width)
     for scale in (1e-3, 0.3, 1.0, 30.0):
         entry = ACTIVATIONS[activation]
-        exact, bounds, wanted = scores_and_bounds(rng, dtype, width, size, entry, scale, factored=factored)
+        options = {"factored": factored, "dropout": dropout}
+        exact, bounds, wanted = scores_and_bounds(rng, dtype, width, size, entry, scale, **options)
         assert not wanted.any()
         assert (exact <= bounds).all(), f"by {(exact - bounds).max()} at {scale}"
         assert (bounds <= 0).all()
@@ -68,7 +72,8 @@ def test_bounds_hold_for_scores_as_they_are_rounded(size, width, activation, fac
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("factored", [False, True])
 @pytest.mark.parametrize("width", [1, 37, 64, 700])
-def test_bounds_are_of_the_hidden_vectors_that_products_take(width, factored, dtype):
+@pytest.mark.parametrize("dropout", [NO_DROPOUT, DRAWS], ids=["", "dropout"])
+def test_bounds_are_of_the_hidden_vectors_that_products_take(dropout, width, factored, dtype):
     """Bounds of tanh are bit for bit those of its hidden vectors handed in: no error of tanh enters them."""
     rng, tanh, every, H = np.random.default_rng(width), ACTIVATIONS["tanh"], np.arange(COUNT), width
     encoder, predictor = rng.standard_normal((2, 20, H)).astype(dtype)
@@ -84,10 +89,10 @@ def test_bounds_are_of_the_hidden_vectors_that_products_take(width, factored, dt
     measure(weight, bias, norm, ceiling)
     layer = label, 4, weight, bias, norm, ceiling, rounding_of(H, np.dtype(dtype), False)
     found, expected = (tuple(np.empty(COUNT, dtype) for _ in range(4)) for _ in range(2))
-    bound(tanh, encoder, predictor, factors, NO_IDS, rows, rows, *places, *layer, *found)
-    compute_hidden(tanh, encoder, predictor, factors, NO_IDS, rows, rows, *places, hidden)
+    bound(tanh, encoder, predictor, factors, dropout, rows, rows, *places, *layer, *found)
+    compute_hidden(tanh, encoder, predictor, factors, dropout, rows, rows, *places, hidden)
     rows = hidden, np.zeros((1, H), dtype), np.empty((0, H), dtype)
-    inputs = *rows, NO_IDS, every, every[:1], every, np.zeros_like(every)
+    inputs = *rows, NO_DROPOUT, every, every[:1], every, np.zeros_like(every)
     bound(ACTIVATIONS["identity"], *inputs, *layer, *expected)
     for ours, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, other)
@@ -123,7 +128,7 @@ def test_an_id_that_is_closed_closes_its_bound():
         )
         measure(weight, bias, norm, ceiling)
         label = np.array([1, -1, 0], np.int32)
-        inputs = rows, rows, rows[:0], NO_IDS, cells[:1], cells[:1], cells, cells
+        inputs = rows, rows, rows[:0], NO_DROPOUT, cells[:1], cells[:1], cells, cells
         bound(ACTIVATIONS["tanh"], *inputs, label, blank, weight, bias, norm, ceiling, 1e-6, *out)
         assert np.isneginf(out[3]).tolist() == [True, True, False]
         assert np.isneginf(out[2]).all() == (blank == 2)

@@ -11,7 +11,7 @@ from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.dropout import HEAD
 from lattice.kernels.hidden import compute_hidden
 from tests import compare, joint_oracle, path_oracle
-from tests.dropout_oracle import kept, mask, threshold_of
+from tests.dropout_oracle import draws, kept, mask, threshold_of
 from tests.path_problems import path_problem
 from tests.problems import BFLOAT16, DTYPES, joint_problem, name_of
 from tests.test_joint import check
@@ -35,13 +35,12 @@ def call(name, problem, **options):
 def test_the_mask_is_that_of_the_oracle(width, dtype):
     """Of large numbers too: the example, the frame, the label position and the seed are all in it."""
     n, t, u = np.array([0, 3, 2**31 - 1]), np.array([0, 5, 2**31 - 1]), np.array([0, 1, 70_000])
-    rate, seed = DROPOUT
-    draws = np.concatenate([np.array([seed, threshold_of(rate)], np.uint64).view(np.int64), n << 32 | t, u])
-    assert len(draws) == HEAD + 6
+    given = draws(DROPOUT, n, t, u)
+    assert len(given) == HEAD + 6
     frame, slot = (index.ravel() for index in np.indices((3, 3)))
     x, hidden = np.full((3, width), 3, dtype), np.empty((9, width), dtype)
     x[:, ::3] = 0
-    rows = x, np.zeros((3, width), dtype), np.empty((0, width), dtype), draws, np.arange(3), np.arange(3)
+    rows = x, np.zeros((3, width), dtype), np.empty((0, width), dtype), given, np.arange(3), np.arange(3)
     compute_hidden(ACTIVATIONS["identity"], *rows, frame, slot, hidden)
     for row, f, s in zip(hidden, frame, slot):
         places = (np.full(width, number, np.uint64) for number in (n[f], t[f], u[s]))

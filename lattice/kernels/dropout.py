@@ -16,20 +16,29 @@ from numba import types
 from numba.extending import overload, register_jitable
 
 from .cells import typed
-from .launch import WARP
+from .launch import WARP, on_host
 from .philox import HALF, LOW, philox
 
 LEVELS = 1 << 16
 """What an entry draws from: it is dropped where it draws one of the first `rate` times as many."""
 HEAD = 2
 """Numbers ahead of the places in `dropout` of `compute_hidden`."""
-NO_DROPOUT = np.zeros(0, np.uint8)
-"""Stands for `dropout` where there is none. By its type kernels are compiled without dropout."""
+NO_DROPOUT = np.zeros(0, np.int64)
+"""Stands for `dropout` where there is none."""
 ROUND = 8 * WARP
 """Entries that 32 blocks draw."""
 _OWN = np.uint64(1 << 31)
 """A bit of the counter that no id of a vocabulary has: a seed may serve samplers and dropout."""
 _DRAWN, _BITS = np.uint64(LEVELS - 1), np.uint64(16)
+
+
+def by_type(dropout):
+    """`dropout` as kernels take it. On a GPU it is uint8 where it is empty, and they are compiled without dropout.
+
+    There a loop that could draw takes registers from one that does not. A CPU asks at run time, because to compile all
+    sweeps for both would take twice as long.
+    """
+    return dropout if on_host(dropout) or len(dropout) else dropout.view(np.uint8)
 
 
 class Mask(NamedTuple):
@@ -96,29 +105,22 @@ def drop(x, dropped, scale):
 
 @register_jitable
 def drop_rows(begin, end, dropout, frames, frame, slot, hidden):
-    """Drop entries of `hidden` (end - begin, H), the hidden vectors of cells `begin` to `end`."""
-    words = np.empty((4, WARP), np.uint32)
+    """Drop entries of `hidden` (end - begin, H), the hidden vectors of cells `begin` to `end`, on a CPU."""
+    words, width = np.empty((4, WARP), np.uint32), hidden.shape[1]
     for i in range(begin, end):
-        drop_row(mask_of(dropout, frames, frame[i], slot[i]), words, hidden, np.uint64(i - begin))
-
-
-@register_jitable
-def drop_row(mask, words, hidden, i):
-    """Drop entries of a hidden vector; `words` is scratch (4, WARP)."""
-    if mask is None:
-        return
-    scale, threshold, width = scale_of(mask, hidden[0, 0]), np.uint32(mask.threshold), hidden.shape[1]
-    for first in range(0, width, ROUND):
-        # Two loops, because the words are 64 bits wide and the entries are 32.
-        for lane in range(WARP):
-            words[0, lane], words[1, lane], words[2, lane], words[3, lane] = words_of(mask, first // 8 + lane)
-        for k in range(min(8, (width - first + WARP - 1) // WARP)):
-            h, shift = np.uint64(first + k * WARP), np.uint32(16 * (k % 2))
-            for lane in range(min(WARP, width - (first + k * WARP))):
-                # Unsigned, because a place that may be negative is looked at before it is used.
-                at = h + np.uint64(lane)
-                drawn = (words[k // 2, np.uint64(lane)] >> shift) & np.uint32(_DRAWN)
-                hidden[i, at] = drop(hidden[i, at], drawn < threshold, scale)
+        mask, own = _mask_of(dropout, frames, frame[i], slot[i]), np.uint64(i - begin)
+        scale, threshold = scale_of(mask, hidden[0, 0]), np.uint32(mask.threshold)
+        for first in range(0, width, ROUND):
+            # Two loops, because the words are 64 bits wide and the entries are 32.
+            for lane in range(WARP):
+                words[0, lane], words[1, lane], words[2, lane], words[3, lane] = words_of(mask, first // 8 + lane)
+            for k in range(min(8, (width - first + WARP - 1) // WARP)):
+                h, shift = np.uint64(first + k * WARP), np.uint32(16 * (k % 2))
+                for lane in range(min(WARP, width - (first + k * WARP))):
+                    # Unsigned, because a place that may be negative is looked at before it is used.
+                    at = h + np.uint64(lane)
+                    drawn = (words[k // 2, np.uint64(lane)] >> shift) & np.uint32(_DRAWN)
+                    hidden[own, at] = drop(hidden[own, at], drawn < threshold, scale)
 
 
 @register_jitable

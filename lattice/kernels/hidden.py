@@ -16,7 +16,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, SLOPES, Activation, entry_of, named
 from .cells import put, widen
-from .dropout import draws_of, drop_four, drop_next, drop_rows, mask_of, scale_of
+from .dropout import by_type, draws_of, drop_four, drop_next, drop_rows, mask_of, scale_of
 from .factors import LISTED, far_entries, far_entry
 from .lanes import FOUR, ONE, THREE, TWO, first_behind, first_of, put_eight, put_four, whole_rounds
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
@@ -56,7 +56,7 @@ def fill_of(activation: Activation) -> Callable:
         def fill(begin, end, encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden):
             for i in range(begin, end):
                 from_inputs(encoder, encoder_row[frame[i]], predictor, predictor_row[slot[i]], hidden, i - begin)
-            if len(dropout) > 0:
+            if dropout.shape[0]:
                 drop_rows(begin, end, dropout, encoder_row.shape[0], frame, slot, hidden)
 
         return fill
@@ -79,7 +79,7 @@ def fill_of(activation: Activation) -> Callable:
             for k in range(far):
                 h = far_entry(factors, f, r, width, k)
                 hidden[own, h] = value(encoder[e, h] + predictor[p, h])
-        if len(dropout) > 0:
+        if dropout.shape[0]:
             drop_rows(begin, end, dropout, encoder_row.shape[0], frame, slot, hidden)
 
     return fill_separably
@@ -185,9 +185,9 @@ def compute_hidden(activation, encoder, predictor, factors, dropout, encoder_row
     factors : (frames + slots, H + TAIL) or (0, any), in the dtype that is computed in
         From `make_factors`, of the group's frames and behind them of its label positions; no rows where the activation
         is not separable, or where factors do not pay.
-    dropout : (HEAD + frames + slots,) int64, or `NO_DROPOUT`
+    dropout : (HEAD + frames + slots,) or (0,) int64
         The bits of the seed, and the number of draws of `LEVELS` that drop an entry. Behind these stand n * 2**32 + t
-        of each frame of the group, and u of each of its label positions.
+        of each frame of the group, and u of each of its label positions. Empty without dropout.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The rows of the group's frames and of its label positions.
     frame, slot : (n,) int64
@@ -196,7 +196,8 @@ def compute_hidden(activation, encoder, predictor, factors, dropout, encoder_row
         Filled here, rounded to its dtype.
     """
     kernels = entry_of(KERNELS, activation)
-    arguments = (encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, hidden)
+    inputs = encoder, predictor, factors, by_type(dropout), encoder_row, predictor_row
+    arguments = *inputs, frame, slot, hidden
     if on_host(hidden):
         sweep(kernels.hidden_cpu, len(hidden), *arguments, work=4 * hidden.size)
     else:

@@ -13,7 +13,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, SLOPES, Activation, entry_of, named
 from .cells import typed, widen
-from .dropout import kept_of, through_dropout
+from .dropout import by_type, kept_of, through_dropout
 from .launch import cpu_sweep, cuda, cuda_kernel, launch, on_host, sweep, whole_warps
 from .locate import frame_of
 
@@ -52,18 +52,24 @@ def compile_kernels(activation: Activation) -> Kernels:
     """The kernels of one activation. Nothing is compiled before the first call of each."""
     through = activation.through
 
+    @register_jitable
+    def add_row(own, grad_own, kept, to_encoder, to_predictor):
+        for h in range(own.shape[0]):
+            x = through_dropout(through, own[h], grad_own[h], kept)
+            to_encoder[h] += x
+            to_predictor[h] += x
+
     @cpu_sweep
     @named(f"hidden_transpose_{activation.name}_cpu")
     def transpose_cpu(begin, end, hidden, grad_hidden, dropout, frame, slot, grad_encoder, grad_predictor):
-        kept = kept_of(dropout, grad_hidden[0, 0])
         # A range of columns. No other thread adds to them, so there is no lock.
         for i in range(hidden.shape[0]):
             own, grad_own = hidden[i, begin:end], grad_hidden[i, begin:end]
             to_encoder, to_predictor = grad_encoder[frame[i], begin:end], grad_predictor[slot[i], begin:end]
-            for h in range(own.shape[0]):
-                x = through_dropout(through, own[h], grad_own[h], kept)
-                to_encoder[h] += x
-                to_predictor[h] += x
+            if dropout.shape[0]:
+                add_row(own, grad_own, kept_of(dropout, grad_own[0]), to_encoder, to_predictor)
+            else:
+                add_row(own, grad_own, None, to_encoder, to_predictor)
 
     @register_jitable
     def gradient_at(hidden, grad_hidden, kept, k, h):
@@ -183,7 +189,7 @@ def hidden_transpose(
     grad_encoder, grad_predictor : (frames, H), (slots, H)
         Added to, cell by cell in order.
     """
-    kernels, gradients = entry_of(KERNELS, activation), (hidden, grad_hidden, dropout)
+    kernels, gradients = entry_of(KERNELS, activation), (hidden, grad_hidden, by_type(dropout))
     if on_host(hidden):
         arguments = *gradients, frame, slot, grad_encoder, grad_predictor
         sweep(kernels.transpose_cpu, hidden.shape[1], *arguments, work=2 * hidden.size)

@@ -17,6 +17,7 @@ from .activations import ACTIVATIONS, Activation, entry_of, named
 from .arcs import cell_at
 from .cells import CLOSED, typed
 from .delay import cost_of
+from .dropout import by_type
 from .frontier import (
     COUNT,
     OUTSIDE,
@@ -280,6 +281,7 @@ def reach(
         Filled with the number of cells without a state that were looked at, or -1 for a band that is too large.
     """
     own = entry_of(KERNELS, activation)
+    inputs = *inputs[:3], by_type(inputs[3]), *inputs[4:]
     cells = *inputs, frames.starts, frames.labels, frames.first, frames.offset, held.first, held.offset
     rest = base, nats, most, rows, *band, weighed, looked
     if on_host(rows):

@@ -18,6 +18,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, exp, typed
+from .dropout import by_type
 from .hidden import fill_of, lanes_of
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
 from .layer import put_products, two_products
@@ -288,7 +289,7 @@ def bound_steps(
     few, spare = slacks_of(len(weight) - tail, dtype)
     _, spare_steps = slacks_of(len(step_score), dtype)
     numbers = dtype.type(rounding), few, spare, spare_steps, dtype.type(sigma)
-    inputs = encoder, predictor, factors, dropout, encoder_row, predictor_row
+    inputs = encoder, predictor, factors, by_type(dropout), encoder_row, predictor_row
     cells = *inputs, frame, slot, label_id, blank_ids, tail, start
     arguments = *cells, weight, bias, norm, ceiling, *numbers, blank_score, label_score, maximum, rest, step_score
     if on_host(rest):

@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 
 from .activations import ACTIVATIONS, Activation, entry_of, named
 from .cells import CLOSED, as_stored, typed, widen
-from .dropout import draws_of, drop_four, drop_next, scale_of
+from .dropout import by_type, draws_of, drop_four, drop_next, scale_of
 from .hidden import fill_of, lanes_of
 from .lanes import FOUR, ONE, THREE, TWO, first_behind, first_of, whole_rounds
 from .launch import WARP, by_warp, cpu_sweep, cuda, cuda_kernel, on_host, sweep
@@ -229,7 +229,8 @@ def bound(
         `Kernels` by activation. Those of HAT are in hat_bounds.py.
     """
     own = entry_of(kernels, activation)
-    cells = encoder, predictor, factors, dropout, encoder_row, predictor_row, frame, slot, label_id, blank_id
+    inputs = encoder, predictor, factors, by_type(dropout), encoder_row, predictor_row
+    cells = *inputs, frame, slot, label_id, blank_id
     # Numbers in the dtype of the arrays: a Python float would be float64 in a kernel.
     layer = weight, bias, norm, ceiling, rest.dtype.type(rounding), *slacks_of(len(weight), rest.dtype)
     arguments = *cells, *layer, blank_score, label_score, maximum, rest

@@ -32,7 +32,7 @@ class Group(NamedTuple):
         The place of each example on the encoder's first axis. With `encoder_index` several examples share one.
     encoder, predictor : (rows, H)
         The arguments, seen as rows. Where they had to be widened, copies of the group's rows.
-    factors, dropout : (frames + slots, H + TAIL) or (0, H + TAIL), (HEAD + frames + slots,) or `NO_DROPOUT`
+    factors, dropout : (frames + slots, H + TAIL) or (0, H + TAIL), (HEAD + frames + slots,) or (0,) int64
         As `compute_hidden` takes them.
     encoder_row, predictor_row : (frames,) int64, (slots,) int64
         The row of each frame, and of each label position (slot) of the group.
