@@ -52,13 +52,6 @@ def compile_kernels(activation: Activation) -> Kernels:
     """The kernels of one activation. Nothing is compiled before the first call of each."""
     through = activation.through
 
-    @register_jitable
-    def add_row(own, grad_own, kept, to_encoder, to_predictor):
-        for h in range(own.shape[0]):
-            x = through_dropout(through, own[h], grad_own[h], kept)
-            to_encoder[h] += x
-            to_predictor[h] += x
-
     @cpu_sweep
     @named(f"hidden_transpose_{activation.name}_cpu")
     def transpose_cpu(begin, end, hidden, grad_hidden, dropout, frame, slot, grad_encoder, grad_predictor):
@@ -67,9 +60,16 @@ def compile_kernels(activation: Activation) -> Kernels:
             own, grad_own = hidden[i, begin:end], grad_hidden[i, begin:end]
             to_encoder, to_predictor = grad_encoder[frame[i], begin:end], grad_predictor[slot[i], begin:end]
             if dropout.shape[0]:
-                add_row(own, grad_own, kept_of(dropout, grad_own[0]), to_encoder, to_predictor)
-            else:
-                add_row(own, grad_own, None, to_encoder, to_predictor)
+                kept = kept_of(dropout, grad_own[0])
+                for h in range(own.shape[0]):
+                    x = through_dropout(through, own[h], grad_own[h], kept)
+                    to_encoder[h] += x
+                    to_predictor[h] += x
+                continue
+            for h in range(own.shape[0]):
+                x = through(own[h], grad_own[h])
+                to_encoder[h] += x
+                to_predictor[h] += x
 
     @register_jitable
     def gradient_at(hidden, grad_hidden, kept, k, h):
