@@ -18,7 +18,7 @@ from lattice.kernels.state import BOUND, WANTED, CellState
 from lattice.kernels.upper_bounds import slacks_of
 from tests.certificate_cases import fraction_layer
 from tests.factor_cases import listed
-from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
+from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -48,7 +48,7 @@ def every_case() -> list[Case]:
     ]
     # Other activations share the walk, as compiled for each type.
     for stored, layer in ((F4, F4), (F8, F8), (F2, F4), (BF, BF), (BF, F4)):
-        for activation in ACTIVATIONS:
+        for activation in BROAD:
             own = {"activation": activation, "layer": layer}
             if activation != "tanh" or stored not in (F4, F8):
                 name = f"reach-hat-{activation}" + "-mixed" * (stored == BF and layer == F4)
@@ -56,7 +56,7 @@ def every_case() -> list[Case]:
             if activation != "tanh" and stored == F8:
                 found.append(_walk(f"reach-{activation}-constrained", F8, "constrained", **own, find=True))
                 found.append(_walk(f"reach-hat-{activation}-monotonic", F8, "monotonic", **own))
-    return found
+    return [*found, *(_walk(f"reach-hat-{name}", F4, activation=name, **hat) for name in NARROW)]
 
 
 def wide_cases() -> list[Case]:
@@ -66,10 +66,7 @@ def wide_cases() -> list[Case]:
         _walk("reach-wide", F4, lengths=wide, width=130),
         _walk("reach-wide-find", F4, lengths=wide, width=130, find=True),
         _walk("reach-wide-hat-factors", F2, **hat, layer=F4, lengths=wide, width=250, factors=True),
-        *(
-            _walk(f"reach-wide-hat-{name}", F8, **hat, lengths=wide, width=130, activation=name)
-            for name in ("relu", "identity")
-        ),
+        _walk("reach-wide-hat-relu", F8, **hat, lengths=wide, width=130, activation="relu"),
     ]
 
 

@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 
 from lattice import layout
-from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.certify import Brackets, select
 from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.layer import measure
@@ -16,7 +15,7 @@ from lattice.kernels.occupied import list_cells
 from lattice.kernels.state import BOUND, WANTED, CellState
 from lattice.kernels.step_sums import StepScores
 from lattice.kernels.upper_bounds import bound
-from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, like
+from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, UNROLLED, Case, frames_for, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -27,6 +26,7 @@ def every_case() -> list[Case]:
     found = []
     for dtype, stored in ((F4, F4), (F8, F8), (F4, F2), (F4, BF)):
         found += [*_bounds(dtype, stored), *_measures(dtype, stored)]
+    found += _bounds(F4, F4, NARROW)
     for dtype in (F4, F8):
         found += [*_selections(dtype), *_narrowings(dtype), _decided_by_one(dtype)]
     return [*found, *_paired_in_two_rounds(F4)]
@@ -64,10 +64,10 @@ def fraction_layer(rng, stored, size=9, width=37, parts=None):
     return (rng.integers(-parts // 2, parts // 2 + 1, (size, width)) / parts).astype(stored)
 
 
-def _bounds(dtype, stored):
+def _bounds(dtype, stored, activations=BROAD):
     rng = np.random.default_rng(7)
     # A lane has more than four entries of the wider rows: its loop over them is unrolled.
-    for (activation, number), width in itertools.product(ACTIVATIONS.items(), (37, 120)):
+    for (activation, number), width in itertools.product(activations.items(), (37, 120)):
         weight = fraction_layer(rng, stored if stored != F2 else F4, width=width)
         # tanh of these, and of their sums, is -1, 0 or 1.
         scale, parts = (640, 8) if activation == "tanh" else (1, None)

@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
+from unittest import mock
 
 import numpy as np
 
 import lattice
 import samplers
+from lattice import warm
 from lattice.kernels.activations import ACTIVATIONS
 from tests import decode_on_device, steps_problems
 from tests.ctc_problems import ctc_problem
@@ -38,29 +40,35 @@ STEPS = [
 ]
 
 
-def every_call(cupy, dtypes) -> Iterator[Callable[[], object]]:
+def every_call(cupy, dtypes, activations=ACTIVATIONS) -> Iterator[Callable[[], object]]:
     """Calls without arguments, for arrays of some dtypes; `cupy` is CuPy or its stand-in."""
     there = OnDevice(cupy.asarray, cupy.asnumpy, integers=True).module()
-    yield partial(lattice.warm_up, *dtypes, device="cuda")
+    kinds = {name: kind for name, kind in KINDS.items() if kind.get("activation", "tanh") in activations}
+    yield partial(_warm_up, dtypes, activations)
     for dtype in dtypes:
         for topology in TOPOLOGIES:
             yield from _scores(there, dtype, topology)
         for topology in (*TOPOLOGIES, *HATS):
             yield from _logits(there, dtype, topology)
-            yield from _joint(there, dtype, dtype, topology)
+            yield from _joint(there, dtype, dtype, topology, kinds)
         for topology in STEPS:
-            yield from _steps(there, dtype, dtype, topology)
-        yield from _language_models(there, dtype, dtype)
+            yield from _steps(there, dtype, dtype, topology, kinds)
+        yield from _language_models(there, dtype, dtype, activations)
         yield from _lists(there, dtype)
         yield from _searches(cupy, dtype, dtype)
         yield from _samplers(cupy, dtype)
         if dtype in HALF:
             for topology in ("rnnt", HATS[0]):
-                yield from _joint(there, dtype, np.dtype(np.float32), topology)
+                yield from _joint(there, dtype, np.dtype(np.float32), topology, kinds)
             for topology in STEPS:
-                yield from _steps(there, dtype, np.dtype(np.float32), topology)
-            yield from _language_models(there, dtype, np.dtype(np.float32))
+                yield from _steps(there, dtype, np.dtype(np.float32), topology, kinds)
+            yield from _language_models(there, dtype, np.dtype(np.float32), activations)
             yield from _searches(cupy, dtype, np.dtype(np.float32))
+
+
+def _warm_up(dtypes, activations):
+    with mock.patch.object(warm, "ACTIVATIONS", activations):
+        lattice.warm_up(*dtypes, device="cuda")
 
 
 def _upstream(count):
@@ -88,8 +96,8 @@ def _scores(there, dtype, topology):
         yield partial(there.scores_loss_and_grad, scores, -scores, *problem.args[2:], **options, grad_loss=grad_loss)
 
 
-def _joint(there, dtype, weight_dtype, topology):
-    for kind in KINDS.values():
+def _joint(there, dtype, weight_dtype, topology, kinds):
+    for kind in kinds.values():
         kind = SMALL | kind | {"dtype": dtype, "weight_dtype": weight_dtype, "topology": topology}
         floor = {"posterior_floor": kind.pop("posterior_floor", 2.0**-24)}
         problem = joint_problem(2, **kind)
@@ -113,15 +121,15 @@ def _joint(there, dtype, weight_dtype, topology):
     yield partial(_call, there.joint_path_loss_and_grad, path.args, path.options)
 
 
-def _steps(there, dtype, weight_dtype, topology):
+def _steps(there, dtype, weight_dtype, topology, kinds):
     """Arcs that take several frames."""
     problem = steps_problems.logits_problem(0, topology, dtype=dtype, **SMALL)
     for grad_loss in _upstream(2):
         yield partial(there.transducer_loss_and_grad, *problem.args, **problem.options, grad_loss=grad_loss)
     for door in (there.transducer_loss, there.transducer_alignment, there.transducer_posteriors):
         yield partial(door, *problem.args, **problem.options)
-    for kind in ("dense", "vocabulary", "bounds", "shared", "trained", "no bias", "identity"):
-        kind = SMALL | KINDS[kind] | {"dtype": dtype, "weight_dtype": weight_dtype}
+    for kind in (kind for name, kind in kinds.items() if name != "plain"):
+        kind = SMALL | kind | {"dtype": dtype, "weight_dtype": weight_dtype}
         floor = {"posterior_floor": kind.pop("posterior_floor", 2.0**-24)}
         problem = steps_problems.joint_problem(2, topology, **kind)
         yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options, **floor)
@@ -131,8 +139,8 @@ def _steps(there, dtype, weight_dtype, topology):
     yield partial(_call, there.joint_transducer_report, problem.args, problem.options)
 
 
-def _language_models(there, dtype, weight_dtype):
-    for activation in ACTIVATIONS:
+def _language_models(there, dtype, weight_dtype, activations):
+    for activation in activations:
         problem = language_model_problem(6, **SMALL, dtype=dtype, weight_dtype=weight_dtype, activation=activation)
         yield partial(_call, there.internal_language_model_loss_and_grad, problem.args, problem.options)
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from lattice.device.arrays import bits
 from lattice.kernels import rows
-from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.delay import delay
 from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.emissions import emit
@@ -17,7 +16,7 @@ from lattice.kernels.hat_bounds import bound_hat
 from lattice.kernels.occupied_hat import compact_hat
 from lattice.kernels.state import BOUND, WANTED, ArcPosteriors
 from tests.certificate_cases import fraction_layer, lattices, selected
-from tests.kernel_compare import MOVES, RNNT, UNROLLED, Case, frames_for, in_float32, like
+from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -29,7 +28,7 @@ MIXED = (F4, BF)
 
 def every_case() -> list[Case]:
     found = [case for types in STORED for case in (*_emissions(*types), *_gradients(*types), *_bounds(*types))]
-    found += [*_gradients(*MIXED, source=F4), *_bounds(*MIXED, layer=F4)]
+    found += [*_gradients(*MIXED, source=F4), *_bounds(*MIXED, layer=F4), *_bounds(F4, F4, activations=NARROW)]
     for dtype in (F4, F8):
         found += [*_selections(dtype), *_compactions(dtype), *_penalties(dtype)]
     return found
@@ -117,10 +116,10 @@ def in_place(logits, *rest, **options):
     gradient(logits, logits, *rest, **options)
 
 
-def _bounds(dtype, stored, layer=None, widths=(37, 120)):
+def _bounds(dtype, stored, layer=None, widths=(37, 120), activations=BROAD):
     """As `certificate_cases` has them: fractions, whose products come out the same in any order."""
     rng = np.random.default_rng(52)
-    for (activation, number), width in itertools.product(ACTIVATIONS.items(), widths):
+    for (activation, number), width in itertools.product(activations.items(), widths):
         weight = fraction_layer(rng, layer or (stored if stored != F2 else F4), width=width)
         scale, parts = (640, 8) if activation == "tanh" else (1, None)
         encoder, predictor = (fraction_layer(rng, stored, n, width, parts) * stored.type(scale) for n in (6, 5))

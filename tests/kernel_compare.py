@@ -10,12 +10,19 @@ import ml_dtypes
 import numpy as np
 
 from lattice import Topology, layout
+from lattice.kernels.activations import ACTIVATIONS
 
 MOVES = {name: Topology(name).moves for name in ("rnnt", "monotonic", "constrained")}
 RNNT = MOVES["rnnt"]
 LENGTHS = (np.array([4, 1, 6, 3]), np.array([2, 0, 5, 3]))
 UNROLLED = 97
 """Entries of a row from which on some lane of a warp has four."""
+BROAD = {name: ACTIVATIONS[name] for name in ("tanh", "relu")}
+"""Activations whose kernels are tried in every dtype, width and branch, and with seeded faults. One is made of factors,
+one is not."""
+NARROW = {name: entry for name, entry in ACTIVATIONS.items() if name not in BROAD}
+"""The others. Their kernels come from the same factories and differ by what they call for a value and its slope, which
+a few cases in float32 tell."""
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
@@ -46,8 +53,13 @@ class Case:
 
     @property
     def shares_its_body(self):
-        """Is the kernel a variant, of HAT or of pairs, whose body is that of a kernel that has cases of its own?"""
-        return "-hat-" in self.name or "constrained" in self.name
+        """Is the kernel a variant, of HAT, pairs or an activation, with the body of one that has cases of its own?"""
+        return "-hat-" in self.name or "constrained" in self.name or self.of_narrow
+
+    @property
+    def of_narrow(self):
+        """Is it a kernel of an activation of `NARROW`?"""
+        return any(f"-{name}-" in f"{self.name}-" for name in NARROW)
 
 
 def on_cpu(case: Case):

@@ -8,6 +8,7 @@ from unittest import mock
 
 from lattice.device import arrays
 from lattice.kernels import launch, ptx
+from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.ptx_types import type_names
 from tests import door_calls, kernel_cases, kernel_compare
 from tests.cudasim import fake_cupy
@@ -56,12 +57,12 @@ def of_cases() -> dict:
     return found
 
 
-def of_doors(cupy, dtypes=DTYPES) -> dict:
+def of_doors(cupy, dtypes=DTYPES, activations=ACTIVATIONS) -> dict:
     """What the doors launch on small problems of every kind, {(kernel, type names): arguments}.
 
     `cupy` has kernels that run.
     """
     with recorded(ptx.run) as found:
-        for call in door_calls.every_call(cupy, dtypes):
+        for call in door_calls.every_call(cupy, dtypes, activations):
             call()
     return found

@@ -11,14 +11,13 @@ import numpy as np
 
 from lattice.device.arrays import bits
 from lattice.kernels import rows
-from lattice.kernels.activations import ACTIVATIONS
 from lattice.kernels.dropout import NO_DROPOUT
 from lattice.kernels.gradient import gradient
 from lattice.kernels.hidden import compute_hidden
 from lattice.kernels.upper_bounds import bound
 from samplers.inclusion import fill_inclusion
 from tests.factor_cases import listed
-from tests.kernel_compare import Case
+from tests.kernel_compare import BROAD, Case
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -32,8 +31,8 @@ def every_case() -> list[Case]:
         *_casts(),
         *_unpacked((35,)),
         *_shared(),
-        *_hidden((37,), ACTIVATIONS.values()),
-        *_bounds((37,), ACTIVATIONS.values()),
+        *_hidden((37,)),
+        *_bounds((37,)),
         *_gradients((2, 150)),
         _inclusion(),
     ]
@@ -44,11 +43,11 @@ def wide_cases() -> list[Case]:
 
     By width, some lanes take four entries, each lane takes four, one lane takes a fifth, or eight.
     """
-    widths, activations = (120, 128, 129, 250), ACTIVATIONS.values()
+    widths = (120, 128, 129, 250)
     return [
         *_unpacked(widths),
-        *_hidden(widths, activations),
-        *_bounds(widths, activations),
+        *_hidden(widths),
+        *_bounds(widths),
         *_gradients((*widths, 257)),
     ]
 
@@ -91,12 +90,12 @@ def _shared():
             yield Case(f"share-{len(places)}", dtype, rows.share, arguments, {})
 
 
-def _hidden(widths, activations):
+def _hidden(widths):
     """The hidden vectors of a search: the predictor is widened where it arrives, the encoder never is."""
     rng = np.random.default_rng(21)
     encoder_row, slot, every = rng.permutation(6), rng.permutation(6), np.arange(6)
     dtypes = ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4))
-    for width, activation, (encoder, predictor, hidden) in itertools.product(widths, activations, dtypes):
+    for width, activation, (encoder, predictor, hidden) in itertools.product(widths, BROAD.values(), dtypes):
         given = (rng.standard_normal((6, width)).astype(dtype) for dtype in (encoder, predictor))
         rows = (*given, np.zeros((0, width), F4), NO_DROPOUT, encoder_row, slot)
         arguments = (activation, *rows, every, every, np.zeros((6, width), hidden))
@@ -108,13 +107,13 @@ def _hidden(widths, activations):
             yield Case(f"{name}-of-factors", encoder, compute_hidden, arguments, {})
 
 
-def _bounds(widths, activations):
+def _bounds(widths):
     """bfloat16 encoder and predictor, float32 weight. Eighths, so that the products come out the same in any order.
 
     There is a warp more than cells, and tanh of what is not 0 is 1 or -1.
     """
-    for width, activation in itertools.product(widths, activations):
-        rng, scale = np.random.default_rng(22), 640 if activation == ACTIVATIONS["tanh"] else 1
+    for width, activation in itertools.product(widths, BROAD.values()):
+        rng, scale = np.random.default_rng(22), 640 if activation == BROAD["tanh"] else 1
         encoder, predictor, weight = (rng.integers(-4, 5, (n, width)) / 8 for n in (6, 5, 9))
         encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
         label = rng.integers(-1, 9, 41).astype(np.int32)

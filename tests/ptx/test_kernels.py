@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,14 +16,13 @@ import pytest
 import lattice.kernels
 import samplers
 from benchmarks.gpu import sass
-from lattice.kernels import ptx, ptx_store
+from lattice.kernels import ptx
 from lattice.kernels.activations import ACTIVATIONS
 from tests import launches as recorder
+from tests.ptx.conftest import OLDEST
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("needs numba-cuda, and no simulator", allow_module_level=True)
-
-from numba.cuda import codegen
 
 FLOAT64_KERNELS = {
     "sums_cuda",
@@ -50,9 +48,7 @@ FLOAT64_KERNELS = {
     "pool_cuda",
     "expected_risk_cuda",
     "factors_cuda",
-    "reach_tanh_cuda",
-    "reach_relu_cuda",
-    "reach_identity_cuda",
+    *(f"reach_{name}_cuda" for name in ACTIVATIONS),
     "extend_cuda",
     "extend_paired_cuda",
     "trace_cuda",
@@ -65,9 +61,8 @@ FLOAT64_KERNELS = {
 posteriors. Sums over N-best lists are float64, too. Factors and delay penalties are made in float64, so that they are
 rounded once. Draws are float64 so that no two ids arrive at the same time, and every device draws the same."""
 PARTS = 16
-"""Tests that share the kernels, so that several processes can."""
-OLDEST, NEWEST = (8, 0), (9, 0)
-"""Compute capabilities."""
+"""Tests that share the kernels, so that several processes can. Neighbours have device functions in common, which a
+process compiles once."""
 NEWEST_PTX = (9, 0)
 """What a driver of CUDA 13.0 reads."""
 REGISTERS = 80
@@ -80,9 +75,7 @@ LARGER = {
     "sums_paired_cuda": 128,
     "bests_cuda": 112,
     "bests_paired_cuda": 112,
-    "reach_tanh_cuda": 144,
-    "reach_relu_cuda": 144,
-    "reach_identity_cuda": 144,
+    **{f"reach_{name}_cuda": 144 for name in ACTIVATIONS},
     "bound_steps_tanh_cuda": 96,
 }
 """The loop of the first has no activation, so the compiler unrolls it once more. Two blocks have as many loads under
@@ -112,14 +105,13 @@ def test_kernels_are_called_apart():
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_kernels_compile_and_assemble(launches, part, tmp_path):
+def test_kernels_compile_and_assemble(launches, part, tmp_path, compiled):
     ptxas = sass.tool("ptxas")
     assert ptxas or not os.environ.get("CI"), "ptxas is part of the requirements of this tier"
-    for (kernel, types), (arguments, dtype) in list(launches.items())[part::PARTS]:
+    first, behind = (number * len(launches) // PARTS for number in (part, part + 1))
+    for (kernel, types), (arguments, dtype) in list(launches.items())[first:behind]:
         name = f"{kernel.py_func.__name__} {types}"
         texts = compiled(kernel, arguments)
-        # Kept for tier ptxrun, which finds it in the cache.
-        ptx_store.keep(ptx_store.cached(kernel, types, NEWEST), texts[NEWEST])
         for cc, text in texts.items():
             assert f".target sm_{cc[0]}{cc[1]}" in text, (name, cc)
             version = tuple(map(int, re.search(r"\.version (\d+)\.(\d+)", text).groups()))
@@ -134,24 +126,11 @@ def test_kernels_compile_and_assemble(launches, part, tmp_path):
                 assert_fits(ptxas, text, cc, tmp_path, name, LARGER.get(kernel.py_func.__name__, REGISTERS))
 
 
-def test_kernels_of_the_older_architecture_are_made_of_the_same_code(launches):
+def test_kernels_of_the_older_architecture_are_made_of_the_same_code(launches, compiled):
     """The test above makes them of what numba made for the newest one; here some are compiled from the source."""
-    for (kernel, types), (arguments, _) in list(launches.items())[:: len(launches) // 8]:
+    for (kernel, types), (arguments, _) in list(launches.items())[:: len(launches) // 4]:
         alone = ptx.compile_kernel(kernel, arguments, OLDEST)
         assert nameless(alone) == nameless(compiled(kernel, arguments)[OLDEST]), (kernel.py_func.__name__, types)
-
-
-def compiled(kernel, arguments) -> dict[tuple[int, int], str]:
-    """The PTX of a kernel for `NEWEST`, compiled as ever, and for `OLDEST`, of the same LLVM code."""
-    texts, of_code = {}, codegen.CUDACodeLibrary.get_asm_strs
-
-    def of_both(code, cc):
-        (texts[OLDEST],) = of_code(code, cc=OLDEST)
-        return of_code(code, cc=cc)
-
-    with mock.patch.object(codegen.CUDACodeLibrary, "get_asm_strs", of_both):
-        texts[NEWEST] = ptx.compile_kernel(kernel, arguments, NEWEST)
-    return texts
 
 
 def nameless(text) -> str:

@@ -129,8 +129,9 @@ def compiled(texts):
 
 
 def library():
-    """Names of the kernels there are."""
-    return sorted(launches.library())
+    """Names of the kernels that faults are put into: of those that differ in their activation alone, of `BROAD`."""
+    others = tuple(f"_{name}_cuda" for name in kernel_compare.NARROW)
+    return sorted(name for name in launches.library() if not name.endswith(others))
 
 
 class Bench:
@@ -240,9 +241,10 @@ def _telling(several, kind):
 
 def sown():
     """(kernel, number) of each fault that is made, the kinds of `ONCE` in one specialisation."""
-    by_kernel = defaultdict(list)
+    by_kernel, names = defaultdict(list), set(library())
     for one in sorted(_kernels.values(), key=lambda one: one.name):
-        by_kernel[one.kernel].append(one)
+        if one.kernel in names:
+            by_kernel[one.kernel].append(one)
     for several in by_kernel.values():
         telling = {kind: _telling(several, kind) for kind in ONCE}
         for one in several:

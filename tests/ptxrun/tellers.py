@@ -57,10 +57,6 @@ TELLERS = {
         "narrow-no-label-constrained-False-2.0-float32/few",
         "narrow-constrained-True-6.0-1-float32/few",
     ),
-    "bound_hat_identity_cuda": (
-        "bound-hat-identity-120-2-bias9-float64/production",
-        "bound-hat-identity-513-2-bias9-float64/production",
-    ),
     "bound_hat_relu_cuda": (
         "bound-hat-relu-120-2-bias9-float64/production",
         "bound-hat-relu-513-2-bias9-float64/production",
@@ -70,27 +66,12 @@ TELLERS = {
         "bound-hat-tanh-513-2-bias9-float64/production",
         "bound-hat-tanh-120-8-bias0-float64/production",
     ),
-    "bound_identity_cuda": (
-        "bound-equal-bits-tanh-129-float64/production",
-        "bound-equal-bits-tanh-250-float64/production",
-        "bound-equal-bits-relu-120-float64/few",
-        "bound-rows-identity-120-bias9-float64/production",
-        "bound-rows-identity-37-bias0-float64/few",
-        "bound-equal-bits-tanh-400-float64/production",
-        "bound-equal-bits-identity-400-float64/production",
-        "bound-equal-bits-identity-513-float64/production",
-    ),
     "bound_relu_cuda": (
         "bound-equal-bits-relu-129-float64/production",
         "bound-equal-bits-relu-250-float64/production",
         "bound-rows-relu-120-bias9-float64/production",
         "bound-equal-bits-relu-400-float64/production",
         "bound-equal-bits-relu-513-float64/production",
-    ),
-    "bound_steps_identity_cuda": (
-        "bound-steps-tdt-odd-identity-37-bias-last-float32/few",
-        "bound-steps-multiblank-odd-identity-120-bias-all-float32/few",
-        "bound-steps-multiblank-identity-513-bias-none-float32/production",
     ),
     "bound_steps_relu_cuda": (
         "bound-steps-tdt-relu-37-bias-none-float32/few",
@@ -257,14 +238,6 @@ TELLERS = {
         "gradient-steps-257-1-70-bias0-True-float32/production",
         "gradient-steps-129-1-5-bias0-True-float32/production",
     ),
-    "hidden_identity_cuda": (
-        "hidden-identity-250-holesFalse-float16/production",
-        "hidden-identity-250-holesTrue-float16/production",
-        "hidden-identity-120-holesTrue-float16/few",
-        "hidden-identity-128-holesTrue-float16/production",
-        "hidden-identity-400-holesTrue-float16/production",
-        "bound-equal-bits-identity-513-float16/production",
-    ),
     "hidden_relu_cuda": (
         "hidden-relu-250-holesFalse-float16/production",
         "hidden-relu-120-holesTrue-float16/few",
@@ -364,11 +337,6 @@ TELLERS = {
         "posteriors-constrained-bounded-float32/few",
         "compact-constrained-float32/few",
     ),
-    "reach_identity_cuda": (
-        "reach-wide-hat-identity-float64/production",
-        "reach-hat-identity-monotonic-float64/few",
-        "reach-identity-constrained-float64/production",
-    ),
     "reach_relu_cuda": (
         "reach-wide-hat-relu-float64/production",
         "reach-hat-relu-monotonic-float64/few",
@@ -438,12 +406,6 @@ TELLERS = {
         "select-cells-wide-constrained-float32/production",
         "alpha-constrained-float32/few",
     ),
-    "to_frames_identity_cuda": (
-        "transpose-identity-250-holesFalse-float32/production",
-        "transpose-identity-250-four-float32/production",
-        "transpose-identity-250-holesTrue-float16/production",
-        "transpose-identity-250-two-float16/production",
-    ),
     "to_frames_relu_cuda": (
         "transpose-relu-250-holesFalse-float32/production",
         "transpose-relu-250-four-float16/production",
@@ -453,14 +415,6 @@ TELLERS = {
         "transpose-tanh-250-holesFalse-float32/production",
         "transpose-tanh-250-four-float32/production",
         "transpose-tanh-250-holesTrue-float32/production",
-    ),
-    "to_slots_identity_cuda": (
-        "transpose-identity-250-holesFalse-float32/production",
-        "transpose-identity-250-four-float32/production",
-        "transpose-identity-250-holesTrue-float32/production",
-        "transpose-identity-250-later-float16/production",
-        "transpose-identity-37-holesTrue-float32/few",
-        "transpose-identity-37-holesFalse-float32/few",
     ),
     "to_slots_relu_cuda": (
         "transpose-relu-250-holesFalse-float32/production",

@@ -14,9 +14,11 @@ import pytest
 import lattice
 from benchmarks.gpu import prebuild
 from lattice.kernels import launch, ptx, ptx_store
+from lattice.kernels.activations import ACTIVATIONS
 from tests import launches
 from tests.cudasim import fake_cupy
 from tests.few_threads import take_few
+from tests.kernel_compare import BROAD
 from tests.problems import BFLOAT16, DTYPES, joint_problem
 from tests.ptxrun import driver
 
@@ -123,6 +125,6 @@ def cases():
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_launch_of_the_doors_has_a_case(cases, dtype):
     with driver.device() as device:
-        found = launches.of_doors(device, [dtype])
+        found = launches.of_doors(device, [dtype], ACTIVATIONS if dtype == np.float32 else BROAD)
     lacking = found.keys() - cases
     assert not lacking, [(kernel.py_func.__name__, types) for kernel, types in lacking]
