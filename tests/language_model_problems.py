@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.problems import DTYPES, joint_problem
+from tests.problems import DTYPES, joint_problem, mixes
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,6 @@ def language_model_problems():
         activation=st.sampled_from(["tanh", "relu", "identity"]),
         use_bias=st.booleans(),
         dtype=st.sampled_from(DTYPES),
+        dtypes=mixes(),
         integer=st.sampled_from([np.int32, np.int64]),
     )
