@@ -59,8 +59,8 @@ def greedy_decode(
         N, or None. The first call is for the empty label sequence of every example, with `labels` = `blank` and `state`
         None. Every later call gets the state that was returned for the same hypotheses before. Its arrays come in the
         kinds in which they were returned, and never twice in the same memory. N changes from call to call. Returned
-        arrays must not be written to afterwards. The predictor has the dtype of `encoder`, or float32 where `encoder`
-        is half precision.
+        arrays must not be written to afterwards. The predictor is float32, float16 or bfloat16, and float64
+        where `encoder` is.
     weight : (V, H)
         With "tdt" (V + D, H): D rows for the durations behind those of the V ids.
     bias : (V,) or (V + D,), or None

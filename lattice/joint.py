@@ -33,8 +33,8 @@ def joint_transducer_loss(
     predictor : (B, U+1, H)
     weight : (V, H)
     bias : (V,) or None
-        One dtype for all four. Half-precision encoder and predictor may also meet float32 weight and bias. Half
-        precision is computed in float32. Layouts that are not C-contiguous are copied, outside `memory_limit`.
+        Each of the four is float32, float16 or bfloat16, in any mix, or all are float64. Half precision is computed in
+        float32. Layouts that are not C-contiguous are copied, outside `memory_limit`.
     targets : (B, U) int32 or int64
         Label ids, never `blank`.
     encoder_lengths, target_lengths : (B,) int32 or int64

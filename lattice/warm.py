@@ -23,7 +23,8 @@ def warm_up(*dtypes: Any, device: Literal["cpu", "cuda"] = "cpu") -> None:
     The first call of a function compiles what the function needs. For one dtype this takes about 15 s in all on a
     two-core machine, and under a second once the results are cached (README, "First call"). Calling this at start-up
     moves that time out of the first training step. With "cuda" it warms up the current device. What only HAT, a delay
-    penalty or arcs of several frames ("tdt", "multiblank") take is compiled by the first call that has one.
+    penalty, arcs of several frames ("tdt", "multiblank") or, on a GPU, arguments of several dtypes take is compiled by
+    the first call that has one.
 
     Parameters
     ----------

@@ -132,6 +132,7 @@ def decode_problem(
     topology="rnnt",
     dtype=np.float32,
     weight_dtype=None,
+    dtypes=None,
     use_bias=True,
     allowed=None,
     most=10,
@@ -140,7 +141,8 @@ def decode_problem(
 ):
     """A ragged random problem.
 
-    `allowed` is None, "all" or "some" (short rows, some with the blank). `blank_lead` favours blanks.
+    `allowed` is None, "all" or "some" (short rows, some with the blank). `blank_lead` favours blanks. `dtypes` are
+    those of encoder, predictor, weight and bias.
     """
     rng = np.random.default_rng(seed)
     lengths = np.append(frames, rng.integers(1, frames + 1, batch - 1)) if lengths is None else np.asarray(lengths)
@@ -158,12 +160,13 @@ def decode_problem(
             size = rng.integers(1, vocab)
             row[:size], row[size] = rng.permutation(vocab)[:size], -1
     weight_dtype = dtype if weight_dtype is None else weight_dtype
+    of_encoder, of_predictor, of_weight, of_bias = dtypes or (dtype, dtype, weight_dtype, weight_dtype)
     return DecodeProblem(
-        encoder.astype(dtype),
+        encoder.astype(of_encoder),
         lengths,
-        weight.astype(weight_dtype),
-        bias.astype(weight_dtype) if use_bias else None,
-        Predictor(width, dtype, seed),
+        weight.astype(of_weight),
+        bias.astype(of_bias) if use_bias else None,
+        Predictor(width, of_predictor, seed),
         blank,
         activation,
         topology,

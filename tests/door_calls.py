@@ -64,6 +64,8 @@ def every_call(cupy, dtypes, activations=ACTIVATIONS) -> Iterator[Callable[[], o
                 yield from _steps(there, dtype, np.dtype(np.float32), topology, kinds)
             yield from _language_models(there, dtype, np.dtype(np.float32), activations)
             yield from _searches(cupy, dtype, np.dtype(np.float32))
+        if dtype == BFLOAT16:
+            yield from _autocast(there)
 
 
 def _warm_up(dtypes, activations):
@@ -119,6 +121,13 @@ def _joint(there, dtype, weight_dtype, topology, kinds):
     path = path_problem(5, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)
     path.encoder[0, 0] = np.nan
     yield partial(_call, there.joint_path_loss_and_grad, path.args, path.options)
+
+
+def _autocast(there):
+    """What linear layers give, beside an embedding and parameters."""
+    kinds = (np.dtype(kind) for kind in (BFLOAT16, np.float32, np.float32, np.float32))
+    problem = joint_problem(9, **SMALL, dtypes=tuple(kinds))
+    yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options)
 
 
 def _steps(there, dtype, weight_dtype, topology, kinds):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests import problems
-from tests.problems import DTYPES, joint_problem
+from tests.problems import DTYPES, joint_problem, mixes
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,6 @@ def language_model_problems():
         dropout=st.sampled_from(problems.DROPOUTS),
         use_bias=st.booleans(),
         dtype=st.sampled_from(DTYPES),
+        dtypes=mixes(),
         integer=st.sampled_from([np.int32, np.int64]),
     )

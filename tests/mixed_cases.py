@@ -31,8 +31,11 @@ def every_case() -> list[Case]:
         *_casts(),
         *_unpacked((35,)),
         *_shared(),
-        *_hidden((37,)),
-        *_bounds((37,)),
+        *_hidden((37,), BROAD.values()),
+        *_bounds((37,), BROAD.values()),
+        # Rows of two dtypes.
+        *_hidden((37,), [BROAD["tanh"]], ((F4, F2, F4), (F2, BF, BF))),
+        *_bounds((37,), [BROAD["tanh"]], (BF, F4, F4)),
         *_gradients((2, 150)),
         _inclusion(),
     ]
@@ -46,8 +49,8 @@ def wide_cases() -> list[Case]:
     widths = (120, 128, 129, 250)
     return [
         *_unpacked(widths),
-        *_hidden(widths),
-        *_bounds(widths),
+        *_hidden(widths, BROAD.values()),
+        *_bounds(widths, BROAD.values()),
         *_gradients((*widths, 257)),
     ]
 
@@ -90,47 +93,48 @@ def _shared():
             yield Case(f"share-{len(places)}", dtype, rows.share, arguments, {})
 
 
-def _hidden(widths):
+def _hidden(widths, activations, dtypes=((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4))):
     """The hidden vectors of a search: the predictor is widened where it arrives, the encoder never is."""
     rng = np.random.default_rng(21)
     encoder_row, slot, every = rng.permutation(6), rng.permutation(6), np.arange(6)
-    dtypes = ((F2, F4, F4), (BF, F4, F4), (BF, F4, BF), (BF, BF, F4))
-    for width, activation, (encoder, predictor, hidden) in itertools.product(widths, BROAD.values(), dtypes):
+    for width, activation, (encoder, predictor, hidden) in itertools.product(widths, activations, dtypes):
         given = (rng.standard_normal((6, width)).astype(dtype) for dtype in (encoder, predictor))
         rows = (*given, np.zeros((0, width), F4), NO_DROPOUT, encoder_row, slot)
         arguments = (activation, *rows, every, every, np.zeros((6, width), hidden))
         name = f"hidden-{activation.name}-{width}-{predictor.name}-to-{hidden.name}"
-        yield Case(name, encoder, compute_hidden, arguments, {})
+        stored = min(encoder, predictor, key=lambda dtype: dtype.itemsize)
+        yield Case(name, stored, compute_hidden, arguments, {})
         if activation.rate is not None:
             factors = np.exp(2 * np.random.default_rng(26).standard_normal((12, width))).astype(F4)
             arguments = (activation, *rows[:2], listed(factors, {}), *arguments[4:-1], np.zeros((6, width), hidden))
-            yield Case(f"{name}-of-factors", encoder, compute_hidden, arguments, {})
+            yield Case(f"{name}-of-factors", stored, compute_hidden, arguments, {})
 
 
-def _bounds(widths):
-    """bfloat16 encoder and predictor, float32 weight. Eighths, so that the products come out the same in any order.
+def _bounds(widths, activations, dtypes=(BF, BF, F4)):
+    """Encoder, predictor and weight of these dtypes. Eighths, so that the products come out the same in any order.
 
     There is a warp more than cells, and tanh of what is not 0 is 1 or -1.
     """
-    for width, activation in itertools.product(widths, BROAD.values()):
+    names = "" if dtypes == (BF, BF, F4) else "-" + "-".join(dtype.name for dtype in dtypes)
+    for width, activation in itertools.product(widths, activations):
         rng, scale = np.random.default_rng(22), 640 if activation == BROAD["tanh"] else 1
         encoder, predictor, weight = (rng.integers(-4, 5, (n, width)) / 8 for n in (6, 5, 9))
         encoder_row, predictor_row = rng.permutation(6), rng.permutation(5)
         label = rng.integers(-1, 9, 41).astype(np.int32)
         frame, slot, outputs = rng.integers(0, 6, 41), rng.integers(0, 5, 41), (np.zeros(41, F4) for _ in range(4))
         none = np.zeros((0, width), F4)
-        inputs = ((scale * encoder).astype(BF), predictor.astype(BF) * BF.type(0), none)
-        inputs = (*inputs, NO_DROPOUT, encoder_row, predictor_row)
-        layer = (weight.astype(F4), np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4))
+        given = (scale * encoder).astype(dtypes[0]), (0 * predictor).astype(dtypes[1])
+        inputs, layer = (*given, none, NO_DROPOUT, encoder_row, predictor_row), weight.astype(dtypes[2])
+        layer = (layer, np.zeros(0, F4), np.ones(9, F4), np.array([3, 4, 1e30], F4))
         arguments = (activation, *inputs, frame, slot, label, 8, *layer, 2.0**-10, *outputs)
-        yield Case(f"bound-mixed-{activation.name}-{width}", BF, bound, arguments, {})
+        yield Case(f"bound-mixed-{activation.name}-{width}{names}", BF, bound, arguments, {})
         if activation.rate is not None:
             # tanh of these is -1, 0, 1/2 or 1.
             factors = listed(rng.choice([1, 1, 3, 2.0**60, 2.0**-60], (11, width)).astype(F4), {})
             factors[6:, :width] = np.where(factors[6:, :width] == 3, 1, factors[6:, :width])
             fresh = tuple(np.zeros(41, F4) for _ in range(4))
             given = (activation, *inputs[:2], factors, *inputs[3:], *arguments[7:-4], *fresh)
-            yield Case(f"bound-mixed-of-factors-{width}", BF, bound, given, {})
+            yield Case(f"bound-mixed-of-factors-{width}{names}", BF, bound, given, {})
 
 
 def _gradients(sizes):

@@ -53,6 +53,7 @@ def path_problems():
         dropout=st.sampled_from(problems.DROPOUTS),
         use_bias=st.booleans(),
         vocabulary=st.sampled_from([None, "full", "lengths", "endings"]),
+        dtypes=problems.mixes(),
         **{name: strategy for name, strategy in problems.shapes().items() if name not in ("bounded", "topology")},
         topology=st.sampled_from(TOPOLOGIES),
     )

@@ -15,6 +15,11 @@ from tests.oracle import rules_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
+NARROW = [dtype for dtype in DTYPES if dtype != np.float64]
+"""Dtypes that encoder, predictor, weight and bias may have in any mix."""
+HALF_ENCODER = {"dtypes": (BFLOAT16, NARROW[0], np.dtype(np.float16), NARROW[0])}
+HALF_PREDICTOR = {"dtypes": (NARROW[0], BFLOAT16, NARROW[0], np.dtype(np.float16))}
+"""Two mixes in which each array differs from the other of its kind: rows, and output layers."""
 TOPOLOGIES = ["rnnt", "monotonic", "constrained"]
 VARIANTS = [
     Topology(name, hat=hat, delay_penalty=penalty)
@@ -263,6 +268,7 @@ def joint_problem(
     topology="rnnt",
     dtype=np.float32,
     weight_dtype=None,
+    dtypes=None,
     use_bias=True,
     sharpness=0.0,
     vocabulary=None,
@@ -278,6 +284,7 @@ def joint_problem(
     `sharpness` makes the network favour one alignment (trained-like from 6 on). Two of the features say how far frame t
     is behind or ahead of the frame at which label u is due, and the blank's weights read them. `hypotheses` is the
     number N of targets that share the `batch` encoder rows in mixed order; the last encoder row then stays unused.
+    `weight_dtype` is of weight and bias, by default `dtype`. `dtypes` are those of encoder, predictor, weight and bias.
     """
     rng = np.random.default_rng(seed)
     if consumes(topology):
@@ -307,11 +314,13 @@ def joint_problem(
         weight[blank, :2] = -sharpness, sharpness
     ids, ids_lengths = random_vocabulary(rng, targets, target_lengths, vocab, blank, vocabulary)
     weight_dtype = dtype if weight_dtype is None else weight_dtype
+    dtypes = dtypes or (dtype, dtype, weight_dtype, weight_dtype)
+    encoder, predictor, weight, bias = (x.astype(kind) for x, kind in zip((encoder, predictor, weight, bias), dtypes))
     return JointProblem(
-        encoder.astype(dtype),
-        predictor.astype(dtype),
-        weight.astype(weight_dtype),
-        bias.astype(weight_dtype) if use_bias else None,
+        encoder,
+        predictor,
+        weight,
+        bias if use_bias else None,
         targets.astype(integer),
         encoder_lengths.astype(integer),
         target_lengths.astype(integer),
@@ -343,6 +352,11 @@ def shapes():
     }
 
 
+def mixes():
+    """None, or the dtypes of encoder, predictor, weight and bias in any mix."""
+    return st.none() | st.tuples(*[st.sampled_from(NARROW)] * 4)
+
+
 def logits_problems():
     """Hypothesis strategy."""
     return st.builds(logits_problem, vocab=st.integers(2, 9), spread=st.sampled_from([0.1, 1.5, 6.0]), **shapes())
@@ -359,5 +373,6 @@ def joint_problems():
         use_bias=st.booleans(),
         vocabulary=st.sampled_from([None, "full", "lengths", "endings"]),
         hypotheses=st.sampled_from([None, 1, 5]),
+        dtypes=mixes(),
         **shapes(),
     )

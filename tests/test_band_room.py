@@ -11,6 +11,11 @@ from lattice.tiles import path
 
 SIZE = (3, 200, 60, 24, 8)
 """B, T, U, V, H: 61 cells a frame, of which a band has a few."""
+HALVES = {
+    "half with float32 weight": ("encoder", "predictor"),
+    "half encoder alone": ("encoder",),
+    "half predictor alone": ("predictor",),
+}
 DOORS = {
     "loss": lattice.joint_transducer_loss,
     "loss_and_grad": lattice.joint_transducer_loss_and_grad,
@@ -69,15 +74,13 @@ def test_where_no_band_is_enough_all_cells_are_searched_in_runs():
     np.testing.assert_allclose(score, best, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["float16", "shared encoder", "half with float32 weight", "one frame"])
+@pytest.mark.parametrize("kind", ["float16", "shared encoder", *HALVES, "one frame"])
 def test_rows_of_gradients_that_cannot_be_summed_in_place(kind):
     problem, options = sharp(), {}
     if kind == "float16":
         problem = problem._replace(**{name: getattr(problem, name).astype(np.float16) for name in problem._fields[:4]})
-    elif kind == "half with float32 weight":
-        problem = problem._replace(
-            encoder=problem.encoder.astype(np.float16), predictor=problem.predictor.astype(np.float16)
-        )
+    elif kind in HALVES:
+        problem = problem._replace(**{name: getattr(problem, name).astype(np.float16) for name in HALVES[kind]})
     elif kind == "shared encoder":
         # The second utterance twice.
         rows, options = [1, 1, 0], {"encoder_index": np.array([1, 1, 0])}

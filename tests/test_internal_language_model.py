@@ -11,7 +11,7 @@ import lattice
 from tests import compare, oracle
 from tests.language_model_oracle import internal_language_model_loss_and_grad as truth_of
 from tests.language_model_problems import language_model_problem, language_model_problems
-from tests.problems import BFLOAT16, DTYPES, GARBAGE_IDS, name_of
+from tests.problems import BFLOAT16, DTYPES, GARBAGE_IDS, HALF_PREDICTOR, name_of
 from tests.signatures import signature
 from tests.test_inputs import WRONG, changed, says
 from tests.test_inputs_values import NeedsGradient
@@ -189,7 +189,7 @@ def test_poison_stays_in_its_example(bad):
 
 
 KINDS = [{}, {"use_bias": False}, {"dtype": np.float64}, {"dtype": np.float16}]
-KINDS.append({"dtype": np.float16, "weight_dtype": np.float32})
+KINDS += [{"dtype": np.float16, "weight_dtype": np.float32}, HALF_PREDICTOR]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -241,11 +241,12 @@ def test_what_is_refused_for_its_type_or_shape():
     refuse({"predictor": lambda x: x[:, :4]}, ValueError, "target_lengths[1]", 4, "predictor")
     refuse({"weight": lambda x: x[:, :4]}, ValueError, "weight (11, 4)", "predictor (3, 7, 5)")
     refuse({"bias": lambda x: x[:4]}, ValueError, "bias", (4,), (11,))
-    refuse({"weight": lambda x: x.astype(np.float64)}, TypeError, "weight", "float64", "bias")
-    wide = {"weight": lambda x: x.astype(np.float64), "bias": lambda x: x.astype(np.float64)}
-    refuse(wide, TypeError, "weight is float64 and predictor is float32")
-    half = {"weight": lambda x: x.astype(np.float16), "bias": lambda x: x.astype(np.float16)}
-    refuse(half, TypeError, "weight is float16 and predictor is float32")
+    for name in ("weight", "bias"):
+        expected = "expected float32, float16 or bfloat16: float64 goes with float64 alone"
+        wide = {name: lambda x: x.astype(np.float64)}
+        refuse(wide, TypeError, f"{name} is float64 and predictor is float32, {expected}")
+    wide = {"predictor": lambda x: x.astype(np.float64)}
+    refuse(wide, TypeError, "weight is float32 and predictor is float64, expected float64: float64 goes")
 
 
 def test_values():

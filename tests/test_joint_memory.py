@@ -9,7 +9,7 @@ import pytest
 
 import lattice
 from tests import compare
-from tests.problems import TOPOLOGIES, joint_problem
+from tests.problems import HALF_ENCODER, HALF_PREDICTOR, TOPOLOGIES, joint_problem
 from tests.test_joint import check, slack_of
 
 PYTHON = 48 << 10  # objects of the interpreter, not arrays
@@ -51,7 +51,11 @@ KINDS = [
     {"dtype": np.float64},
     {"dtype": np.float16},
     {"dtype": np.float16, "weight_dtype": np.float32},
+    HALF_ENCODER,
+    HALF_PREDICTOR,
 ]
+LONG = {"lengths": ([3] * 8, [200] * 8), "vocab": 16, "width": 200}
+"""Rows of the predictor take most of the memory."""
 
 
 @pytest.mark.parametrize("posterior_floor", [0, 2.0**-24])
@@ -96,7 +100,11 @@ def test_one_byte_less_is_refused():
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("posterior_floor", [0, 2.0**-24])
-@pytest.mark.parametrize("kind", [{}, {"sharpness": 8.0}, {"vocabulary": "lengths"}, {"dtype": np.float16}], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"sharpness": 8.0}, {"vocabulary": "lengths"}, {"dtype": np.float16}, HALF_ENCODER, HALF_PREDICTOR],
+    ids=str,
+)
 def test_measured_memory_stays_below_the_limit(kind, posterior_floor, overwrite):
     """16 examples of up to 40 x 15 cells and 256 ids: several MB of logits, and a limit far below."""
     options = {"batch": 16, "frames": 40, "labels": 15, "vocab": 256, "width": 24, **kind}
@@ -111,9 +119,11 @@ def test_measured_memory_stays_below_the_limit(kind, posterior_floor, overwrite)
         assert used - size_of(*result, overwrite=overwrite) <= limit + PYTHON
 
 
+@pytest.mark.parametrize("kind", [{}, HALF_ENCODER, LONG | HALF_PREDICTOR], ids=str)
 @pytest.mark.parametrize("posterior_floor", [0, 2.0**-24])
-def test_the_least_limit_is_kept(posterior_floor):
-    problem = joint_problem(6, batch=8, frames=60, labels=20, vocab=256, width=24, sharpness=8.0)
+def test_the_least_limit_is_kept(posterior_floor, kind):
+    sizes = {"frames": 60, "labels": 20, "vocab": 256, "width": 24, "sharpness": 8.0}
+    problem = joint_problem(6, batch=8, **(sizes | kind))
     least = least_limit(problem, posterior_floor=posterior_floor)
     options = {"posterior_floor": posterior_floor, "memory_limit": least}
     # What the interpreter keeps of one call for the next, until a collection, is not the call's. The last calls need no
@@ -126,13 +136,14 @@ def test_the_least_limit_is_kept(posterior_floor):
     assert min(used - size_of(*result) for used, result in measured) <= least + PYTHON
 
 
-def test_overwriting_in_small_groups():
+@pytest.mark.parametrize("kind", [{}, HALF_ENCODER, HALF_PREDICTOR], ids=str)
+def test_overwriting_in_small_groups(kind):
     """An example's encoder must not be overwritten while it is still needed, however the batch is cut."""
-    problem = joint_problem(2, batch=7, frames=40, labels=15, vocab=64, width=24)
+    problem = joint_problem(2, batch=7, frames=40, labels=15, vocab=64, width=24, **kind)
     loss, expected = call(problem, posterior_floor=0)
     least = least_limit(problem, posterior_floor=0)
     for limit in (least, 2 * least, 8 * least):
-        victim = joint_problem(2, batch=7, frames=40, labels=15, vocab=64, width=24)
+        victim = joint_problem(2, batch=7, frames=40, labels=15, vocab=64, width=24, **kind)
         new_loss, grads = call(victim, posterior_floor=0, overwrite=True, memory_limit=limit)
         compare.assert_same(new_loss, loss, per_example=True)
         for name, ours, other in zip(grads._fields, grads, expected, strict=True):

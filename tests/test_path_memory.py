@@ -11,7 +11,7 @@ import pytest
 import lattice
 from tests import compare, oracle, path_oracle
 from tests.path_problems import path_problem
-from tests.problems import TOPOLOGIES, joint_problem
+from tests.problems import HALF_ENCODER, HALF_PREDICTOR, TOPOLOGIES, joint_problem
 from tests.test_joint_memory import PYTHON, extra_bytes, least_limit, size_of
 
 SIZES = {"batch": 6, "frames": 60, "labels": 30, "vocab": 40, "width": 12}
@@ -25,6 +25,7 @@ KINDS = [
     {"dtype": np.float64, "topology": "monotonic", "bounded": True},
     {"dtype": np.float16},
     {"dtype": np.float16, "weight_dtype": np.float32},
+    HALF_PREDICTOR,
 ]
 PATH_KINDS = [
     {},
@@ -34,6 +35,7 @@ PATH_KINDS = [
     {"dtype": np.float64},
     {"dtype": np.float16},
     {"dtype": np.float16, "weight_dtype": np.float32, "topology": "rnnt"},
+    HALF_ENCODER,
 ]
 INDEX = 1 << 10  # bytes of the frames, labels and ids of one example, as whole numbers
 LOSS = {"label_smoothing": 0.2, "label_scale": 1.5, "focal": 0.5}
@@ -102,7 +104,7 @@ def test_one_byte_less_is_refused(door):
 
 
 @pytest.mark.parametrize(
-    "kind", [{}, {"topology": "monotonic"}, {"vocabulary": "lengths"}, {"dtype": np.float16}], ids=str
+    "kind", [{}, {"topology": "monotonic"}, {"vocabulary": "lengths"}, {"dtype": np.float16}, HALF_PREDICTOR], ids=str
 )
 def test_alignment_stays_below_the_limit(kind):
     """16 examples of up to 60 x 40 cells and 256 ids: several MB of logits, and a limit far below."""
@@ -116,7 +118,9 @@ def test_alignment_stays_below_the_limit(kind):
 
 
 @pytest.mark.parametrize("poisoned", [False, True])
-@pytest.mark.parametrize("kind", [{}, {"topology": "rnnt"}, {"vocabulary": "lengths"}, {"dtype": np.float16}], ids=str)
+@pytest.mark.parametrize(
+    "kind", [{}, {"topology": "rnnt"}, {"vocabulary": "lengths"}, {"dtype": np.float16}, HALF_ENCODER], ids=str
+)
 def test_path_loss_stays_below_the_limit(kind, poisoned):
     """Also where losses are not finite, and the gradients are computed again."""
     problem = path_problem(6, batch=16, frames=90, labels=40, vocab=256, width=48, **kind)

@@ -11,7 +11,7 @@ from tests.alignment_problems import random_alignments
 from tests.ctc_problems import ctc_problem
 from tests.language_model_problems import language_model_problem
 from tests.path_problems import path_problem
-from tests.problems import DTYPES, TOPOLOGIES, joint_problem, logits_problem
+from tests.problems import DTYPES, NARROW, TOPOLOGIES, joint_problem, logits_problem
 
 from .fuzz_hostile import HostileError
 
@@ -84,8 +84,8 @@ def joint_arguments(rng, builder=joint_problem) -> dict:
     if builder is path_problem:
         return named(builder(**options), "encoder predictor weight bias targets frames encoder_lengths target_lengths")
     options["hypotheses"] = pick(rng, (None, None, 4))
-    if rng.random() < 0.2 and options["dtype"].itemsize == 2:
-        options["weight_dtype"] = np.float32
+    if rng.random() < 0.2 and options["dtype"] != np.float64:
+        options["dtypes"] = tuple(pick(rng, NARROW) for _ in range(4))
     given = named(builder(**options), "encoder predictor weight bias targets encoder_lengths target_lengths")
     return {
         **given,

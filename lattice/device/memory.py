@@ -141,7 +141,10 @@ class Cuda(_Device):
         return self.cupy.cuda.Device(self.number)
 
     def operand_dtype(self, dtype) -> np.dtype:
-        """bfloat16 weights meet bfloat16 hidden vectors; float16 lacks the range for gradients and is widened."""
+        """bfloat16 weights meet hidden vectors rounded to bfloat16, whatever these are made of.
+
+        float16 lacks the range for gradients and is widened.
+        """
         return dtype if dtype.name == "bfloat16" else arrays.computing_dtype(dtype)
 
     def empty(self, shape, dtype):

@@ -65,7 +65,7 @@ def read_decode(
     encoder_lengths, allowed = arrays.to_host(encoder_lengths=encoder_lengths, allowed=allowed)
     topology = read_topology(topology, TWO_ARCS + TIMED)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
-    check_dtypes(encoder, None, weight, bias)
+    check_dtypes(encoder=encoder, weight=weight, bias=bias)
     (B, T, H), V = encoder.shape, count_tokens(topology, len(weight), f"weight has shape {weight.shape}")
     if weight.shape[1] != H:
         raise ValueError(f"weight {weight.shape} and encoder {encoder.shape} disagree about H, their last axis")

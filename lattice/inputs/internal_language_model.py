@@ -26,7 +26,7 @@ def read_internal_language_model(
     # The one wait for a GPU at this door, and only if integers lie there.
     targets, target_lengths = arrays.to_host(targets=targets, target_lengths=target_lengths)
     # What `read_joint` would say of an encoder that nobody has given.
-    check_dtypes(predictor, None, weight, bias, "predictor")
+    check_dtypes(predictor=predictor, weight=weight, bias=bias)
     B, _, H = predictor.shape
     if weight.shape[1] != H:
         raise ValueError(f"weight {weight.shape} and predictor {predictor.shape} disagree about H, their last axis")

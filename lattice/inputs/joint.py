@@ -107,7 +107,7 @@ def read_joint(
     )
     topology = read_topology(topology, names)
     activation = ACTIVATIONS[read_choice(activation, "activation", tuple(ACTIVATIONS))]
-    check_dtypes(encoder, predictor, weight, bias)
+    check_dtypes(encoder=encoder, predictor=predictor, weight=weight, bias=bias)
     (B, T_max, H), (N, U1, _), rows = encoder.shape, predictor.shape, weight.shape[0]  # U1 is U + 1
     for name, array in (("predictor", predictor), ("weight", weight)):
         if array.shape[-1] != H:
@@ -166,18 +166,11 @@ def read_joint(
     return JointProblem(device, *given, near, dropout)
 
 
-def check_dtypes(encoder, predictor, weight, bias, name: str = "encoder") -> None:
-    """One real dtype throughout, or half-precision encoder and predictor with float32 weight and bias.
-
-    None stands for an argument that is not given. `name` is what an error text calls `encoder`.
-    """
-    for other, array, like_name, like in (
-        ("predictor", predictor, name, encoder),
-        ("bias", bias, "weight", weight),
-    ):
-        if array is not None and array.dtype != like.dtype:
-            raise TypeError(f"{other} is {array.dtype} and {like_name} is {like.dtype}, expected one dtype")
-    mixed = encoder.dtype.itemsize == 2 and weight.dtype == np.float32
-    if weight.dtype != encoder.dtype and not mixed:
-        expected = f"expected one dtype, or float32 weight and bias with a half-precision {name}"
-        raise TypeError(f"weight is {weight.dtype} and {name} is {encoder.dtype}: {expected}")
+def check_dtypes(**arguments) -> None:
+    """float64 goes with float64 alone. Whatever is computed in float32 may be mixed. None is an argument not given."""
+    first, *others = ((name, array.dtype) for name, array in arguments.items() if array is not None)
+    for name, dtype in others:
+        if (dtype == np.float64) != (first[1] == np.float64):
+            expected = "float32, float16 or bfloat16" if dtype == np.float64 else "float64"
+            what = f"{name} is {dtype} and {first[0]} is {first[1]}"
+            raise TypeError(f"{what}, expected {expected}: float64 goes with float64 alone")

@@ -8,6 +8,7 @@ from ..device import arrays
 from ..device.arrays import computing_dtype
 from ..inputs.checks import one_device, read_real
 from ..inputs.decode import DecodeProblem
+from ..inputs.joint import check_dtypes
 from ..kernels.rows import gather
 
 
@@ -92,9 +93,7 @@ class Predictor:
         if vectors.shape != (count, weight.shape[1]):
             expected = f"{(count, weight.shape[1])}: one row for each label, and H of weight {weight.shape}"
             raise ValueError(f"{name} has shape {vectors.shape}, expected {expected}")
-        if vectors.dtype != encoder.dtype and not (encoder.dtype.itemsize == 2 and vectors.dtype == np.float32):
-            expected = "expected one dtype, or float32 beside a half-precision encoder"
-            raise TypeError(f"{name} is {vectors.dtype} and encoder is {encoder.dtype}: {expected}")
+        check_dtypes(encoder=encoder, **{name: vectors})
         one_device(self.device, **{name: vectors})
         return vectors
 

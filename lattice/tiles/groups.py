@@ -87,12 +87,12 @@ class Segment(NamedTuple):
     blank_ids: np.ndarray | None = None
 
 
-def widens(problem: JointProblem) -> bool:
-    """Whether a group holds copies of its rows in the dtype that is computed in.
+def widens(problem: JointProblem, array) -> bool:
+    """Whether a group holds copies of its rows of the encoder or predictor in the dtype that is computed in.
 
     Half precision has to be widened on the host. The kernels of a GPU read it.
     """
-    return not problem.device.on_gpu and problem.encoder.dtype != computing_dtype(problem.weight.dtype)
+    return not problem.device.on_gpu and array.dtype != computing_dtype(array.dtype)
 
 
 def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, factored: bool, space) -> Group:
@@ -123,8 +123,9 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     view = problem.device.view
     encoder, predictor = view(problem.encoder).reshape(-1, H), view(problem.predictor).reshape(-1, H)
     dtype = computing_dtype(problem.weight.dtype)
-    if widens(problem):
+    if widens(problem, problem.encoder):
         encoder, encoder_row = _widen(encoder, encoder_row, frames.starts, dtype, space)
+    if widens(problem, problem.predictor):
         predictor, predictor_row = _widen(predictor, predictor_row, label_base, dtype, space)
     frame_base = np.arange(len(encoder_row))  # (frames,)
     vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]

@@ -80,7 +80,8 @@ class Work(NamedTuple):
         That is where every group has one example and no gradient is rounded.
         """
         problem = self.problem
-        return self.room is not None and problem.encoder_index is None and problem.encoder.dtype == self.dtype
+        rounded = any(array.dtype != self.dtype for array in (problem.encoder, problem.predictor))
+        return self.room is not None and problem.encoder_index is None and not rounded
 
 
 def seeks_band(cells: np.ndarray, frames: np.ndarray, on_gpu: bool) -> bool:
@@ -159,13 +160,15 @@ def plan_work(
     S = V if problem.vocabulary is None else max((len(ids) for ids in problem.vocabulary), default=0)
     # Bytes of a number, of a row of H numbers, and of such a row as an operand.
     real, row, operand_row = dtype.itemsize, H * dtype.itemsize, H * operand.itemsize
-    rows = (targets.frame_lengths + targets.target_lengths + 1)[order]  # (N,) frames and label positions
+    slots = (targets.target_lengths + 1)[order]  # (N,) label positions
+    rows = targets.frame_lengths[order] + slots  # (N,) frames and label positions
     work = Work(problem, device, order, dtype, operand, halved, layout.Plan([], 0, 0, 0, 0, 0), False)
     if refusal:
         work = work._replace(room=np.minimum(cells, band * rows), refusal=refusal)
         cells = work.room
-    # Rows of H numbers that a group holds of each.
-    copies = int(widens(problem)) + int(gradients and not work.in_place)
+    # Rows of H numbers that a group holds, widened ones and gradients.
+    copies = widens(problem, problem.encoder) * (rows - slots) + widens(problem, problem.predictor) * slots
+    copies = copies + rows * (gradients and not work.in_place)  # (N,)
     seeks = _any_wide(cells, targets.frame_lengths[order]) and not targets.topology.steps.size
     state, fixed = lattice_bytes(cells, order)
     # The host allocates index arrays and the scratch of a sweep by themselves. They count, but do not lie in the block.
@@ -178,7 +181,7 @@ def plan_work(
     frame_bytes = layout.FRAME_BYTES + seeks * BAND_FRAME + (problem.dropout is not None) * DRAWS_FRAME
     outside = rows * frame_bytes * (not device.on_gpu) + scratch
     # Of an example: its lattice, a widened and a gradient row for each frame and position, log_z, upstream gradient.
-    state = state + rows * (copies * row + frame_bytes) + scratch + 8 + real
+    state = state + copies * row + rows * frame_bytes + scratch + 8 + real
     if seeks:
         # What a walk holds, and the lengths of the rows of the whole output layer.
         state = state + 8 * (ROWS * (targets.target_lengths[order] + 2) + 4) + 4 * ALIGNMENT

@@ -10,7 +10,7 @@ import lattice
 from tests import decode_on_device
 from tests.decode_on_device import DOORS
 from tests.decode_problems import decode_problem
-from tests.problems import DTYPES, TOPOLOGIES, name_of
+from tests.problems import DTYPES, HALF_PREDICTOR, TOPOLOGIES, name_of
 from tests.timed_decode_problems import timed_problem
 
 SMALL = {"batch": 3, "frames": 3, "vocab": 6, "most": 2}
@@ -73,6 +73,7 @@ def test_without_bias_and_with_float32_beside_half(door, both):
     both(door, problem)
     problem.predictor.table = problem.predictor.table.astype(np.float32) + np.float32(0.01)
     both(door, problem)
+    both(door, decode_problem(42, activation="identity", **HALF_PREDICTOR, **SMALL))
 
 
 @pytest.mark.parametrize("allowed", [None, "all"])

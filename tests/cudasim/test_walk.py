@@ -9,9 +9,19 @@ import lattice
 from lattice.tiles import plan
 from tests import compare
 from tests.on_device import OnDevice
-from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, joint_problem, logits_problem, name_of
+from tests.problems import (
+    BFLOAT16,
+    DTYPES,
+    HALF_ENCODER,
+    HALF_PREDICTOR,
+    TOPOLOGIES,
+    joint_problem,
+    logits_problem,
+    name_of,
+)
 
 SMALL = {"batch": 3, "frames": 4, "labels": 3}
+F4 = np.dtype(np.float32)
 
 
 @pytest.fixture(params=[False, True], ids=["host-ids", "device-ids"])
@@ -117,6 +127,16 @@ def test_joint_with_vocabularies(there, vocabulary, dtype):
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=name_of)
 def test_half_precision_meets_float32_weights(there, dtype):
     both(there, joint_problem(5, dtype=dtype, weight_dtype=np.float32, **SMALL))
+
+
+@pytest.mark.parametrize("kind", [HALF_ENCODER, HALF_PREDICTOR, {"dtypes": (BFLOAT16, F4, BFLOAT16, F4)}], ids=str)
+def test_dtypes_in_any_mix(there, kind):
+    problem = joint_problem(5, **kind, **SMALL)
+    both(there, problem)
+    expected = lattice.joint_transducer_alignment(*problem.args, **problem.options)
+    frames, score = there.joint_transducer_alignment(*problem.args, **problem.options)
+    np.testing.assert_array_equal(frames, expected[0])
+    assert_alike((score,), expected[1:], score.dtype, operands=problem.weight.dtype)
 
 
 @pytest.mark.parametrize("vocabulary", [None, "lengths"])

@@ -12,6 +12,7 @@ def test_from_torch(monkeypatch):
     migrating_blocks.copy_example(monkeypatch)
     names = run("torch.md")
     assert names["losses"][-1] < 0.2 * names["losses"][0]
-    encoder, layer = names["encoder"], names["layer"]
-    assert encoder.grad.isfinite().all() and encoder.grad.any()
-    assert [x.dtype for x in layer] == [torch.float32] * 2 and layer[0].grad.any()
+    layer = names["layer"]
+    for parameter in (*layer, *names["norm"].parameters(), *names["model"].predictor.parameters()):
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all() and parameter.grad.any()
