@@ -81,7 +81,7 @@ def joint_transducer_loss(
         certificate whatever they are, and a bad guess only costs time. Not looked at with "tdt" and "multiblank".
     dropout : (rate, seed), optional
         Inverted dropout between activation and output layer, for training. Each entry of a hidden vector is dropped
-        with probability `rate`, a number from 0 to below 1 that is rounded to a multiple of 2**-16. What is kept is
+        with probability rate, a number from 0 to below 1 that is rounded to a multiple of 2**-16. What is kept is
         divided by the share that is kept on average. The mask is a function of the seed, a whole number from 0 to below
         2**64, and of (n, t, u, h), where n is the place in the batch. The same seed gives the same mask on every
         device and in every call, so each step wants another one, and so does each rank. The mask takes no memory.

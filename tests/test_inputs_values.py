@@ -58,7 +58,7 @@ def test_choices():
     for doors, problem in BOTH:
         refuse(doors, problem, {"topology": "ctc"}, ValueError, "topology", "ctc", "rnnt", "monotonic")
         refuse(doors, problem, {"topology": None}, WRONG, "topology", "rnnt", "monotonic")
-    refuse(JOINT_DOORS, JOINT, {"activation": "gelu"}, ValueError, "activation", "gelu", "tanh", "relu", "identity")
+    refuse(JOINT_DOORS, JOINT, {"activation": "swish"}, ValueError, "activation", "swish", "tanh", "relu", "identity")
     refuse(JOINT_DOORS, JOINT, {"activation": 1}, WRONG, "activation", "tanh", "relu", "identity")
 
 

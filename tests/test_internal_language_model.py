@@ -255,7 +255,7 @@ def test_values():
     refuse({"target_lengths": lambda x: changed(x, 2, 7)}, ValueError, "target_lengths[2]", 7, 6)
     for blank in (11, -12):
         refuse({"blank": blank}, ValueError, "blank", blank, 11)
-    refuse({"activation": "gelu"}, ValueError, "activation", "gelu")
+    refuse({"activation": "swish"}, ValueError, "activation", "swish")
     for value in (0, -5, 77):
         refuse({"memory_limit": value}, ValueError, "memory_limit", value)
     for shape in ((2,), (3, 1), ()):

@@ -131,7 +131,7 @@ def test_upstream_gradient():
 def test_what_other_doors_refuse():
     """The checks are those of the losses; one of each kind shows that they are asked."""
     refuse_everywhere({"topology": "ctc"}, ValueError, "topology", "ctc", "rnnt", "monotonic")
-    refuse_everywhere({"activation": "gelu"}, ValueError, "activation", "gelu")
+    refuse_everywhere({"activation": "swish"}, ValueError, "activation", "swish")
     for blank in (11, -12):
         refuse_everywhere({"blank": blank}, ValueError, "blank", blank, 11)
     refuse_everywhere({"targets": lambda x: changed(x, (2, 1), 0)}, ValueError, "targets", "2, 1", 0, "blank")
