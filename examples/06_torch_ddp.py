@@ -1,8 +1,8 @@
 """The loss of example 03 under torch's DistributedDataParallel: gloo on the CPU, nccl where each process has a GPU.
 
-Two processes take uneven shares of a ragged batch. Their gradients are those of one process on the whole batch, and
-through steps of SGD their weights stay the same. DDP averages gradients over the processes: the loss is scaled so that
-this makes the mean.
+Two processes take uneven shares of a ragged batch. Their gradients are those of one process on both shares, and through
+steps of SGD their weights stay the same. DDP averages gradients over the processes, so the loss is scaled to be a mean.
+A seed of dropout belongs to one step of one process: were it shared, so would be the masks.
 
 Run: python examples/06_torch_ddp.py    (needs torch; for CUDA also CuPy)
 """
@@ -34,19 +34,21 @@ class Transducer(torch.nn.Module):
         self.predictor = torch.nn.GRU(WIDTH, WIDTH, batch_first=True)
         self.output = torch.nn.Linear(WIDTH, VOCABULARY)
 
-    def forward(self, features, targets, frames, labels):
+    def forward(self, features, targets, frames, labels, seed):
         encoder, _ = self.encoder(features)
         history = torch.nn.functional.pad(targets, (1, 0))  # the blank, then the labels
         predictor, _ = self.predictor(self.embedding(history))
-        return joint_transducer_loss(encoder, predictor, self.output.weight, self.output.bias, targets, frames, labels)
+        given = encoder, predictor, self.output.weight, self.output.bias, targets, frames, labels
+        return joint_transducer_loss(*given, dropout=(0.2, seed) if self.training else None)
 
 
-def train(model, batch, scale):
-    """Gradients of the first step, weights after ten steps, and this batch's part of the mean loss at each step."""
+def train(model, shares, scale):
+    """Gradients of the first step, weights after ten steps, and these shares' part of the mean loss at each step."""
     optimizer, first, losses = torch.optim.SGD(model.parameters(), lr=0.02), None, []
-    for _ in range(10):
+    for step in range(10):
         optimizer.zero_grad()
-        loss = model(*batch).sum() / BATCH
+        seeds = {rank: step * PROCESSES + rank for rank in shares}
+        loss = sum(model(*batch, seeds[rank]).sum() for rank, batch in shares.items()) / BATCH
         (scale * loss).backward()
         if first is None:
             first = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
@@ -70,9 +72,10 @@ def work(rank, folder):
     batch = [array.to(device) for array in batch]
     alone = Transducer().to(device)
     shared = DistributedDataParallel(copy.deepcopy(alone))
-    rows = slice(BATCH * rank // PROCESSES, BATCH * (rank + 1) // PROCESSES)
-    gradients, weights, losses = train(shared, [array[rows] for array in batch], scale=PROCESSES)
-    true_gradients, true_weights, true_losses = train(alone, batch, scale=1)
+    cuts = [BATCH * one // PROCESSES for one in range(PROCESSES + 1)]
+    shares = {one: [array[cuts[one] : cuts[one + 1]] for array in batch] for one in range(PROCESSES)}
+    gradients, weights, losses = train(shared, {rank: shares[rank]}, scale=PROCESSES)
+    true_gradients, true_weights, true_losses = train(alone, shares, scale=1)
     dist.all_reduce(losses)
     worst = deviation(gradients, true_gradients)
     assert worst <= ROUNDING, f"gradients {worst:.1e} from those of one process"
