@@ -2,8 +2,7 @@
 
 The joint is a ReLU, dropout and an output layer. The layer's last five rows are durations of 0 to 4 frames, and the
 blank is the last row before them. The loss is the fused one of example 03, so there are no logits. The features are
-generated: a phone is a spectrum that moves, drawn out to 6 to 16 frames, with noise. What is decoded before and after
-was not trained on. Dropout is for training alone, and decoding has none.
+generated: a phone is a spectrum that moves, over 6 to 16 frames, with noise. Others are decoded, without dropout.
 
 Run: python examples/11_tdt_torch.py    (needs torch; with OPENBLAS_NUM_THREADS=1 it takes a third of the time)
 """

@@ -39,15 +39,66 @@ def run(name):
 def test_torch_example_checks_itself():
     pytest.importorskip("torch")
     lines = run("03_torch_autograd.py").splitlines()
-    assert lines[0].startswith("cpu: gradcheck passed") and "nats in 10 steps of SGD" in lines[1]
+    assert lines[0].startswith("cpu: gradcheck passed, with dropout too;")
+    assert lines[1].endswith("nats in 10 steps of SGD with dropout")
     assert len(lines) in (2, 4)
 
 
 def test_jax_example_checks_itself():
     pytest.importorskip("jax")
     printed = run("04_jax_custom_vjp.py")
-    for expected in ("cpu: gradients agree", "cpu, eager: loss and gradients", "cpu, jit: loss and gradients"):
+    agree = "gradients agree with finite differences, with dropout too"
+    for expected in (f"cpu: {agree}", "cpu, eager: loss and gradients", "cpu, jit: loss and gradients"):
         assert expected in printed
+
+
+@pytest.mark.parametrize("right, wrong", [("int(xs[-1])", "7"), ("jax.jit(step)", "jax.jit(step, static_argnums=0)")])
+def test_jax_example_notices_a_mistake(tmp_path, right, wrong):
+    pytest.importorskip("jax")
+    text = (EXAMPLES / "04_jax_custom_vjp.py").read_text()
+    assert text.count(right) == 1
+    (tmp_path / "04_jax_custom_vjp.py").write_text(text.replace(right, wrong))
+    done = start(tmp_path / "04_jax_custom_vjp.py")
+    assert done.returncode and "AssertionError" in done.stderr
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_jax_function_compiles_once_for_all_seeds(bias):
+    """In float32, as jax is by default: integers of 64 bits do not exist."""
+    jax = pytest.importorskip("jax")
+    loss_of = runpy.run_path(str(EXAMPLES / "04_jax_custom_vjp.py"))["joint_transducer_loss"]
+    problem, traces = joint_problem(0, use_bias=bias), []
+    given, integers = problem.args[:4], [x.astype(np.int32) for x in problem.args[4:]]
+    given = [x if x is None else jax.numpy.asarray(x) for x in given]
+
+    @jax.jit
+    def step(seed, *given):
+        traces.append(seed.dtype)
+        loss, vjp = jax.vjp(lambda *x: loss_of(*x, *integers, dropout=(0.4, seed)), *given)
+        return loss, *(x for x in vjp(jax.numpy.ones_like(loss)) if x is not None)
+
+    for dtype in (np.int32, np.uint32):
+        for seed in (3, 4, 3, 2**31 - 1 if dtype == np.int32 else 2**32 - 1):
+            found = step(dtype(seed), *given)
+            options = {"dropout": (0.4, seed), "grad_loss": np.ones(len(integers[1]), np.float32)}
+            loss, gradients = lattice.joint_transducer_loss_and_grad(*problem.args[:4], *integers, **options)
+            expected = [loss, *(x for x in gradients if x is not None)]
+            for ours, theirs in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(np.asarray(ours), theirs)
+            # Eager as well, where a number may be above the range of int32.
+            np.testing.assert_array_equal(np.asarray(loss_of(*given, *integers, dropout=(0.4, seed))), loss)
+    assert traces == [np.int32, np.uint32]
+
+
+def test_jax_function_refuses_what_is_no_seed():
+    jax = pytest.importorskip("jax")
+    loss_of = runpy.run_path(str(EXAMPLES / "04_jax_custom_vjp.py"))["joint_transducer_loss"]
+    given = [jax.numpy.asarray(x) for x in joint_problem(0).args]
+    for seed in (-1, 2**32):
+        with pytest.raises(OverflowError):
+            loss_of(*given, dropout=(0.4, seed))
+    with pytest.raises(ValueError, match="the rate, is"):
+        loss_of(*given, dropout=(1.0, 1))
 
 
 def test_cupy_example_runs_or_says_what_is_missing():
@@ -65,7 +116,14 @@ def test_torch_ddp_example_checks_itself():
     assert "in 10 steps of SGD" in steps and steps.endswith("the same bits on both")
 
 
-@pytest.mark.parametrize("right, wrong", [("scale=PROCESSES", "scale=1"), ("DistributedDataParallel(copy", "(copy")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("scale=PROCESSES", "scale=1"),
+        ("DistributedDataParallel(copy", "(copy"),
+        ("{rank: shares[rank]}", "{1 - rank: shares[rank]}"),  # seeds of the other process
+    ],
+)
 def test_torch_ddp_example_notices_a_mistake(tmp_path, right, wrong):
     pytest.importorskip("torch")
     text = (EXAMPLES / "06_torch_ddp.py").read_text()
@@ -74,6 +132,28 @@ def test_torch_ddp_example_notices_a_mistake(tmp_path, right, wrong):
     (tmp_path / "03_torch_autograd.py").write_text((EXAMPLES / "03_torch_autograd.py").read_text())
     done = start(tmp_path / "06_torch_ddp.py")
     assert done.returncode and "AssertionError: gradients " in done.stderr
+
+
+def test_torch_ddp_example_has_a_seed_for_each_step_of_each_process():
+    torch = pytest.importorskip("torch")
+    names, seeds = runpy.run_path(str(EXAMPLES / "06_torch_ddp.py")), {}
+    count = names["PROCESSES"]
+    weight = torch.nn.Parameter(torch.ones(1))
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, rank, seed):
+            seeds.setdefault(rank, []).append(seed)
+            return self.weight
+
+    for ranks in (range(count), *([rank] for rank in range(count))):
+        names["train"](Model(), {rank: [rank] for rank in ranks}, scale=1)
+    own = [given[:10] for given in seeds.values()]
+    assert len(own) == count and all(seeds[rank] == own[rank] * 2 for rank in range(count))
+    assert len({seed for given in own for seed in given}) == 10 * count
 
 
 def test_tdt_example_learns_to_read():
