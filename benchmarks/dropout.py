@@ -41,6 +41,21 @@ def check() -> float:
     return worst
 
 
+def table_of(record: dict) -> str:
+    """The table of docs/dropout.md."""
+    lines = [
+        "| | time, three matrix products = 1 | with dropout, rate 0 = 1 | occupied | with dropout |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    rows = record["rows"]
+    for name in (name for name in rows if f"{name}, dropout" in rows):
+        own, other = rows[name], rows[f"{name}, dropout"]
+        range_of = f"{other['beside rate 0']:.2f} ({other['least']:.2f} to {other['most']:.2f})"
+        shares = f"{100 * own['occupied']:.3g} % | {100 * other['occupied']:.3g} %"
+        lines.append(f"| {name} | {own['ratio']:.2g} | {range_of} | {shares} |")
+    return "\n".join(lines)
+
+
 def main(options) -> None:
     worst, shape = check(), SHAPES[options.shape]
     calls, shares = {"three GEMMs": joint.three_gemms(*shape)}, {}
