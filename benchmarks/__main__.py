@@ -7,6 +7,7 @@ from . import (
     behaviour,
     bounds,
     decode,
+    dropout,
     durations,
     hidden,
     house,
@@ -43,7 +44,7 @@ def main() -> None:
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")
         command.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out, or `all`")
         command.set_defaults(run=module.main)
-    for name, module in (("joint_stages", joint_stages), ("topologies", topologies)):
+    for name, module in (("joint_stages", joint_stages), ("topologies", topologies), ("dropout", dropout)):
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
         command.add_argument("--shape", choices=getattr(module, "SHAPES", joint.SHAPES), default="default")
         command.add_argument("--rounds", type=int, default=5, help="counted rounds; medians are taken over them")

@@ -44,7 +44,7 @@ def near_uniform(B: int, T: int, U: int, V: int, H: int, seed: int = 0, lengths:
 
 def trained_like(
     B: int, T: int, U: int, V: int, H: int, seed: int = 0, sharpness: float = 1.0, lengths: Lengths | None = None,
-    hat: bool = False, durations: tuple[int, ...] = (),
+    hat: bool = False, durations: tuple[int, ...] = (), spread: int = 1,
 ) -> Joint:  # fmt: skip
     """A lattice as after training: each label falls due at a known frame, blanks win before and labels behind it.
 
@@ -52,12 +52,15 @@ def trained_like(
     labels up. The others carry the identity of the next label, which picks one of the labels. With `hat` the blank's
     logit stands for itself. It then moves by as much as the blank and the labels part elsewhere.
 
+    A network that was trained with dropout says nothing by one hidden value alone. With `spread` as many values tell
+    what the first does, and share its weights.
+
     With `durations` the output layer has their rows behind those of the ids. A hidden value for each tells whether it
     is the longest that passes no due frame.
     """
     rng = np.random.default_rng(seed)
     problem = untrained(B, T, U, V, H, seed, lengths)
-    codes = rng.standard_normal((V, H - 1), np.float32)
+    codes = rng.standard_normal((V, H - spread), np.float32)
     encoder, predictor, weight = problem.encoder, problem.predictor, problem.weight
     encoder *= np.float32(0.1)
     predictor *= np.float32(0.1)
@@ -65,15 +68,15 @@ def trained_like(
     for b in range(B):
         due = np.sort(rng.choice(np.arange(1, problem.encoder_lengths[b]), problem.target_lengths[b], replace=False))
         dues.append(due)
-        encoder[b, :, 0] = 1.5 * np.searchsorted(due, np.arange(T), side="right")
-        predictor[b, :, 0] = -1.5 * (np.arange(U + 1) + 0.5)
-        predictor[b, :U, 1:] += codes[problem.targets[b]]
-    weight[:, 1:] = codes * np.float32(20 / H)
-    weight[:, 0] = 4 * sharpness
-    weight[0, 0] = -4 * sharpness
+        encoder[b, :, :spread] = 1.5 * np.searchsorted(due, np.arange(T), side="right")[:, None]
+        predictor[b, :, :spread] = -1.5 * (np.arange(U + 1) + 0.5)[:, None]
+        predictor[b, :U, spread:] += codes[problem.targets[b]]
+    weight[:, spread:] = codes * np.float32(20 / H)
+    weight[:, :spread] = 4 * sharpness / spread
+    weight[0, :spread] = -4 * sharpness / spread
     problem.bias[0] = 12
     if hat:
-        weight[0, 0], problem.bias[0] = -8 * sharpness, 0
+        weight[0, :spread], problem.bias[0] = -8 * sharpness / spread, 0
     return _with_durations(problem, dues, durations, sharpness) if durations else problem
 
 

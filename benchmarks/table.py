@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from . import accuracy, tf32
+from . import accuracy, dropout, tf32
 from .gpu import instructions
 from .peer_tables import COMPARISONS, comparison_table, first_table, title_of
 from .peers import PEERS
@@ -150,6 +150,12 @@ def accuracy_table() -> str:
     return MISSING if record is None else accuracy.table_of(record)
 
 
+def dropout_table() -> str:
+    """Activations, and dropout beside each."""
+    record = newest("dropout")
+    return MISSING if record is None else dropout.table_of(record)
+
+
 def tf32_table() -> str:
     """Errors of products in TF32 and in three of them."""
     return tf32.table_of(newest("tf32"))
@@ -212,6 +218,7 @@ AGAINST_PEERS = {part: functools.partial(newest_comparison, part) for part in CO
 PAGES = {
     ROOT / "README.md": {"first": readme_table},
     ROOT / "docs" / "gpu.md": {"gpu": gpu_table, "instructions": instructions_table, "model": model_table},
+    ROOT / "docs" / "dropout.md": {"dropout": dropout_table},
     ROOT / "docs" / "numerics.md": {"tf32": tf32_table},
     ROOT / "docs" / "sampled_softmax.md": {"samplers": samplers_table, **STUDY_TABLES},
     ROOT / "docs" / "pruning.md": {"pruning": functools.partial(study_table, "study pruning 3000 steps", "table")},

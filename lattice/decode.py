@@ -68,7 +68,8 @@ def greedy_decode(
         `joint_transducer_loss`. Half precision is computed in float32. Layouts that are not C-contiguous are copied.
     blank : int
         -V <= blank < V; negative ids count from the end.
-    activation : {"tanh", "relu", "identity"}
+    activation : str
+        As in `joint_transducer_loss`. There is no dropout in a search.
     topology : {"rnnt", "monotonic", "constrained"} or Topology
         A label arc stays on its frame ("rnnt"), consumes it ("monotonic"), or consumes it together with the blank of
         the cell behind it ("constrained"). With `hat`, scores are those of two heads. `delay_penalty` is not looked at.

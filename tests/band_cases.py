@@ -56,7 +56,9 @@ def every_case() -> list[Case]:
             if activation != "tanh" and stored == F8:
                 found.append(_walk(f"reach-{activation}-constrained", F8, "constrained", **own, find=True))
                 found.append(_walk(f"reach-hat-{activation}-monotonic", F8, "monotonic", **own))
-    return [*found, *(_walk(f"reach-hat-{name}", F4, activation=name, **hat) for name in NARROW)]
+    found += [_walk(f"reach-hat-{name}", F4, activation=name, **hat) for name in NARROW]
+    # Walks along cells whose scores are given take it, in either dtype.
+    return [*found, _walk("reach-hat-identity", F8, activation="identity", **hat)]
 
 
 def wide_cases() -> list[Case]:

@@ -3,13 +3,11 @@
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
-from unittest import mock
 
 import numpy as np
 
 import lattice
 import samplers
-from lattice import warm
 from lattice.kernels.activations import ACTIVATIONS
 from tests import decode_on_device, steps_problems
 from tests.ctc_problems import ctc_problem
@@ -44,7 +42,7 @@ def every_call(cupy, dtypes, activations=ACTIVATIONS) -> Iterator[Callable[[], o
     """Calls without arguments, for arrays of some dtypes; `cupy` is CuPy or its stand-in."""
     there = OnDevice(cupy.asarray, cupy.asnumpy, integers=True).module()
     kinds = {name: kind for name, kind in KINDS.items() if kind.get("activation", "tanh") in activations}
-    yield partial(_warm_up, dtypes, activations)
+    yield partial(lattice.warm_up, *dtypes, device="cuda", activations=tuple(activations))
     for dtype in dtypes:
         for topology in TOPOLOGIES:
             yield from _scores(there, dtype, topology)
@@ -66,11 +64,6 @@ def every_call(cupy, dtypes, activations=ACTIVATIONS) -> Iterator[Callable[[], o
             yield from _searches(cupy, dtype, np.dtype(np.float32))
         if dtype == BFLOAT16:
             yield from _autocast(there)
-
-
-def _warm_up(dtypes, activations):
-    with mock.patch.object(warm, "ACTIVATIONS", activations):
-        lattice.warm_up(*dtypes, device="cuda")
 
 
 def _upstream(count):

@@ -10,7 +10,7 @@ import pytest
 import lattice
 from tests import compare, decode_problems
 from tests.decode_problems import decode_problem
-from tests.problems import BFLOAT16, DTYPES, TOPOLOGIES, name_of
+from tests.problems import ACTIVATIONS, BFLOAT16, DTYPES, TOPOLOGIES, name_of
 
 
 def check(problem):
@@ -50,6 +50,11 @@ def test_ragged_batches(topology, allowed, dtype):
     check(decode_problem(1, activation="relu", use_bias=False, blank=-1, most=2, **options))
     check(decode_problem(2, activation="identity", blank=3, batch=1, **options))
     check(decode_problem(3, vocab=300, frames=4, blank=299, blank_lead=6.0, **options))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation(activation):
+    check(decode_problem(28, activation=activation, frames=8))
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])

@@ -25,7 +25,10 @@ def python_blocks(page, *, torch=False):
     return [block for block in blocks if ("import torch" in block) == torch]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/sampled_softmax.md", "docs/three_stage.md", "docs/pruning.md"])
+RUN = ("README.md", "docs/dropout.md", "docs/sampled_softmax.md", "docs/three_stage.md", "docs/pruning.md")
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_every_python_block_runs(page):
     blocks, names = python_blocks(page), {}
     for block in blocks:

@@ -13,7 +13,7 @@ from lattice.tiles.certificate import bound_group
 from tests.band_problems import SHARPNESS, call, first_group, force, many, spied
 from tests.frontier_oracle import inside_and_outside, reached
 from tests.oracle import rules_of
-from tests.problems import TOPOLOGIES, VARIANTS, joint_problem, name_of
+from tests.problems import DROPOUTS, TOPOLOGIES, VARIANTS, joint_problem, name_of
 
 
 def tiny(seed, topology, scale):
@@ -185,7 +185,8 @@ def test_certificates_are_never_below_the_error(topology, monkeypatch):
         kind = rng.choice([None, "full", "lengths", "endings"])
         problem = many(
             number, topology, sharpness, vocabulary=kind, bounded=number % 3 == 1, blank=int(rng.integers(-2, 2)),
-            hypotheses=24 if number % 4 == 2 else None, activation=str(rng.choice(["tanh", "relu", "identity"])),
+            hypotheses=24 if number % 4 == 2 else None, activation=str(rng.choice(["tanh", "relu", "silu"])),
+            dropout=DROPOUTS[number % 3],
         )  # fmt: skip
         near = rng.integers(-1, problem.encoder_lengths[:, None], problem.targets.shape)
         extra = {"near": near} if number % 2 else {}

@@ -191,7 +191,8 @@ def test_warm_up_compiles_what_each_activation_has():
     script = """
 import lattice
 from lattice.kernels import hidden, hidden_transpose, upper_bounds
-lattice.warm_up()
+from lattice.kernels.activations import ACTIVATIONS
+lattice.warm_up(activations=ACTIVATIONS)
 for module in (hidden, hidden_transpose, upper_bounds):
     for activation, kernels in module.KERNELS.items():
         cpu = [kernel for name, kernel in kernels._asdict().items() if name.endswith("_cpu")]
@@ -199,6 +200,11 @@ for module in (hidden, hidden_transpose, upper_bounds):
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_warm_up_knows_its_activations():
+    with pytest.raises(ValueError, match=r"activations\[1\] is 'swish', expected one of 'tanh'"):
+        lattice.warm_up(activations=["tanh", "swish"])
 
 
 def test_warm_up_knows_its_dtypes():

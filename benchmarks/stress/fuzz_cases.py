@@ -11,12 +11,11 @@ from tests.alignment_problems import random_alignments
 from tests.ctc_problems import ctc_problem
 from tests.language_model_problems import language_model_problem
 from tests.path_problems import path_problem
-from tests.problems import DTYPES, NARROW, TOPOLOGIES, joint_problem, logits_problem
+from tests.problems import ACTIVATIONS, DTYPES, NARROW, TOPOLOGIES, joint_problem, logits_problem
 
 from .fuzz_hostile import HostileError
 
 MOST_CALLS = 300
-ACTIVATIONS = ("tanh", "relu", "identity")
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,10 @@ def lattice_sizes(rng) -> dict:
     }
 
 
+def dropout(rng):
+    return None if rng.random() < 0.6 else (float(rng.random()), int(rng.integers(2**63)))
+
+
 def logits_arguments(rng) -> dict:
     problem = logits_problem(**lattice_sizes(rng))
     given = named(problem, "logits targets logit_lengths target_lengths")
@@ -80,6 +83,7 @@ def joint_arguments(rng, builder=joint_problem) -> dict:
         "activation": pick(rng, ACTIVATIONS),
         "use_bias": rng.random() < 0.7,
         "vocabulary": pick(rng, (None, "full", "lengths", "endings")),
+        "dropout": dropout(rng),
     }
     if builder is path_problem:
         return named(builder(**options), "encoder predictor weight bias targets frames encoder_lengths target_lengths")
@@ -183,6 +187,7 @@ def joint_case(rng, name):
         given["overwrite"] = bool(given["encoder_index"] is None and rng.random() < 0.3)
     if name.endswith("alignment"):
         del given["posterior_floor"], given["precision"]
+        given.pop("dropout", None)
     return given
 
 
@@ -197,7 +202,7 @@ def path_case(rng, name):
 
 def language_model_case(rng, name):
     options = {"width": int(rng.integers(2, 6)), "activation": pick(rng, ACTIVATIONS), "use_bias": rng.random() < 0.7}
-    problem = language_model_problem(**lattice_sizes(rng) | options | {"bounded": False})
+    problem = language_model_problem(**lattice_sizes(rng) | options | {"bounded": False, "dropout": dropout(rng)})
     given = named(problem, "predictor weight bias targets target_lengths")
     return with_gradient(rng, given | {"memory_limit": int(pick(rng, (1 << 15, 1 << 20, 1 << 28)))}, "predictor")
 

@@ -40,10 +40,9 @@ class Activation(NamedTuple):
 
     Notes
     -----
-    A new entry gets cases of `upper_bounds.bound` from `_bounds` in `tests/certificate_cases.py`. With bfloat16 weights
-    a GPU rounds hidden values to bfloat16 before it multiplies them, and a CPU does not. The two agree only at values
-    that bfloat16 holds exactly, so `_bounds` must pick preactivations at which the value is one of these. For tanh they
-    are multiples of 80, where it is -1, 0 or 1.
+    With bfloat16 weights a GPU rounds hidden values to bfloat16 before it multiplies them, and a CPU does not. So cases
+    of both devices, as `_bounds` in `tests/certificate_cases.py`, have preactivations at which bfloat16 holds the value
+    exactly. For tanh these are multiples of 80, where it is -1, 0 or 1.
     """
 
     name: str
