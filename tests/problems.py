@@ -362,14 +362,14 @@ def logits_problems():
     return st.builds(logits_problem, vocab=st.integers(2, 9), spread=st.sampled_from([0.1, 1.5, 6.0]), **shapes())
 
 
-def joint_problems():
-    """Hypothesis strategy."""
+def joint_problems(*, dropout=True):
+    """Hypothesis strategy. Searches take none with dropout."""
     return st.builds(
         joint_problem,
         vocab=st.integers(2, 9),
         width=st.integers(2, 6),
         activation=st.sampled_from(ACTIVATIONS),
-        dropout=st.sampled_from(DROPOUTS),
+        dropout=st.sampled_from(DROPOUTS if dropout else [None]),
         use_bias=st.booleans(),
         vocabulary=st.sampled_from([None, "full", "lengths", "endings"]),
         hypotheses=st.sampled_from([None, 1, 5]),
