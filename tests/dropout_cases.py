@@ -79,8 +79,8 @@ def _hidden():
     """In every branch of the loop over a row, on so few cells that the simulator takes them, too."""
     rng = np.random.default_rng(71)
     frame, slot = np.array([0, 1, 3, 4, 3]), np.array([1, 0, 2, 3, 2])
-    for stored, (name, entry) in itertools.product((F4, BF), (ACTIVATIONS | {"gelu-slope": GELU_SLOPE}).items()):
-        if name not in ("relu", "tanh") and (name, stored) != ("gelu-slope", F4):
+    for stored, (name, entry) in itertools.product((F4, BF), (ACTIVATIONS | {"gelu_slope": GELU_SLOPE}).items()):
+        if name not in ("relu", "tanh") and (name, stored) != ("gelu_slope", F4):
             continue
         for factors in (False, True)[: 1 + (entry.rate is not None)]:
             encoder, predictor = (rng.standard_normal((rows, WIDTH)).astype(stored) for rows in (6, 5))

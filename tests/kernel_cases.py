@@ -39,7 +39,7 @@ from tests import (
     step_bounds_cases,
     step_cases,
 )
-from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, UNROLLED, Case, frames_for, in_float32, like
+from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, SLOPED, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -60,7 +60,9 @@ def every_case() -> list[Case]:
         ]
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
+    slopes = _hidden(F4, F4, (37,), SLOPED, SHAPES[:1])
     found += [
+        *(case for case in slopes if case.function is compute_hidden),
         *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
         _paired_in_two_rounds(),
         # A thread of few notes four or five of the examples' first cells.
