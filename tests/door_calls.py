@@ -12,6 +12,7 @@ from lattice.kernels.activations import ACTIVATIONS
 from tests import decode_on_device, steps_problems
 from tests.ctc_problems import ctc_problem
 from tests.decode_problems import decode_problem
+from tests.kernel_compare import BROAD
 from tests.language_model_problems import language_model_problem
 from tests.on_device import OnDevice
 from tests.path_problems import path_problem
@@ -52,6 +53,8 @@ def every_call(cupy, dtypes, activations=ACTIVATIONS) -> Iterator[Callable[[], o
         for topology in STEPS:
             yield from _steps(there, dtype, dtype, topology, kinds)
         yield from _language_models(there, dtype, dtype, activations)
+        if dtype in (np.dtype(np.float32), BFLOAT16):
+            yield from _dropped(there, dtype)
         yield from _lists(there, dtype)
         yield from _searches(cupy, dtype, dtype)
         yield from _samplers(cupy, dtype)
@@ -114,6 +117,23 @@ def _joint(there, dtype, weight_dtype, topology, kinds):
     path = path_problem(5, **SMALL, dtype=dtype, weight_dtype=weight_dtype, topology=topology)
     path.encoder[0, 0] = np.nan
     yield partial(_call, there.joint_path_loss_and_grad, path.args, path.options)
+
+
+def _dropped(there, dtype):
+    """With dropout, which asks for kernels of their own."""
+    for activation in BROAD:
+        options = SMALL | {"dtype": dtype, "activation": activation, "dropout": (0.3, 2**63 + 1)}
+        for topology in ("rnnt", HATS[0]):
+            problem = joint_problem(10, **options, topology=topology, bounded=True)
+            yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options)
+            yield partial(_call, there.joint_transducer_report, problem.args, problem.options)
+        problem = steps_problems.joint_problem(10, STEPS[0], **options)
+        yield partial(_call, there.joint_transducer_loss_and_grad, problem.args, problem.options)
+        for door, problem in (
+            (there.joint_path_loss_and_grad, path_problem(10, **options)),
+            (there.internal_language_model_loss_and_grad, language_model_problem(10, **options)),
+        ):
+            yield partial(_call, door, problem.args, problem.options)
 
 
 def _autocast(there):

@@ -177,7 +177,7 @@ def bounds_that_differ(activation, *arguments):
     found, expected = (tuple(like(weight, len(label), none.dtype) for _ in range(4)) for _ in range(2))
     compute_hidden(activation, *rows, hidden)
     bound(activation, *rows, label, 8, *layer, *found)
-    inputs = hidden, zero, none, rows[3], every, first[:1], every, first
+    inputs = hidden, zero, none, like(weight, 0, np.int64), every, first[:1], every, first
     bound(ACTIVATIONS["identity"], *inputs, label, 8, *layer, *expected)
     on_host = [array if isinstance(array, np.ndarray) else array.get() for array in (*found, *expected)]
     return (np.argwhere(np.stack(on_host[:4]) != np.stack(on_host[4:])).astype(np.int64),)

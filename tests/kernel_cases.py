@@ -26,6 +26,7 @@ from tests import (
     certificate_cases,
     ctc_cases,
     decode_cases,
+    dropout_cases,
     factor_cases,
     hat_cases,
     heads_cases,
@@ -38,7 +39,7 @@ from tests import (
     step_bounds_cases,
     step_cases,
 )
-from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, UNROLLED, Case, frames_for, in_float32, like
+from tests.kernel_compare import BROAD, MOVES, NARROW, RNNT, SLOPED, UNROLLED, Case, frames_for, in_float32, like
 
 F4, F8, F2 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
 BF = np.dtype(ml_dtypes.bfloat16)
@@ -59,8 +60,9 @@ def every_case() -> list[Case]:
         ]
     for stored in (F2, BF):
         found += [*_emissions(F4, stored), *_gradients(F4, stored), *_hidden(F4, stored), *_stored_rows(stored)]
-    return [
-        *found,
+    slopes = _hidden(F4, F4, (37,), SLOPED, SHAPES[:1])
+    found += [
+        *(case for case in slopes if case.function is compute_hidden),
         *_wide_lattices((np.array([70, 3]), np.array([40, 2]))),
         _paired_in_two_rounds(),
         # A thread of few notes four or five of the examples' first cells.
@@ -83,6 +85,7 @@ def every_case() -> list[Case]:
         *step_bounds_cases.every_case(),
         *step_cases.every_case(),
     ]
+    return found + dropout_cases.every_case(found)
 
 
 def wide_cases() -> list[Case]:
@@ -107,7 +110,8 @@ def wide_cases() -> list[Case]:
         *(band_cases, certificate_cases, ctc_cases, decode_cases, factor_cases, hat_cases, heads_cases, mixed_cases),
         *(padded_cases, path_cases, sampler_cases, step_bounds_cases, step_cases),
     )
-    return [*found, *(case for module in others for case in module.wide_cases())]
+    found += [case for module in others for case in module.wide_cases()]
+    return found + dropout_cases.wide_cases(found)
 
 
 def _logits(rng, count, size, dtype):

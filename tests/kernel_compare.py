@@ -23,6 +23,8 @@ one is not."""
 NARROW = {name: entry for name, entry in ACTIVATIONS.items() if name not in BROAD}
 """The others. Their kernels come from the same factories and differ by what they call for a value and its slope, which
 a few cases in float32 tell."""
+SLOPED = {entry.slope.name: entry.slope for entry in NARROW.values() if entry.slope is not None}
+"""What hidden vectors are multiplied by in the backward pass. Its kernels come from the same factory."""
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
@@ -58,7 +60,7 @@ class Case:
 
     @property
     def of_narrow(self):
-        """Is it a kernel of an activation of `NARROW`?"""
+        """Is it a kernel of an activation of `NARROW`, or of a slope?"""
         return any(f"-{name}-" in f"{self.name}-" for name in NARROW)
 
 

@@ -1,4 +1,4 @@
-"""The model of a GPU's time where arcs take several frames: what a call launches, by hand, and what it costs."""
+"""The model of a GPU's time where arcs take several frames, and with dropout: what a call launches, and its costs."""
 
 from types import SimpleNamespace
 
@@ -122,3 +122,15 @@ def test_tdt_stands_beside_rnnt(kind, made):
     assert sum(tdt["rows"][name]["seconds"] for name in products) == pytest.approx(
         sum(two_arcs["rows"][name]["seconds"] for name in products), rel=0.1
     )
+
+
+def test_dropout_adds_to_what_makes_and_takes_hidden_vectors():
+    plain, dropped = (dry.joint(TINY, HALF, "bfloat16", 1 << 20, dropout=chosen) for chosen in (None, (0.2, 1)))
+    names = [[step.count for block in blocks for step in block.steps] for blocks in (plain, dropped)]
+    drawn = {name for name in names[1] if ", dropout" in name}
+    assert {name.replace(", dropout", "") for name in drawn} == set(names[0]) - (set(names[1]) - drawn)
+    assert {name.split()[0] for name in drawn} == {"hidden", "bound", "to_frames", "to_slots"}
+    known = costs.known(costs.COUNTS, "to_frames tanh, dropout bfloat16")
+    assert known == costs.Count(31.6 + costs.DRAWN["to_frames"], 44)
+    seconds = [costs.predict(blocks, costs.Rates()).device for blocks in (plain, dropped)]
+    assert seconds[0] <= seconds[1] < 1.5 * seconds[0]

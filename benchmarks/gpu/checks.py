@@ -1,12 +1,14 @@
 """Is what a GPU computes right? Products, conversions and gradients against float64, two runs against one another."""
 
+import functools
+
 import numpy as np
 
 import lattice
 from lattice.device import arrays
 
 from .. import shapes
-from . import problems
+from . import problems, timing
 
 FLOAT32_BOUND, BFLOAT16_BOUND = 1e-5, 3e-2
 """Largest deviation from the float64 oracle on the same inputs, relative to the largest entry."""
@@ -27,6 +29,8 @@ def contact(report, depth: str = "whole") -> None:
     if depth == "whole":
         for dtype in ("float32", "bfloat16"):
             report.case(f"warm_up {dtype}", warm_up_case, dtype)
+    else:
+        report.case("dropout", dropout_case, problems.full(2, 12, 5, 20, 300), problems.JOINT["default"])
 
 
 def products_case(dtype: str) -> dict:
@@ -105,6 +109,21 @@ def oracle_case(dtype: str, bound: float) -> dict:
 
 def deviation(ours, truth) -> float:
     return float(np.abs(ours.get().astype(np.float64) - truth).max() / np.abs(truth).max())
+
+
+def dropout_case(small: problems.Shape, large: problems.Shape) -> dict:
+    """The mask of a seed is that of the host, and what it takes to draw it."""
+    door, dropout = lattice.joint_transducer_loss_and_grad, (0.2, 2**40 + problems.SEED)
+    problem = problems.joint(small, "untrained", np.float32)
+    on_host = [array.get() for array in problem]
+    (_, ours), (_, truth) = door(*problem, dropout=dropout), door(*on_host, dropout=dropout)
+    worst = max(deviation(a, b) for a, b in zip(ours, truth))
+    problem = problems.joint(large, "untrained", np.float32)
+    seconds, without = (
+        timing.median_of(functools.partial(door, *problem, dropout=chosen), 3) for chosen in (dropout, None)
+    )
+    found = {"joint": worst, "bound": FLOAT32_BOUND, "seconds": seconds, "without": without, "ratio": seconds / without}
+    return found if worst <= FLOAT32_BOUND else {**found, "error": "other gradients than on the host"}
 
 
 def determinism_case(dtype: str) -> dict:

@@ -56,10 +56,10 @@ FIRST = (
 def second(before: dict | None) -> tuple[Step, ...]:
     """The steps of a second call; `before` is the record of the first."""
     return (
-        section("contact", 20, "contact", "short"),
+        section("contact", 35, "contact", "short"),
         *failed_before(before),
         section("headline", 25, "headline", "bfloat16", "float32", "--limits", "512 MiB"),
-        section("joint", 100, "joint", "float32", "bfloat16"),
+        section("joint", 85, "joint", "float32", "bfloat16"),
         section("logits", 60, "logits", "float32", "bfloat16"),
         section("tf32", 40, "joint", "tf32", CUPY_TF32="1"),
         Step("together", 75, {"doors": tests(12, DOORS), "racecheck": sanitizer("racecheck")}),

@@ -50,6 +50,8 @@ def contact(found: dict) -> str:
     said = [
         f"{dtype} {number(at(checks, f'oracle {dtype}', 'joint'), form='.0e')}" for dtype in ("float32", "bfloat16")
     ]
+    if "dropout" in checks:
+        said.append(f"dropout {number(at(checks, 'dropout', 'ratio'))} times the time")
     wrong = [name for name, case in checks.items() if isinstance(case, dict) and "error" in case]
     return f"{way}: {times} s; oracle {', '.join(said)}" + (f"; wrong: {', '.join(wrong)}" if wrong else "")
 

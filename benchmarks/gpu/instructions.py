@@ -40,10 +40,21 @@ class Row(NamedTuple):
     loops: tuple[Loop, ...]
 
 
-FLOAT, HALF = "float32[2]", "uint16[2]"
+FLOAT, HALF, DRAWS = "float32[2]", "uint16[2]", "int64[1]"
+"""With `DRAWS` a kernel is compiled for dropout."""
 ROWS = {
     "hidden tanh": Row("hidden_tanh_cuda", (FLOAT, FLOAT), (Loop(8, 4, 1),)),
     "hidden tanh bfloat16": Row("hidden_tanh_cuda", (HALF, HALF), (Loop(4, 2, 1),)),
+    "hidden relu": Row("hidden_relu_cuda", (FLOAT, FLOAT), (Loop(8, 4),)),
+    "hidden sigmoid, factors": Row("hidden_sigmoid_cuda", (FLOAT, FLOAT), (Loop(8, 4),)),
+    "hidden gelu": Row("hidden_gelu_cuda", (FLOAT, FLOAT), (Loop(8, 4, 1),)),
+    "hidden gelu_slope": Row("hidden_gelu_slope_cuda", (FLOAT, FLOAT), (Loop(8, 4, 1),)),
+    "hidden silu": Row("hidden_silu_cuda", (FLOAT, FLOAT), (Loop(8, 4, 1),)),
+    "hidden relu, dropout": Row("hidden_relu_cuda", (FLOAT, FLOAT, FLOAT, DRAWS), (Loop(8, 4),)),
+    "hidden relu, dropout bfloat16": Row("hidden_relu_cuda", (HALF, HALF, FLOAT, DRAWS), (Loop(4, 2),)),
+    "hidden tanh, dropout": Row("hidden_tanh_cuda", (FLOAT, FLOAT, FLOAT, DRAWS), (Loop(8, 4, 1),)),
+    "hidden tanh, factors, dropout": Row("hidden_tanh_cuda", (FLOAT, FLOAT, FLOAT, DRAWS), (Loop(8, 4),)),
+    "bound tanh, factors, dropout": Row("bound_tanh_cuda", (FLOAT, FLOAT, FLOAT, DRAWS), (Loop(16),)),
     "hidden identity": Row("hidden_identity_cuda", (FLOAT, FLOAT), (Loop(8, 4),)),
     "hidden tanh, factors": Row("hidden_tanh_cuda", (FLOAT, FLOAT), (Loop(8, 4),)),
     "hidden tanh, factors bfloat16": Row("hidden_tanh_cuda", (HALF, HALF), (Loop(8, 2),)),
@@ -81,6 +92,8 @@ ROWS = {
     "ctc gradient": Row("ctc_gradient_cuda", ("int64", FLOAT), (Loop(4, 4, 1),)),
     "to_frames tanh": Row("to_frames_tanh_cuda", (FLOAT,), (Loop(8),)),
     "to_slots tanh": Row("to_slots_tanh_cuda", (FLOAT,), (Loop(8),)),
+    "to_frames tanh, dropout": Row("to_frames_tanh_cuda", (FLOAT, FLOAT, DRAWS), (Loop(8),)),
+    "to_slots tanh, dropout": Row("to_slots_tanh_cuda", (FLOAT, FLOAT, DRAWS), (Loop(8),)),
     "sums": Row("sums_cuda", (), (Loop(barrier=True),)),
     "step_sums": Row("step_sums_cuda", (), (Loop(113, 8),)),
 }

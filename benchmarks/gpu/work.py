@@ -114,21 +114,28 @@ def factored(a) -> str:
     return ", factors" * (len(getattr(a, "factors", ())) > 0 and not a.far)
 
 
+def drawn(a) -> str:
+    """With dropout or without, of which each is compiled apart."""
+    return ", dropout" * (len(getattr(a, "dropout", ())) > 0)
+
+
 def hidden(a):
     n, H = a.hidden.shape
-    return Done(n, n * H, n * (H * real_bytes(a.hidden) + 16), variant=factored(a) + half(a.encoder))
+    return Done(n, n * H, n * (H * real_bytes(a.hidden) + 16), variant=factored(a) + drawn(a) + half(a.encoder))
 
 
 def bound(a):
     n, H, D = len(a.label_id), a.weight.shape[1], steps_of(a)
     # Two rows of the layer at a time, each time with hidden vectors made anew: the pair {blank, label}, then the steps.
     times = n * (-(-D // 2) + (not D or tail_of(a) > 0))
-    return Done(times, times * H, n * (20 + (4 + D) * real_bytes(a.rest)), variant=factored(a) + half(a.encoder))
+    return Done(
+        times, times * H, n * (20 + (4 + D) * real_bytes(a.rest)), variant=factored(a) + drawn(a) + half(a.encoder)
+    )
 
 
 def transpose(a):
     n, H = a.hidden.shape
-    return Done(n, n * H, n * H * real_bytes(a.hidden, a.grad_hidden), variant=half(a.hidden))
+    return Done(n, n * H, n * H * real_bytes(a.hidden, a.grad_hidden), variant=drawn(a) + half(a.hidden))
 
 
 def ways_of(a) -> int:

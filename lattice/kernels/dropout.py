@@ -99,8 +99,8 @@ def drop(x, dropped, scale):
     """An entry of a hidden vector, or -0.0 where it is dropped; NaN and infinity do not get lost."""
     zero = typed(0, x)
     # The sum makes 0.0 of -0.0.
-    product = x * (zero if dropped else scale) + zero
-    return -abs(product) if dropped else product
+    kept = x * scale + zero
+    return -abs(x * zero) if dropped else kept
 
 
 @register_jitable
@@ -131,8 +131,12 @@ def draws_of(mask, k, lane):
     """
     if mask is None:
         return None, None
-    a, b, c, d = words_of(mask, np.uint64(k) * np.uint64(WARP) + np.uint64(lane))
-    return a | b << HALF, c | d << HALF
+    # Words of 32 bits, which a GPU multiplies by one instruction each.
+    block = np.uint32(k) * np.uint32(WARP) + np.uint32(lane)
+    n, t = np.uint32(mask.place >> HALF), np.uint32(mask.place & LOW)
+    low, high = np.uint32(mask.seed & LOW), np.uint32(mask.seed >> HALF)
+    a, b, c, d = philox(np.uint32(block | _OWN), np.uint32(mask.u), t, n, low, high)
+    return np.uint64(a) | np.uint64(b) << HALF, np.uint64(c) | np.uint64(d) << HALF
 
 
 @register_jitable
@@ -144,14 +148,21 @@ def drop_next(x, mask, draws, scale):
 
 
 @register_jitable
+def drop_two(x, y, mask, word, scale):
+    """Two entries, of the two draws of a word."""
+    threshold = np.uint32(mask.threshold)
+    # The upper half of a word is below the threshold where the word is below the threshold with zeros behind it.
+    first = np.uint32(word & np.uint32(_DRAWN)) < threshold
+    return drop(x, first, scale), drop(y, word < np.uint32(threshold << np.uint32(_BITS)), scale)
+
+
+@register_jitable
 def drop_four(four, mask, draws, scale):
     """Four entries of a lane."""
     if mask is None:
         return four
-    a, draws = drop_next(four[0], mask, draws, scale)
-    b, draws = drop_next(four[1], mask, draws, scale)
-    c, draws = drop_next(four[2], mask, draws, scale)
-    d, draws = drop_next(four[3], mask, draws, scale)
+    a, b = drop_two(four[0], four[1], mask, np.uint32(draws & LOW), scale)
+    c, d = drop_two(four[2], four[3], mask, np.uint32(draws >> HALF), scale)
     return a, b, c, d
 
 

@@ -26,6 +26,16 @@ def multiply_and_flush(typing_context, a, b):
 
 
 @intrinsic
+def multiply_words(typing_context, a, b):
+    """The uint64 product of two uint32. Of `*` the compiler makes two products, one for each half."""
+
+    def generate(context, builder, signature, arguments):
+        return _assembled(builder, "mul.wide.u32; =l,r,r", ir.IntType(64), arguments)
+
+    return types.uint64(types.uint32, types.uint32), generate
+
+
+@intrinsic
 def reciprocal(typing_context, x):
     """1 / x of a float32, off by 2**-23 of it at most, for x from 1 to 2**126."""
 

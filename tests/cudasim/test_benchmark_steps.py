@@ -52,6 +52,11 @@ def test_a_wrong_product_is_told_by_name(device, monkeypatch):
     assert "ones @ dlogits of 17 cells, H=33, V=1: nan" in checks.products_case("float32")["error"]
 
 
+def test_a_mask_is_that_of_the_host(device):
+    found = checks.dropout_case(problems.full(1, 3, 1, 5, 40), problems.full(1, 1, 1, 3, 4))
+    assert "error" not in found and found["joint"] <= found["bound"] and found["ratio"] > 0
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_conversions_are_those_of_the_host(device, dtype):
     assert checks.convert_case(dtype) == {"same": True}

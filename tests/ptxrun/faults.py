@@ -130,7 +130,7 @@ def compiled(texts):
 
 def library():
     """Names of the kernels that faults are put into: of those that differ in their activation alone, of `BROAD`."""
-    others = tuple(f"_{name}_cuda" for name in kernel_compare.NARROW)
+    others = tuple(f"_{name}_cuda" for name in (*kernel_compare.NARROW, "slope"))
     return sorted(name for name in launches.library() if not name.endswith(others))
 
 
