@@ -16,7 +16,7 @@ LEAK = 0.01
 """What leaky_relu multiplies numbers below 0 by."""
 
 _F4 = np.float32
-_ONE, _STEP, _SQRT_HALF = _F4(1), _F4(0.35), 0.7071067811865476
+_SQRT_HALF = 0.7071067811865476
 _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8 = map(
     _F4,
     (
@@ -51,6 +51,18 @@ def _divided_overload(above, below):
         return quotient + (above - below * quotient) * inverse
 
     return implementation
+
+
+def inverse(x):
+    """1 / x on a GPU, for x from 1 on, as near as the hardware gives it in float32."""
+    return 1 / x
+
+
+@overload(inverse)
+def _inverse_overload(x):
+    if x != types.float32:
+        return lambda x: 1 / x
+    return lambda x: reciprocal(x)
 
 
 @register_jitable
@@ -202,19 +214,21 @@ def silu_slope_by_instruction(x):
     return slope_of_silu(x, divided(above, below), divided(other, below))
 
 
-def upper_tail(a, bell):
-    """Probability that a standard normal number is above a >= 0, where `bell` is exp(-a**2 / 2)."""
+def upper_tail(a, bell, t):
+    """Probability that a standard normal number is above a >= 0, where `bell` is exp(-a**2 / 2).
+
+    In float32 `t` is 1 / `shift_of(a)`.
+    """
     return 0.5 * math.erfc(a * math.sqrt(0.5))
 
 
 @overload(upper_tail)
-def _upper_tail_overload(a, bell):
+def _upper_tail_overload(a, bell, t):
     if a != types.float32:
-        return lambda a, bell: 0.5 * math.erfc(a * _SQRT_HALF)
+        return lambda a, bell, t: 0.5 * math.erfc(a * _SQRT_HALF)
 
-    def implementation(a, bell):
-        # The tail is bell(a) t Q(t) with t = 1 / (1 + 0.35 a). Q is fitted for the least relative error, of 3e-8.
-        t = _ONE / (_ONE + _STEP * a)
+    def implementation(a, bell, t):
+        # The tail is bell(a) t Q(t). Q is fitted for the least relative error, of 3e-8.
         p = _Q8
         p = p * t + _Q7
         p = p * t + _Q6
@@ -229,9 +243,14 @@ def _upper_tail_overload(a, bell):
 
 
 @register_jitable
-def normal_share(x, bell):
-    """Probability that a standard normal number is below x, where `bell` is exp(-x**2 / 2)."""
-    tail = upper_tail(abs(x), bell)
+def shift_of(x):
+    return typed(1, x) + typed(0.35, x) * abs(x)
+
+
+@register_jitable
+def normal_share(x, bell, t):
+    """Probability that a standard normal number is below x. `bell` is exp(-x**2 / 2), and `t` 1 / `shift_of(x)`."""
+    tail = upper_tail(abs(x), bell, t)
     # A NaN is in the tail.
     return tail if x < 0 else typed(1, x) - tail
 
@@ -243,28 +262,28 @@ def exponent_of_bell(x):
 
 @register_jitable
 def gelu_by_polynomial(x):
-    return x * normal_share(x, exp(exponent_of_bell(x)))
+    return x * normal_share(x, exp(exponent_of_bell(x)), typed(1, x) / shift_of(x))
 
 
 @register_jitable
 def gelu_by_instruction(x):
-    return x * normal_share(x, math.exp(exponent_of_bell(x)))
+    return x * normal_share(x, math.exp(exponent_of_bell(x)), inverse(shift_of(x)))
 
 
 @register_jitable
-def slope_of_gelu(x, bell):
+def slope_of_gelu(x, bell, t):
     # The density of the normal distribution is bell / sqrt(2 pi).
-    return normal_share(x, bell) + x * (bell * typed(0.3989422804014327, x))
+    return normal_share(x, bell, t) + x * (bell * typed(0.3989422804014327, x))
 
 
 @register_jitable
 def gelu_slope_by_polynomial(x):
-    return slope_of_gelu(x, exp(exponent_of_bell(x)))
+    return slope_of_gelu(x, exp(exponent_of_bell(x)), typed(1, x) / shift_of(x))
 
 
 @register_jitable
 def gelu_slope_by_instruction(x):
-    return slope_of_gelu(x, math.exp(exponent_of_bell(x)))
+    return slope_of_gelu(x, math.exp(exponent_of_bell(x)), inverse(shift_of(x)))
 
 
 @register_jitable
