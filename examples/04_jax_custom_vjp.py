@@ -21,8 +21,8 @@ import lattice
 def joint_transducer_loss(encoder, predictor, weight, bias, targets, encoder_lengths, target_lengths, **options):
     """Loss (B,), unreduced; options as in `lattice.joint_transducer_loss`, without `fastemit_lambda`.
 
-    The backward pass runs the forward pass again. Options that are arrays are made outside `jit`. `vmap` fails. A seed
-    of `dropout` is below 2**32, also as an array. Give it to `jit` as an argument, or all steps have the first one.
+    The backward pass runs the forward pass again. Options that are arrays are made outside `jit`. `vmap` fails. Of
+    `dropout=(rate, seed)` the rate is a number, and the seed an integer below 2**32, which may be an argument of `jit`.
     """
     rate, seed = options.pop("dropout", None) or (0.0, 0)
 

@@ -44,7 +44,8 @@ def internal_language_model_loss_and_grad(
     memory_limit
         As in `joint_transducer_loss`.
     dropout
-        As in `joint_transducer_loss`, whose mask in frame 0 this is.
+        As in `joint_transducer_loss`, a mask times the activation. It is the mask of frame 0 there, so take another
+        seed.
 
     Returns
     -------

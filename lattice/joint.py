@@ -26,6 +26,7 @@ def joint_transducer_loss(
     """Transducer loss from encoder, predictor and output layer, without the logits.
 
     It is the `transducer_loss` of `logits[b, t, u] = activation(encoder[b, t] + predictor[b, u]) @ weight.T + bias`.
+    With `dropout` a mask multiplies the activation.
 
     Parameters
     ----------
@@ -84,7 +85,8 @@ def joint_transducer_loss(
         with probability rate, a number from 0 to below 1 that is rounded to a multiple of 2**-16. What is kept is
         divided by the share that is kept on average. The mask is a function of the seed, a whole number from 0 to below
         2**64, and of (n, t, u, h), where n is the place in the batch. The same seed gives the same mask on every
-        device and in every call, so each step wants another one, and so does each rank. The mask takes no memory.
+        device and in every call. So each call that is trained on wants another one: each step, each part of a batch
+        that is cut, and each rank. No array holds the mask.
 
     Returns
     -------

@@ -91,7 +91,7 @@ def joint_transducer_alignment(
     Parameters
     ----------
     encoder, ..., memory_limit, near
-        As in `joint_transducer_loss`. With `encoder_index` there are N alignments.
+        As in `joint_transducer_loss`. With `encoder_index` there are N alignments. There is no dropout here.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Compile the kernels of the losses before the first step needs them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,13 +24,13 @@ def warm_up(
     device: Literal["cpu", "cuda"] = "cpu",
     activations: Sequence[Activation] = ("tanh", "relu", "identity"),
 ) -> None:
-    """Compile every kernel of the losses and gradients, or load it from numba's cache on disk.
+    """Compile the kernels of the losses and gradients, or load them from numba's cache on disk.
 
     The first call of a function compiles what the function needs. For one dtype this takes about 15 s in all on a
     two-core machine, and under a second once the results are cached (README, "First call"). Calling this at start-up
     moves that time out of the first training step. With "cuda" it warms up the current device. What only HAT, a delay
     penalty, arcs of several frames ("tdt", "multiblank") or, on a GPU, dropout or arguments of several dtypes take is
-    compiled by the first call that has one.
+    compiled by the first call that has one. So are alignments and searches.
 
     Parameters
     ----------
@@ -38,25 +38,28 @@ def warm_up(
         float32, float64, float16 or bfloat16; float32 by default. Half precision is computed in float32.
     device : {"cpu", "cuda"}
     activations : sequence of str
-        The activations of the joint whose kernels are compiled. Each has kernels of its own.
+        The activations of the joint whose kernels are compiled, by default ("tanh", "relu", "identity"). Each has
+        kernels of its own.
 
     Raises
     ------
     ValueError
         An activation is not one of `joint_transducer_loss`.
     TypeError
-        A dtype is not one of these.
+        A dtype is not one of these, or `activations` is no sequence.
     RuntimeError
         `device="cuda"`, and what is missing for it.
 
     Notes
     -----
-    Runs every function on lattices of a few cells, and so allocates less than 100 kB of arrays. Compiled code stays in
-    the process.
+    Runs every loss and gradient on lattices of a few cells, and so allocates less than 100 kB of arrays. Compiled code
+    stays in the process.
     """
     put = np.asarray if read_choice(device, "device", ("cpu", "cuda")) == "cpu" else arrays.cupy().asarray
     # All dtypes are judged before the first second of compiling.
     kinds = [_read_dtype(dtype, f"dtypes[{i}]") for i, dtype in enumerate(dtypes or (np.float32,))]
+    if isinstance(activations, str) or not isinstance(activations, Iterable):
+        raise TypeError(f"activations is {activations!r}, expected a sequence of names, as ('relu',)")
     read = [read_choice(name, f"activations[{i}]", tuple(ACTIVATIONS)) for i, name in enumerate(activations)]
     named: list[dict[str, Any]] = [{"activation": name} for name in read]
     # One example, mostly T = U = 1, with H = 1 and V = 2: the label of id 1, and every length.

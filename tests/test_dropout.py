@@ -268,6 +268,8 @@ def test_law_over_seeds():
         ((True, 3), TypeError, ["dropout[0]", "rate", "True"]),
         ((0.1, 3.0), TypeError, ["dropout[1]", "seed", "3.0", "integer"]),
         ((0.1, None), TypeError, ["dropout[1]", "seed", "None"]),
+        ((0.1, np.timedelta64(6, "s")), TypeError, ["dropout[1]", "seed", "timedelta64"]),
+        ((np.timedelta64(6, "s"), 1), TypeError, ["dropout[0]", "rate", "timedelta64"]),
         ((0.0, 1.5), TypeError, ["dropout[1]", "seed", "1.5"]),
         ((0.1, -1), ValueError, ["dropout[1]", "seed", "-1", "0 to"]),
         ((0.1, 2**64), ValueError, ["dropout[1]", "seed", str(2**64), str(2**64 - 1)]),

@@ -205,6 +205,9 @@ for module in (hidden, hidden_transpose, upper_bounds):
 def test_warm_up_knows_its_activations():
     with pytest.raises(ValueError, match=r"activations\[1\] is 'swish', expected one of 'tanh'"):
         lattice.warm_up(activations=["tanh", "swish"])
+    for wrong in ("relu", None):
+        with pytest.raises(TypeError, match=r"activations is .*expected a sequence of names"):
+            lattice.warm_up(activations=wrong)
 
 
 def test_warm_up_knows_its_dtypes():

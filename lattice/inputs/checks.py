@@ -13,6 +13,8 @@ from ..device.memory import device_of
 
 MOST_FACTOR = 1e30
 """Factors up to here leave room for products and sums in float32."""
+NO_NUMBERS = bool, np.bool_, np.timedelta64
+"""Not taken for numbers. bool is a subclass of int, and NumPy's durations are of np.integer."""
 
 
 def refuse(mask, text: Callable[[tuple[int, ...]], str]) -> None:
@@ -66,8 +68,7 @@ def read_choice(value, name: str, choices, others: str = ""):
 
 def read_number(value, name: str, low: float, *, bound: str, high: float = math.inf) -> float:
     """A finite real number from `low` to `high`; `bound` is how an error text calls this range."""
-    # bool is a subclass of int, and True is no number here.
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, NO_NUMBERS) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected a number")
     try:
         number = float(value)
@@ -92,7 +93,7 @@ def read_flag(value, name: str) -> bool:
 
 def read_integer(value, name: str) -> int:
     """An integer of any size; what it may be at most is for the caller to say."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if isinstance(value, NO_NUMBERS) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected an integer")
     return int(value)
 
