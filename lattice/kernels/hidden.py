@@ -110,11 +110,11 @@ def lanes_of(activation: Activation, loop: Callable) -> Callable:
 
     @register_jitable
     def run_separably(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others):
+        mask, r = mask_of(dropout, encoder_row.shape[0], f, s), encoder_row.shape[0] + s
         # The same for all lanes of a warp.
-        r = encoder_row.shape[0] + s
-        if far_entries(factors, f, r, encoder.shape[1]) > 0:
-            return run(encoder, predictor, factors, dropout, encoder_row, predictor_row, f, s, lane, *others)
-        return from_factors(factors[f], factors[r], lane, mask_of(dropout, encoder_row.shape[0], f, s), *others)
+        if far_entries(factors, f, r, encoder.shape[1]) == 0:
+            return from_factors(factors[f], factors[r], lane, mask, *others)
+        return from_inputs(encoder[encoder_row[f]], predictor[predictor_row[s]], lane, mask, *others)
 
     return run_separably
 
