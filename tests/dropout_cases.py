@@ -36,7 +36,6 @@ EVERY = {
 """Names of cases, and the dtypes in which each is tried with dropout, too."""
 WIDE = {
     **dict.fromkeys(("bound-equal-bits-relu-513", "bound-equal-bits-tanh-400"), (F4, BF)),
-    "reach-wide-find": (F4,),
 }
 WIDTH = 506
 """A whole round, a half one, and behind it up to four entries of a lane."""

@@ -194,7 +194,7 @@ def joint_problems():
         joint_problem,
         vocab=st.integers(5, 9),
         width=st.integers(2, 6),
-        activation=st.sampled_from(problems.ACTIVATIONS),
+        activation=st.sampled_from(["tanh", "relu", "identity"]),
         dropout=st.sampled_from(problems.DROPOUTS),
         use_bias=st.booleans(),
         vocabulary=st.sampled_from([None, "full", "lengths", "endings"]),

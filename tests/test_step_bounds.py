@@ -15,10 +15,12 @@ from lattice.kernels.rows import NO_IDS
 from lattice.kernels.state import BOUND, WANTED
 from lattice.kernels.step_bounds import bound_head, bound_heads, bound_steps
 from lattice.kernels.upper_bounds import bound, rounding_of, slacks_of
-from tests.test_certificate_kernels import WAYS
+from tests.test_certificate_kernels import WAYS as ALL_WAYS
 
 COUNT, START = 203, 3
 KINDS = ("tdt", "multiblank")
+WAYS = [way for way in ALL_WAYS if way.id.partition("-")[0] in ("tanh", "relu", "identity")]
+"""Activations share all but how they fill a hidden vector, which bounds of two arcs try for each."""
 
 
 class Problem:
