@@ -27,7 +27,6 @@ EVERY = {
     "bound-steps-tdt-tanh-37-bias-all": (F4, BF),
     "bound-steps-multiblank-odd-relu-37-bias-all": (BF,),
     "bound-steps-tdt-odd-relu-37-bias-all": (F4,),
-    "reach-leave": (F4,),
     "reach-hat-relu": (F4, BF),
     "reach-hat-tanh": (BF,),
     **dict.fromkeys(("transpose-relu-37-holesTrue", "transpose-tanh-37-holesFalse"), (F4, BF)),

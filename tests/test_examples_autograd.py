@@ -52,9 +52,9 @@ def test_jax_example_checks_itself():
         assert expected in printed
 
 
-@pytest.mark.parametrize("right, wrong", [("int(xs[-1])", "7"), ("jax.jit(step)", "jax.jit(step, static_argnums=0)")])
-def test_jax_example_notices_a_mistake(tmp_path, right, wrong):
+def test_jax_example_notices_a_seed_that_is_not_looked_at(tmp_path):
     pytest.importorskip("jax")
+    right, wrong = "int(xs[-1])", "7"
     text = (EXAMPLES / "04_jax_custom_vjp.py").read_text()
     assert text.count(right) == 1
     (tmp_path / "04_jax_custom_vjp.py").write_text(text.replace(right, wrong))
@@ -121,7 +121,6 @@ def test_torch_ddp_example_checks_itself():
     [
         ("scale=PROCESSES", "scale=1"),
         ("DistributedDataParallel(copy", "(copy"),
-        ("{rank: shares[rank]}", "{1 - rank: shares[rank]}"),  # seeds of the other process
     ],
 )
 def test_torch_ddp_example_notices_a_mistake(tmp_path, right, wrong):
