@@ -35,10 +35,19 @@ def check() -> float:
     _, ours = lattice.joint_transducer_loss_and_grad(*problem)
     wide = [array.astype(np.float64) for array in problem[:4]]
     _, truth = joint_oracle.joint_loss_and_grad(*wide, *problem[4:])
-    worst = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(ours, truth))
-    if worst > 1e-5:
+    return worth_timing(deviation(ours, truth), 1e-5)
+
+
+def deviation(ours, truth) -> float:
+    """Largest deviation of gradients from those of the oracle, relative to the largest entry of each."""
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, truth))
+
+
+def worth_timing(worst: float, most: float) -> float:
+    """The deviation, if it is at most so large."""
+    if worst > most:
         raise RuntimeError(f"gradients are {worst:.1e} from the oracle: not worth timing")
-    return float(worst)
+    return worst
 
 
 def problem_of(kind: str, shape: str) -> shapes.Joint:

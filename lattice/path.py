@@ -253,15 +253,11 @@ def joint_path_loss_and_grad(
         names=TWO_ARCS,
     )
     options: dict[str, Any] = {
-        "label_smoothing": checks.read_number(
-            label_smoothing, "label_smoothing", 0.0, bound="a number from 0 to below 1"
-        ),
+        # At 1 nothing of the target would be left to the arc that is taken.
+        "label_smoothing": checks.read_share(label_smoothing, "label_smoothing", bound="a number from 0 to below 1"),
         "label_scale": checks.read_factor(label_scale, "label_scale"),
         "focal": checks.read_factor(focal, "focal"),
     }
-    # At 1 nothing of the target would be left to the arc that is taken.
-    if options["label_smoothing"] >= 1.0:
-        raise ValueError(f"label_smoothing is {label_smoothing}, expected a number from 0 to below 1")
     # From here on the cells that exist are those of the path.
     T, U, moves = problem.targets.frame_lengths, problem.targets.target_lengths, problem.targets.moves
     on_path = read_frames(frames, T, U, monotonic=moves.monotonic, owner=f"{len(U)} examples")  # (B, U)

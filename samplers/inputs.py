@@ -9,8 +9,6 @@ from lattice.device.memory import HOST, device_of
 from lattice.inputs.checks import index, read_integer, read_real, refuse
 from lattice.inputs.targets import read_targets
 
-MOST_SEED = 2**64 - 1
-
 
 def read_probabilities(x, name: str, rows: int | None = None, owner: str = ""):
     """Probabilities as a (R, V) array; (V,) is one row for all. Their values are judged where they are used.
@@ -50,14 +48,6 @@ def read_size(size, low: int, high: int, what: str) -> int:
     if not low <= size <= high:
         raise ValueError(f"size is {size}, expected {low} to {high}, {what}")
     return size
-
-
-def read_natural(value, name: str, high: int) -> int:
-    """An integer from 0 to `high`."""
-    value = read_integer(value, name)
-    if not 0 <= value <= high:
-        raise ValueError(f"{name} is {value}, expected 0 to {high}")
-    return value
 
 
 def read_labels(targets, target_lengths, blank_id: int, size: int):

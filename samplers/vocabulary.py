@@ -7,11 +7,11 @@ import numpy as np
 from lattice.annotations import Array
 from lattice.device import arrays
 from lattice.device.memory import device_of
-from lattice.inputs.checks import read_blank, read_choice
+from lattice.inputs.checks import MOST_SEED, read_blank, read_choice, read_natural
 
 from .draw import choose, fill_keys
 from .inclusion import fill_inclusion
-from .inputs import MOST_SEED, hand_back, read_labels, read_natural, read_probabilities, read_size, refuse_probabilities
+from .inputs import hand_back, read_labels, read_probabilities, read_size, refuse_probabilities
 from .mean import pool_rows
 
 STRATEGIES = ("example", "batch")

@@ -13,6 +13,8 @@ from ..device.memory import device_of
 
 MOST_FACTOR = 1e30
 """Factors up to here leave room for products and sums in float32."""
+MOST_SEED = 2**64 - 1
+"""Seeds of `samplers` and of dropout: a key of two words."""
 NO_NUMBERS = bool, np.bool_, np.timedelta64
 """Not taken for numbers. bool is a subclass of int, and NumPy's durations are of np.integer."""
 
@@ -84,6 +86,11 @@ def read_factor(value, name: str) -> float:
     return read_number(value, name, 0.0, high=MOST_FACTOR, bound=f"at least 0 and at most {MOST_FACTOR:.0e}")
 
 
+def read_share(value, name: str, *, bound: str) -> float:
+    """A number from 0 to below 1; `bound` is how an error text calls this range."""
+    return read_number(value, name, 0.0, high=math.nextafter(1.0, 0.0), bound=bound)
+
+
 def read_flag(value, name: str) -> bool:
     """True or False; no other value is taken for its truth."""
     if not isinstance(value, (bool, np.bool_)):
@@ -96,6 +103,14 @@ def read_integer(value, name: str) -> int:
     if isinstance(value, NO_NUMBERS) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}), expected an integer")
     return int(value)
+
+
+def read_natural(value, name: str, high: int) -> int:
+    """An integer from 0 to `high`."""
+    value = read_integer(value, name)
+    if not 0 <= value <= high:
+        raise ValueError(f"{name} is {value}, expected 0 to {high}")
+    return value
 
 
 def read_blank(blank, size: int) -> int:

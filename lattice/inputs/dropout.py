@@ -3,9 +3,7 @@
 from typing import NamedTuple
 
 from ..kernels.dropout import LEVELS
-from .checks import read_integer, read_number
-
-MOST_SEED = 2**64 - 1
+from .checks import MOST_SEED, read_natural, read_share
 
 
 class Dropout(NamedTuple):
@@ -29,12 +27,8 @@ def read_dropout(dropout) -> Dropout | None:
         return None
     if not isinstance(dropout, (tuple, list)) or len(dropout) != 2:
         raise TypeError(f"dropout is {dropout!r}, expected None or a pair (rate, seed)")
-    rate = read_number(dropout[0], "dropout[0], the rate,", 0.0, bound="at least 0 and below 1")
-    if rate >= 1.0:
-        raise ValueError(f"dropout[0], the rate, is {rate}, expected at least 0 and below 1")
-    seed = read_integer(dropout[1], "dropout[1], the seed,")
-    if not 0 <= seed <= MOST_SEED:
-        raise ValueError(f"dropout[1], the seed, is {seed}, expected 0 to {MOST_SEED}")
+    rate = read_share(dropout[0], "dropout[0], the rate,", bound="at least 0 and below 1")
+    seed = read_natural(dropout[1], "dropout[1], the seed,", MOST_SEED)
     # A rate just below 1 keeps an entry in 65536.
     threshold = min(round(rate * LEVELS), LEVELS - 1)
     return Dropout(threshold, seed) if threshold else None

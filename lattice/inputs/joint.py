@@ -16,8 +16,8 @@ from .checks import (
     read_integer,
     read_integers,
     read_lengths,
-    read_number,
     read_real,
+    read_share,
     refuse,
 )
 from .dropout import Dropout, read_dropout
@@ -152,10 +152,8 @@ def read_joint(
     limit = device.memory_limit if memory_limit is None else read_integer(memory_limit, "memory_limit")
     if limit < 1:
         raise ValueError(f"memory_limit is {limit}, expected at least 1 byte")
-    floor = read_number(posterior_floor, "posterior_floor", 0.0, bound="a number from 0 up to 1")
     # A floor of 1 would leave out cells that every alignment visits.
-    if floor >= 1.0:
-        raise ValueError(f"posterior_floor is {floor}, expected a number from 0 up to 1")
+    floor = read_share(posterior_floor, "posterior_floor", bound="a number from 0 up to 1")
     precision, dropout = read_choice(precision, "precision", PRECISIONS), read_dropout(dropout)
     columns = arrays.read(targets, "targets").shape[1]  # U of the results (N, U), padding included
     if vocabulary is not None and topology.tail:

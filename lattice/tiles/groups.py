@@ -130,7 +130,7 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     frame_base = np.arange(len(encoder_row))  # (frames,)
     vocabulary = [] if problem.vocabulary is None else [problem.vocabulary[n] for n in examples]
     integers = examples, source, encoder_row, predictor_row, frame_base, label_base, targets.positions[examples]
-    integers = *integers, targets.blank_ids[examples], _draws(problem.dropout, examples[frames.example], t, u)
+    integers = *integers, targets.blank_ids[examples], _draws(problem.dropout, examples, frames.example, t, u)
     # One copy to a GPU for all of them. The host hands back the arrays themselves.
     device_frames, placed = frames.on(problem.device, space, *integers, *vocabulary)
     device_examples, source, encoder_row, predictor_row, frame_base, label_base, positions, *others = placed
@@ -143,12 +143,12 @@ def make_group(problem: JointProblem, order: np.ndarray, begin: int, end: int, f
     return Group(begin, end, *cells, *rows, positions, blank_ids, vocabulary)
 
 
-def _draws(dropout: Dropout | None, n, t, u) -> np.ndarray:
-    """`dropout` of `compute_hidden`, from the example and the number of each frame (frames,), and from u (slots,)."""
+def _draws(dropout: Dropout | None, examples, example, t, u) -> np.ndarray:
+    """`dropout` of `compute_hidden`; `example` and `t` are (frames,), and `u` is (slots,)."""
     if dropout is None:
         return NO_DROPOUT
     head = np.array([dropout.seed, dropout.threshold], np.uint64).view(np.int64)
-    return np.concatenate([head, n << 32 | t, u])
+    return np.concatenate([head, examples[example] << 32 | t, u])
 
 
 def _widen(source, rows, starts, dtype, space):
